@@ -1,0 +1,223 @@
+"""The catalogue of known event types: what their ``data`` holds and what is filled in for the caller.
+
+Unknown types pass with free ``data``. Every payload takes further keys, because callers add their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from claude_loop.errors import InvalidEvent
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+_OPEN = ConfigDict(extra="allow")
+
+
+@with_config(_OPEN)
+class PrdStarted(TypedDict):
+    status: Literal["running"]
+    total_stories: NotRequired[Count | None]
+    title: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class PrdCompleted(TypedDict):
+    success: bool
+    status: Literal["completed", "failed"]
+
+
+@with_config(_OPEN)
+class RunStarted(TypedDict):
+    max_iterations: NotRequired[Count | None]
+    command: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class RunCompleted(TypedDict):
+    success: bool
+    exit_code: NotRequired[int | None]
+
+
+@with_config(_OPEN)
+class Iteration(TypedDict):
+    iteration: Count
+    max_iterations: NotRequired[Count | None]
+
+
+@with_config(_OPEN)
+class StoryStarted(TypedDict):
+    story_id: str
+    status: Literal["in_progress"]
+
+
+@with_config(_OPEN)
+class StoryCompleted(TypedDict):
+    story_id: str
+    success: bool
+    status: Literal["completed", "failed"]
+
+
+@with_config(_OPEN)
+class FailedTest(TypedDict):
+    name: str
+    message: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class TestRun(TypedDict):
+    story_id: str
+    passed: Count
+    failed: Count
+    total: Count
+    skipped: NotRequired[Count | None]
+    duration_ms: NotRequired[Annotated[float, Field(ge=0)] | None]
+    command: NotRequired[str | None]
+    failures: NotRequired[Annotated[list[FailedTest], Field(max_length=50)]]
+
+
+@with_config(_OPEN)
+class CommitCreated(TypedDict):
+    story_id: str
+    commit_hash: Annotated[str, Field(min_length=1, max_length=128)]
+    subject: NotRequired[str | None]
+    branch: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class ErrorOccurred(TypedDict):
+    story_id: NotRequired[str | None]
+    error: str
+
+
+@with_config(_OPEN)
+class LogMessage(TypedDict):
+    level: str
+    message: str
+
+
+@with_config(_OPEN)
+class ProgressUpdated(TypedDict):
+    current: Annotated[float, Field(ge=0)]
+    total: Annotated[float, Field(ge=0)]
+    message: NotRequired[str | None]
+
+
+# `for` is a keyword, so this type cannot be written as a class.
+AgentWaiting = TypedDict(
+    "AgentWaiting",
+    {"for": Literal["human", "rate_limit", "other"], "reason": str, "until": NotRequired[str | float | None]},
+)
+AgentWaiting.__pydantic_config__ = _OPEN  # type: ignore[attr-defined]
+
+
+@with_config(_OPEN)
+class AgentResumed(TypedDict):
+    pass
+
+
+Fill = Callable[[dict[str, Any]], None]
+
+
+def _agree(data: dict[str, Any], key: str, value: object) -> None:
+    if data.setdefault(key, value) != value:
+        raise InvalidEvent(
+            f"`{key}` is {data[key]!r}, but the rest of the event says {value!r}.",
+            field=f"data.{key}",
+            hint=f"Leave `{key}` out: it is filled in.",
+        )
+
+
+def _constant_status(status: str) -> Fill:
+    return lambda data: _agree(data, "status", status)
+
+
+def _outcome_status(data: dict[str, Any]) -> None:
+    """`success` and `status` say the same thing; either gives the other."""
+    success = data.get("success")
+    if "success" not in data and data.get("status") in ("completed", "failed"):
+        data["success"] = data["status"] == "completed"
+    elif success in (True, "true"):
+        _agree(data, "status", "completed")
+    elif success in (False, "false"):
+        _agree(data, "status", "failed")
+
+
+def _test_total(data: dict[str, Any]) -> None:
+    passed, failed, skipped = data.get("passed"), data.get("failed"), data.get("skipped") or 0
+    if not (type(passed) is type(failed) is type(skipped) is int):
+        return  # the model says what is wrong
+    total = passed + failed + skipped
+    # Runners disagree on whether skipped tests count; both sums are honest.
+    if data.setdefault("total", total) not in (total, total - skipped):
+        raise InvalidEvent(
+            f"`total` is {data['total']!r}, but passed, failed and skipped add up to {total}.",
+            field="data.total",
+            hint="Leave `total` out: it is filled in.",
+        )
+
+
+def _nothing(data: dict[str, Any]) -> None:
+    del data
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadType:
+    """A known type: the validator of its ``data``, what completes it, and whether it needs a story."""
+
+    adapter: TypeAdapter[Any]
+    fill: Fill
+    story: Literal["required", "allowed", "none"]
+
+    def complete(self, data: dict[str, Any], story_id: str | None) -> tuple[dict[str, Any], str | None]:
+        """Validated ``data`` with defaults filled in, and the story id it belongs to.
+
+        Raises ``InvalidEvent`` naming the first offending field.
+        """
+        data = dict(data)
+        if self.story != "none":
+            story_id = self._story(data, story_id)
+        self.fill(data)
+        try:
+            return self.adapter.validate_python(data), story_id
+        except ValidationError as failure:
+            first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
+            field = ".".join(["data", *map(str, first["loc"])])
+            raise InvalidEvent(f"`{field}`: {first['msg']}.", field=field) from None
+
+    def _story(self, data: dict[str, Any], story_id: str | None) -> str | None:
+        inner = data.get("story_id")
+        if inner is None:
+            if story_id is not None:
+                data["story_id"] = story_id
+            return story_id
+        if story_id is not None and inner != story_id:
+            _agree(data, "story_id", story_id)
+        return inner if isinstance(inner, str) else story_id
+
+
+def _known(model: Any, fill: Fill = _nothing, *, story: Literal["required", "allowed", "none"] = "none") -> PayloadType:
+    return PayloadType(TypeAdapter(model), fill, story)
+
+
+CATALOGUE: dict[str, PayloadType] = {
+    "prd.started": _known(PrdStarted, _constant_status("running")),
+    "prd.completed": _known(PrdCompleted, _outcome_status),
+    "run.started": _known(RunStarted),
+    "run.completed": _known(RunCompleted),
+    "iteration.started": _known(Iteration),
+    "iteration.completed": _known(Iteration),
+    "story.started": _known(StoryStarted, _constant_status("in_progress"), story="required"),
+    "story.completed": _known(StoryCompleted, _outcome_status, story="required"),
+    "test.run": _known(TestRun, _test_total, story="required"),
+    "commit.created": _known(CommitCreated, story="required"),
+    "error.occurred": _known(ErrorOccurred, story="allowed"),
+    "log.message": _known(LogMessage, story="allowed"),
+    "progress.updated": _known(ProgressUpdated, story="allowed"),
+    "agent.waiting": _known(AgentWaiting),
+    "agent.resumed": _known(AgentResumed),
+}

@@ -1,0 +1,99 @@
+"""The seam for time and randomness, so that tests need neither sleep nor luck."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_YEAR_10000_US = 253_402_300_800_000_000
+
+
+class Clock(Protocol):
+    def now_us(self) -> int:
+        """Wall clock, microseconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds, never going back."""
+
+    def random_bytes(self, n: int) -> bytes:
+        """``n`` unpredictable bytes."""
+
+
+class SystemClock:
+    """The real clock and the operating system's randomness."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def random_bytes(self, n: int) -> bytes:
+        return os.urandom(n)
+
+
+class ManualClock:
+    """A clock that moves only when told to; for tests and replay."""
+
+    def __init__(self, now_us: int = 1_769_428_800_000_000) -> None:
+        self._now_us = now_us
+        self._monotonic = 0.0
+        self._drawn = 0
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def random_bytes(self, n: int) -> bytes:
+        self._drawn += 1
+        return self._drawn.to_bytes(n, "big")
+
+    def advance(self, seconds: float) -> None:
+        """Move wall clock and monotonic clock forward together."""
+        self._now_us += round(seconds * 1_000_000)
+        self._monotonic += seconds
+
+    def step_wall(self, seconds: float) -> None:
+        """Move the wall clock alone, backwards too, as NTP or a suspended laptop does."""
+        self._now_us += round(seconds * 1_000_000)
+
+
+@lru_cache(maxsize=256)
+def _whole_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def rfc3339(ms: int) -> str:
+    """Milliseconds since the epoch as RFC 3339 in UTC: ``2026-01-26T12:00:00.000Z``."""
+    seconds, millis = divmod(ms, 1000)
+    return f"{_whole_second(seconds)}.{millis:03d}Z"
+
+
+def parse_time(value: str | float) -> int:
+    """RFC 3339 text, or a number of seconds since the epoch, as microseconds since the epoch.
+
+    Numbers from 10¹¹ up are milliseconds: as seconds they would lie beyond the year 5000.
+    A time without offset is UTC. Raises ``ValueError`` for anything else, and for years outside 1970 to 9999.
+    """
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a time")
+    if isinstance(value, int | float):
+        us = round(value * 1000) if abs(value) >= 1e11 else round(value * 1_000_000)
+    else:
+        # fromisoformat alone would also take "20260126" and week dates, which nobody means as a time here.
+        if len(value) < 19 or value[10] not in "Tt ":
+            raise ValueError("not an RFC 3339 time")
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        us = (moment - _EPOCH) // _MICROSECOND
+    if not 0 <= us < _YEAR_10000_US:
+        raise ValueError("a time outside the years 1970 to 9999")
+    return us

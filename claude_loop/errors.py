@@ -1,0 +1,220 @@
+"""Every deliberate error of claude-loop.
+
+    ClaudeLoopError
+    ├── InputError            the caller sent something we refuse
+    │   ├── InvalidJson · InvalidEvent · UnknownField · IdConflict · TooLarge
+    │   ├── InvalidFilter · InvalidCursor · InvalidRequest · UnsupportedMediaType
+    │   └── NotFound · AmbiguousPrd · NotSupported
+    ├── RefusedError          the caller may not
+    │   └── Unauthorized · Forbidden · HostRefused · OriginRefused
+    ├── LoadError             the caller should try again
+    │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
+    ├── HomeError             the state directory cannot be used
+    │   └── UnsafeHome · AlreadyRunning
+    ├── DaemonUnreachable · Internal
+    └── LockError             names promised to existing users of ``session_lock``
+        └── LockTimeout
+
+Clients branch on ``code``; ``message`` is a sentence for a person and may be reworded at any time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ClaudeLoopError(Exception):
+    """Base of all deliberate errors.
+
+    ``code`` is stable, ``status`` is the HTTP status, ``hint`` names the next step and ``field``
+    the offending part of the input as a dotted path, if there is one.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+        self.field = field
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{"code", "message", "hint", "field"?}``: the body of ``{"error": …}`` on every transport."""
+        body = {"code": self.code, "message": self.message, "hint": self.hint}
+        if self.field is not None:
+            body["field"] = self.field
+        return body
+
+
+class Internal(ClaudeLoopError):
+    default_hint = "This is a defect of claude-loop: daemon.log has the details."
+
+
+class InputError(ClaudeLoopError):
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidRequest(InputError):
+    pass
+
+
+class InvalidJson(InputError):
+    code = "invalid_json"
+    default_hint = "Send one JSON object, a JSON array of objects, or one object a line (application/x-ndjson)."
+
+
+class InvalidEvent(InputError):
+    code = "invalid_event"
+    status = 422
+    default_hint = "docs/events.md lists every type with its fields."
+
+
+class UnknownField(InvalidEvent):
+    code = "unknown_field"
+    default_hint = "Put fields of your own under `data`."
+
+
+class IdConflict(InputError):
+    code = "id_conflict"
+    status = 409
+    default_hint = "An id names one event for ever: use a new id for different content."
+
+
+class TooLarge(InputError):
+    code = "too_large"
+    status = 413
+    default_hint = "Shorten the longest strings, or keep them in a file and send its path."
+
+
+class InvalidFilter(InputError):
+    code = "invalid_filter"
+    default_hint = (
+        "Keys are types, projects, prd_ids, story_ids, run_ids, session_ids, sources; each a list of strings."
+    )
+
+
+class InvalidCursor(InputError):
+    code = "invalid_cursor"
+    default_hint = 'Use a cursor the server gave you, "now", "start", {"last": N} or {"since": time}.'
+
+
+class UnsupportedMediaType(InputError):
+    code = "unsupported_media_type"
+    status = 415
+    default_hint = "Send Content-Type: application/json or application/x-ndjson."
+
+
+class NotFound(InputError):
+    code = "not_found"
+    status = 404
+
+
+class AmbiguousPrd(InputError):
+    code = "ambiguous_prd"
+    status = 409
+    default_hint = "Several projects have a PRD of this name: add ?project= (or --project)."
+
+
+class NotSupported(InputError):
+    code = "not_supported"
+    status = 501
+
+
+class RefusedError(ClaudeLoopError):
+    code = "forbidden"
+    status = 403
+
+
+class Unauthorized(RefusedError):
+    code = "unauthorized"
+    status = 401
+    default_hint = "Send `Authorization: Bearer TOKEN`; the token is in the file `token` of the state directory."
+
+
+class Forbidden(RefusedError):
+    pass
+
+
+class HostRefused(RefusedError):
+    code = "host_refused"
+    status = 421
+    default_hint = "Use http://127.0.0.1 or http://localhost, or add the name to `allowed_hosts`."
+
+
+class OriginRefused(RefusedError):
+    code = "origin_refused"
+    default_hint = "Only this server's own page may call it from a browser; add other origins to `allowed_origins`."
+
+
+class LoadError(ClaudeLoopError):
+    code = "busy"
+    status = 503
+
+
+class Busy(LoadError):
+    status = 429
+    default_hint = "Wait for the answers to what you have sent before sending more."
+
+
+class RateLimited(LoadError):
+    code = "rate_limited"
+    status = 429
+    default_hint = "Send fewer events a second, or many events in one request."
+
+
+class ShuttingDown(LoadError):
+    code = "shutting_down"
+    default_hint = "Try again when the daemon is back; the same id is not stored twice."
+
+
+class StorageFull(LoadError):
+    code = "storage_full"
+    status = 507
+    default_hint = "Free some disk space: the daemon goes on by itself, and spooled events wait."
+
+
+class StorageReadOnly(LoadError):
+    code = "storage_read_only"
+    default_hint = "Make the state directory writable: the daemon goes on by itself, and spooled events wait."
+
+
+class StorageFailed(LoadError):
+    code = "storage_failed"
+    default_hint = "daemon.log has the details; the daemon tries again by itself, and spooled events wait."
+
+
+class HomeError(ClaudeLoopError):
+    code = "home_unusable"
+
+
+class UnsafeHome(HomeError):
+    code = "home_unsafe"
+    default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."
+
+
+class AlreadyRunning(HomeError):
+    code = "already_running"
+    status = 409
+    default_hint = "`claude-loop status` shows the running daemon, `claude-loop down` stops it."
+
+
+class DaemonUnreachable(ClaudeLoopError):
+    code = "daemon_unreachable"
+    status = 503
+    default_hint = "`claude-loop up` starts it."
+
+
+class LockError(ClaudeLoopError):
+    """A session lock could not be used."""
+
+    code = "lock_failed"
+
+
+class LockTimeout(LockError):
+    """A session lock was not had within its timeout."""
+
+    code = "lock_timeout"
+    status = 409

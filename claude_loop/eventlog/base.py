@@ -1,0 +1,156 @@
+"""The port of the event log: what every backend honours, and what one contract suite checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from claude_loop.errors import ClaudeLoopError
+from claude_loop.events import Event
+from claude_loop.filters import MATCH_ALL, Filter
+from claude_loop.ids import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """Where a log stands. An empty log has ``first == head + 1``; ``trimmed_digest`` belongs to ``first - 1``."""
+
+    epoch: str
+    first: int
+    head: int
+    head_digest: str
+    trimmed_digest: str
+
+    @property
+    def head_cursor(self) -> Cursor:
+        return Cursor(self.epoch, self.head, self.head_digest)
+
+    @property
+    def trimmed_cursor(self) -> Cursor:
+        """The position just before the oldest event kept."""
+        return Cursor(self.epoch, self.first - 1, self.trimmed_digest)
+
+
+class Appended(NamedTuple):
+    """The outcome for one event: its ``seq``, or the reason why nothing was stored (``seq`` 0)."""
+
+    seq: int
+    duplicate: bool = False
+    error: ClaudeLoopError | None = None
+
+
+class SpoolOffset(NamedTuple):
+    """How far a spool file has been read. ``offset`` None forgets the file."""
+
+    name: str
+    inode: int
+    offset: int | None
+
+
+class Entities(Protocol):
+    """The documents of the read model inside one transaction. Keys sort; documents are JSON objects."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The document, or None. The caller must not change it in place."""
+
+    def put(self, key: str, document: dict[str, Any]) -> None:
+        """Store a document; it becomes visible to readers with the commit, or never."""
+
+
+class Projection(Protocol):
+    """Folds events into the read model, in the transaction that appends them."""
+
+    def apply(self, event: Event, entities: Entities) -> None:
+        """Fill in ``event.run_id`` where the publisher left it out, and fold the event in.
+
+        Called once an event, in ``seq`` order, from the writer. Deterministic: the same events give the same
+        documents. Must leave ``entities`` untouched if it raises.
+        """
+
+
+class NoProjection:
+    """For logs without a read model."""
+
+    def apply(self, event: Event, entities: Entities) -> None:
+        del event, entities
+
+
+class ReadPage(NamedTuple):
+    """Matching events in order, and the position up to which the log was searched for them."""
+
+    events: list[Event]
+    upto: int
+
+
+CommitListener = Callable[[list[Event], LogState], None]
+
+
+class EventLog(Protocol):
+    """An append-only, gapless, deduplicated sequence of events with a read model beside it.
+
+    Called from one event loop. ``seq`` starts at 1. What is refused is refused with an error of ``errors.py``.
+    """
+
+    projection: Projection
+
+    async def open(self, loop_listener: CommitListener) -> None:
+        """Open or create. ``loop_listener`` hears of each commit, in order, on the event loop,
+        before the publishers of that commit get their answers. Not called for duplicates alone."""
+
+    async def close(self) -> None:
+        """Finish what was submitted, mark the stop as clean, release everything."""
+
+    @property
+    def state(self) -> LogState:
+        """As of the last commit announced on the event loop."""
+
+    @property
+    def failure(self) -> ClaudeLoopError | None:
+        """Why the log cannot be written at the moment; None while it can."""
+
+    def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        """Queue events for the next commit, in the order of calls; the future answers after the commit.
+
+        Each event has an id. Sets ``seq``, ``received_at`` and ``json`` of those stored. ``offsets`` are stored
+        in the same transaction. Fails with a ``LoadError`` when the storage does; then nothing was stored.
+        """
+
+    async def read(
+        self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None
+    ) -> ReadPage:
+        """Up to ``limit`` matching events with ``seq > after``, ascending; at least one if there is one.
+
+        ``max_bytes`` bounds the JSON of all but the first. ``upto`` is the last event's ``seq`` if the page is
+        full, else the head at the time of reading."""
+
+    async def read_backwards(
+        self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None
+    ) -> list[Event]:
+        """Up to ``limit`` matching events with ``seq < before`` (None: from the head), newest first."""
+
+    async def search(self, after: int, limit: int, filter_: Filter, text: str) -> ReadPage:
+        """As ``read``, for events whose JSON contains ``text``, regardless of case."""
+
+    async def position_since(self, received_ms: int) -> int:
+        """The position from which a reader sees every event received at or after ``received_ms``."""
+
+    async def digest_at(self, seq: int) -> str | None:
+        """``id_digest`` of the event at ``seq``, also at the trim edge and at 0; None if it is not known."""
+
+    async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """The read model's documents whose key starts with ``prefix``, in order of keys."""
+
+    async def spool_offsets(self) -> list[SpoolOffset]:
+        """The stored offsets of all spool files."""
+
+    async def prune(self, keep_from_ms: int, keep_events: int, step: int) -> int:
+        """Forget at most ``step`` of the oldest events beyond retention, after folding them into the
+        snapshot at the trim edge. Returns how many went."""
+
+    async def rebuild(self) -> int:
+        """Make the read model anew from the snapshot at the trim edge and the log; returns the events folded."""
+
+    async def statistics(self) -> dict[str, Any]:
+        """Sizes and commit figures for ``/status``: ``{"events", "bytes", "commits", "commit_ms": {...}}``."""

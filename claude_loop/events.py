@@ -1,0 +1,129 @@
+"""The event: the one thing the log stores, the hub announces and every reader sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from claude_loop.clock import rfc3339
+
+# The keys a publisher may set; `seq` and `received_at` are the log's.
+ENVELOPE_KEYS = frozenset(
+    {"id", "type", "project", "prd_id", "story_id", "run_id", "session_id", "source", "timestamp", "data"}
+)
+ID_KEYS = ("project", "prd_id", "story_id", "run_id", "session_id")
+
+
+class Event:
+    """Something that happened in a loop.
+
+    ``at`` and ``received_at`` are milliseconds since the epoch. An event has ``seq`` 0 until the log has
+    committed it; from then on it never changes. ``data`` of an event read back from the log is parsed only
+    when somebody asks: replay passes ``json`` on as it was stored.
+    """
+
+    __slots__ = (
+        "_data",
+        "_json",
+        "at",
+        "id",
+        "prd_id",
+        "project",
+        "received_at",
+        "run_id",
+        "seq",
+        "session_id",
+        "source",
+        "story_id",
+        "type",
+    )
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 - the wire format's word, promised to bus handlers as `event.type`
+        data: dict[str, Any] | None = None,
+        *,
+        id: str = "",  # noqa: A002 - the wire format's word
+        project: str | None = None,
+        prd_id: str | None = None,
+        story_id: str | None = None,
+        run_id: str | None = None,
+        session_id: str | None = None,
+        source: str = "",
+        at: int = 0,
+        received_at: int = 0,
+        seq: int = 0,
+        json: str | None = None,
+    ) -> None:
+        self.type = type
+        self._data = data
+        self.id = id
+        self.project = project
+        self.prd_id = prd_id
+        self.story_id = story_id
+        self.run_id = run_id
+        self.session_id = session_id
+        self.source = source
+        self.at = at
+        self.received_at = received_at
+        self.seq = seq
+        self._json = json
+
+    @property
+    def data(self) -> dict[str, Any]:
+        if self._data is None:
+            self._data = {} if self._json is None else orjson.loads(self._json)["data"]
+        return self._data
+
+    @data.setter
+    def data(self, value: dict[str, Any]) -> None:
+        self._data = value
+        self._json = None
+
+    @property
+    def timestamp(self) -> str:
+        """When it happened, RFC 3339 in UTC with milliseconds."""
+        return rfc3339(self.at)
+
+    @property
+    def json(self) -> str:
+        """The wire form. Made once, when the log has numbered the event, and shared by every reader."""
+        if self._json is None:
+            self._json = orjson.dumps(self.as_dict()).decode()
+        return self._json
+
+    def as_dict(self) -> dict[str, Any]:
+        """The wire form as a dict, in the documented order of keys."""
+        return {
+            "seq": self.seq,
+            "id": self.id,
+            "type": self.type,
+            "project": self.project,
+            "prd_id": self.prd_id,
+            "story_id": self.story_id,
+            "run_id": self.run_id,
+            "session_id": self.session_id,
+            "source": self.source,
+            "timestamp": rfc3339(self.at),
+            "received_at": rfc3339(self.received_at),
+            "data": self.data,
+        }
+
+    def same_content(self, other: Event) -> bool:
+        """Whether publishing ``other`` under this event's id is a repetition, not a conflict.
+
+        The log fills in ``run_id`` where a publisher left it out, so an absent one agrees with any.
+        """
+        return (
+            self.type == other.type
+            and self.project == other.project
+            and self.prd_id == other.prd_id
+            and self.story_id == other.story_id
+            and self.session_id == other.session_id
+            and (other.run_id is None or self.run_id == other.run_id)
+            and self.data == other.data
+        )
+
+    def __repr__(self) -> str:
+        return f"<Event {self.seq or 'unstored'} {self.type} {self.id}>"

@@ -1,0 +1,114 @@
+"""Which events a reader wants. Values within a key are alternatives; keys must all hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from claude_loop.errors import InvalidFilter
+from claude_loop.events import Event
+
+MAX_VALUES = 100
+MAX_VALUE_LENGTH = 128
+_GLOB_CHARACTERS = re.compile(r"[*?]")
+
+
+def is_glob(pattern: str) -> bool:
+    return _GLOB_CHARACTERS.search(pattern) is not None
+
+
+def glob_to_regex(pattern: str) -> str:
+    """``*`` is any run of characters, dots too; ``?`` is one. Nothing else is special."""
+    return "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """An immutable filter; the empty one matches everything.
+
+    ``or_without_prd`` widens ``prd_ids`` to events that belong to no PRD: what `subscribe_prd` promises.
+    """
+
+    types: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    prd_ids: tuple[str, ...] = ()
+    story_ids: tuple[str, ...] = ()
+    run_ids: tuple[str, ...] = ()
+    session_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    or_without_prd: bool = False
+
+    @classmethod
+    def parse(cls, raw: object) -> Filter:
+        """A filter from ``{"types": [...], ...}``; a lone string counts as a list of one, null as absent.
+
+        Raises ``InvalidFilter`` naming the key.
+        """
+        if raw is None:
+            return MATCH_ALL
+        if not isinstance(raw, Mapping):
+            raise InvalidFilter("`filter` must be an object.", field="filter")
+        values: dict[str, Any] = {}
+        for key, value in raw.items():
+            if key not in FILTER_KEYS:
+                raise InvalidFilter(f"`{str(key)[:60]}` is not a filter key.", field=f"filter.{str(key)[:60]}")
+            values[key] = _strings(key, value)
+        return cls(**values)
+
+    def matches(self, event: Event) -> bool:
+        if self.types and not self._type_matches(event.type):
+            return False
+        if self.prd_ids and event.prd_id not in self.prd_ids and not (self.or_without_prd and event.prd_id is None):
+            return False
+        return all(getattr(event, attribute) in wanted for attribute, wanted in self._exact)
+
+    def _type_matches(self, type_: str) -> bool:
+        return self._types_regex.fullmatch(type_) is not None
+
+    @cached_property
+    def _types_regex(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(glob_to_regex, self.types)), re.DOTALL)
+
+    @cached_property
+    def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        pairs = (
+            ("project", self.projects),
+            ("story_id", self.story_ids),
+            ("run_id", self.run_ids),
+            ("session_id", self.session_ids),
+            ("source", self.sources),
+        )
+        return tuple((attribute, frozenset(wanted)) for attribute, wanted in pairs if wanted)
+
+    @cached_property
+    def key(self) -> str:
+        """A short name that equal filters share, so that their readers share encoded frames."""
+        canonical = repr(
+            [(f.name, sorted(v) if isinstance(v := getattr(self, f.name), tuple) else v) for f in fields(self)]
+        )
+        return blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+    @property
+    def is_empty(self) -> bool:
+        return self == MATCH_ALL
+
+
+FILTER_KEYS = tuple(f.name for f in fields(Filter) if f.name != "or_without_prd")
+MATCH_ALL = Filter()
+
+
+def _strings(key: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise InvalidFilter(f"`{key}` must be a list of strings.", field=f"filter.{key}")
+    if len(items) > MAX_VALUES:
+        raise InvalidFilter(f"`{key}` has {len(items)} values; at most {MAX_VALUES} are taken.", field=f"filter.{key}")
+    if any(not item or len(item) > MAX_VALUE_LENGTH for item in items):
+        raise InvalidFilter(f"Values of `{key}` have 1 to {MAX_VALUE_LENGTH} characters.", field=f"filter.{key}")
+    return tuple(dict.fromkeys(items))

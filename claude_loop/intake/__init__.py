@@ -1,0 +1,1 @@
+"""Ways in: limits, redaction, the spool and parsers."""

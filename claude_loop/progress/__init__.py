@@ -1,0 +1,1 @@
+"""What the events mean: projects, PRDs, runs and stories."""

@@ -1,0 +1,111 @@
+"""All settings in one frozen model: flags > ``CLAUDE_LOOP_*`` > config.toml > defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+DEFAULT_PORT = 18790
+
+
+class AuthSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loopback: Literal["own-uid", "token", "open"] = Field(
+        "own-uid",
+        description="Who may come in over loopback TCP without a token: connections of the daemon's own uid "
+        "(Linux only), nobody, or everybody on this machine. Such a caller may emit and read, never control.",
+    )
+
+
+class RetentionSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    days: float = Field(90.0, gt=0, description="Events received longer ago than this many days are pruned.")
+    events: int = Field(10_000_000, gt=0, description="The newest this many events are kept.")
+
+
+class LimitSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_bytes: int = Field(65_536, ge=1024, description="Largest `data` of one event, bytes of JSON.")
+    data_depth: int = Field(32, ge=1, le=200, description="Deepest nesting of `data`.")
+    body_bytes: int = Field(16_777_216, ge=1024, description="Largest request body, bytes.")
+    connections: int = Field(2_000, ge=1, description="Open TCP connections.")
+    handshake_seconds: float = Field(10.0, gt=0, description="Time a new connection has for its first request.")
+    in_flight: int = Field(256, ge=1, description="Unanswered publishes of one Socket.IO client; more get `busy`.")
+    events_per_second: int = Field(
+        0, ge=0, description="Events one Socket.IO client or one HTTP principal may publish a second; 0 is unlimited."
+    )
+
+
+class RedactSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    secrets: bool = Field(True, description="Replace API keys, tokens, passwords and private keys before the log.")
+    emails: bool = Field(False, description="Replace e-mail addresses too.")
+    cards: bool = Field(False, description="Replace payment card numbers too.")
+
+
+class Settings(BaseSettings):
+    """Settings of one daemon. Nested ones are written ``CLAUDE_LOOP_AUTH__LOOPBACK`` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLAUDE_LOOP_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="ignore",
+        nested_model_default_partial_update=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to bind; 127.0.0.1 also binds ::1.")
+    port: int = Field(DEFAULT_PORT, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
+    tls_cert: Path | None = Field(None, description="Certificate file (PEM); with it the server speaks TLS.")
+    tls_key: Path | None = Field(None, description="Private key file (PEM).")
+    insecure_behind_proxy: bool = Field(
+        False, description="Allow a non-loopback address without TLS: a proxy in front terminates it."
+    )
+    allowed_hosts: tuple[str, ...] = Field((), description="Names besides the loopback ones that `Host` may carry.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Origins besides the server's own that browsers may call from."
+    )
+    durability: Literal["full", "normal"] = Field(
+        "full",
+        description="`full` survives power loss (fsync at each commit); `normal` may lose the last commits then.",
+    )
+    stalled_after: float = Field(300.0, gt=0, description="Seconds of silence after which a run counts as stalled.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level in daemon.log."
+    )
+    auth: AuthSettings = AuthSettings()
+    retention: RetentionSettings = RetentionSettings()
+    limits: LimitSettings = LimitSettings()
+    redact: RedactSettings = RedactSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings  # neither is a source of ours
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+
+def config_file() -> Path:
+    """``$XDG_CONFIG_HOME/claude-loop/config.toml``, else below ``~/.config``."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    root = Path(base) if base and os.path.isabs(base) else Path.home() / ".config"
+    return root / "claude-loop" / "config.toml"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from all sources; ``flags`` that are None count as not given. Raises pydantic's ``ValidationError``."""
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
