@@ -53,6 +53,7 @@ class Iteration(TypedDict):
 class StoryStarted(TypedDict):
     story_id: str
     status: Literal["in_progress"]
+    title: NotRequired[str | None]
 
 
 @with_config(_OPEN)
@@ -60,6 +61,12 @@ class StoryCompleted(TypedDict):
     story_id: str
     success: bool
     status: Literal["completed", "failed"]
+
+
+@with_config(_OPEN)
+class StoryBlocked(TypedDict):
+    story_id: str
+    reason: NotRequired[str | None]
 
 
 @with_config(_OPEN)
@@ -118,6 +125,20 @@ AgentWaiting.__pydantic_config__ = _OPEN  # type: ignore[attr-defined]
 @with_config(_OPEN)
 class AgentResumed(TypedDict):
     pass
+
+
+@with_config(_OPEN)
+class SystemRunOwned(TypedDict):
+    """The daemon has seen the process that owns a run alive: from now on its end means something."""
+
+    pid: Annotated[int, Field(ge=1)]
+
+
+@with_config(_OPEN)
+class SystemRunVanished(TypedDict):
+    """The process that owned a run is gone, and the run has not finished."""
+
+    pid: Annotated[int, Field(ge=1)]
 
 
 Fill = Callable[[dict[str, Any]], None]
@@ -213,6 +234,7 @@ CATALOGUE: dict[str, PayloadType] = {
     "iteration.completed": _known(Iteration),
     "story.started": _known(StoryStarted, _constant_status("in_progress"), story="required"),
     "story.completed": _known(StoryCompleted, _outcome_status, story="required"),
+    "story.blocked": _known(StoryBlocked, story="required"),
     "test.run": _known(TestRun, _test_total, story="required"),
     "commit.created": _known(CommitCreated, story="required"),
     "error.occurred": _known(ErrorOccurred, story="allowed"),
@@ -220,4 +242,6 @@ CATALOGUE: dict[str, PayloadType] = {
     "progress.updated": _known(ProgressUpdated, story="allowed"),
     "agent.waiting": _known(AgentWaiting),
     "agent.resumed": _known(AgentResumed),
+    "system.run_owned": _known(SystemRunOwned),
+    "system.run_vanished": _known(SystemRunVanished),
 }

@@ -4,13 +4,15 @@
     ├── InputError            the caller sent something we refuse
     │   ├── InvalidJson · InvalidEvent · UnknownField · IdConflict · TooLarge
     │   ├── InvalidFilter · InvalidCursor · InvalidRequest · UnsupportedMediaType
-    │   └── NotFound · AmbiguousPrd · NotSupported
+    │   └── NotFound · AmbiguousPrd · NotSupported · MethodNotAllowed · RequestTimeout
     ├── RefusedError          the caller may not
     │   └── Unauthorized · Forbidden · HostRefused · OriginRefused
     ├── LoadError             the caller should try again
     │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
     ├── HomeError             the state directory cannot be used
-    │   └── UnsafeHome · AlreadyRunning
+    │   └── UnsafeHome · AlreadyRunning · NewerLog
+    ├── StartError            the daemon cannot start as asked
+    │   └── SettingsRefused · PortTaken · ActivationFailed
     ├── DaemonUnreachable · Internal
     └── LockError             names promised to existing users of ``session_lock``
         └── LockTimeout
@@ -123,6 +125,17 @@ class NotSupported(InputError):
     status = 501
 
 
+class MethodNotAllowed(InputError):
+    code = "method_not_allowed"
+    status = 405
+
+
+class RequestTimeout(InputError):
+    code = "request_timeout"
+    status = 408
+    default_hint = "Send the whole request at once."
+
+
 class RefusedError(ClaudeLoopError):
     code = "forbidden"
     status = 403
@@ -199,6 +212,31 @@ class AlreadyRunning(HomeError):
     code = "already_running"
     status = 409
     default_hint = "`claude-loop status` shows the running daemon, `claude-loop down` stops it."
+
+
+class NewerLog(HomeError):
+    code = "log_newer"
+    default_hint = "Use the version that wrote it, or another CLAUDE_LOOP_HOME."
+
+
+class StartError(ClaudeLoopError):
+    code = "cannot_start"
+
+
+class SettingsRefused(StartError):
+    code = "settings_refused"
+    default_hint = "docs/security.md says what each way in needs."
+
+
+class PortTaken(StartError):
+    code = "port_taken"
+    status = 409
+    default_hint = "Stop what listens there, or choose another port with --port (0 lets the system choose)."
+
+
+class ActivationFailed(StartError):
+    code = "activation_failed"
+    default_hint = "The socket unit must have ListenStream= lines and Accept=no, as in systemd/claude-loop.socket."
 
 
 class DaemonUnreachable(ClaudeLoopError):

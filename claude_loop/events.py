@@ -125,5 +125,13 @@ class Event:
             and self.data == other.data
         )
 
+    def unstore(self, run_id: str | None) -> None:
+        """Take back what the log filled in, after a commit that failed; ``run_id`` is the publisher's."""
+        self.seq = 0
+        self.received_at = 0
+        self.run_id = run_id
+        if self._data is not None:
+            self._json = None
+
     def __repr__(self) -> str:
         return f"<Event {self.seq or 'unstored'} {self.type} {self.id}>"

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from ulid import ULID
-
 from claude_loop.clock import Clock
 from claude_loop.errors import InvalidCursor
 
@@ -23,6 +21,8 @@ NO_EVENT = ""
 
 def new_event_id(clock: Clock) -> str:
     """A ULID: ids made later sort later, which keeps the log's unique index cheap."""
+    from ulid import ULID  # noqa: PLC0415 - quick commands import this module for its patterns alone
+
     timestamp = (clock.now_us() // 1000).to_bytes(6, "big")
     return str(ULID.from_bytes(timestamp + clock.random_bytes(10)))
 

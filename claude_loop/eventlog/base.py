@@ -78,13 +78,20 @@ class NoProjection:
 
 
 class ReadPage(NamedTuple):
-    """Matching events in order, and the position up to which the log was searched for them."""
+    """Matching events in order, the position up to which the log was searched for them, and the log's
+    oldest ``seq`` in the same snapshot: with ``after < first - 1`` events were trimmed before they were read."""
 
     events: list[Event]
     upto: int
+    first: int
 
 
 CommitListener = Callable[[list[Event], LogState], None]
+
+
+def nobody(events: list[Event], state: LogState) -> None:
+    """The listener of a log that is not open."""
+    del events, state
 
 
 class EventLog(Protocol):
@@ -95,9 +102,9 @@ class EventLog(Protocol):
 
     projection: Projection
 
-    async def open(self, loop_listener: CommitListener) -> None:
-        """Open or create. ``loop_listener`` hears of each commit, in order, on the event loop,
-        before the publishers of that commit get their answers. Not called for duplicates alone."""
+    async def open(self, listener: CommitListener) -> None:
+        """Open or create. ``listener`` hears of each commit that stored events, in order, on the event loop,
+        before the publishers of that commit get their answers; and of each pruning, with no events."""
 
     async def close(self) -> None:
         """Finish what was submitted, mark the stop as clean, release everything."""
@@ -123,7 +130,7 @@ class EventLog(Protocol):
         """Up to ``limit`` matching events with ``seq > after``, ascending; at least one if there is one.
 
         ``max_bytes`` bounds the JSON of all but the first. ``upto`` is the last event's ``seq`` if the page is
-        full, else the head at the time of reading."""
+        full, else the announced head at the time of the call: nothing unannounced is ever read."""
 
     async def read_backwards(
         self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None

@@ -1,0 +1,95 @@
+"""The command line. Each command's module is imported when the command runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from claude_loop import __version__
+from claude_loop.errors import ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
+
+FAILED, USAGE, UNREACHABLE, REFUSED = 1, 2, 3, 4
+
+# name -> (where, one line for --help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo:demo", "Work through a small PRD for real, shown live."),
+    "tail": ("tail:tail", "Show events as they happen."),
+    "prds": ("prds:prds", "List PRDs: what runs, what waits, what is stuck."),
+    "show": ("prds:show", "Show one PRD with its stories."),
+    "open": ("open:open_", "Open the monitor in the browser."),
+    "emit": ("emit:emit", "Emit one event."),
+    "up": ("daemon:up", "Start the daemon in the background."),
+    "down": ("daemon:down", "Stop the daemon."),
+    "status": ("daemon:status", "Show the daemon's state."),
+    "serve": ("serve:serve", "Run the daemon in the foreground."),
+    "lock": ("lock:lock", "Run a command while holding a named lock."),
+    "locks": ("lock:locks", "List or clean up locks."),
+    "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
+    "install": ("install:install", "Link the commands of this clone into ~/.local/bin."),
+    "uninstall": ("install:uninstall", "Remove those links."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and loads the one that is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"claude_loop.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="claude-loop")
+def cli() -> None:
+    """Shows, live and truthfully, what coding agents left working alone are doing.
+
+    Exit status: 0 done, 1 the thing watched or run failed, 2 usage, 3 daemon unreachable, 4 refused.
+    """
+
+
+def exit_status(error: ClaudeLoopError) -> int:
+    """The documented exit status of a deliberate error."""
+    status = getattr(error, "status", 500)
+    if isinstance(error, DaemonUnreachable):
+        return UNREACHABLE
+    if isinstance(error, RefusedError) or status in (401, 403):
+        return REFUSED
+    if isinstance(error, InputError) or 400 <= status < 500:
+        return USAGE
+    return FAILED
+
+
+def main() -> None:
+    """Entry point of ``claude-loop``."""
+    try:
+        cli.main(standalone_mode=False, prog_name="claude-loop")
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(failure.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except ClaudeLoopError as failure:
+        click.echo(f"claude-loop: {failure.message}", err=True)
+        if failure.hint:
+            click.echo(f"  {failure.hint}", err=True)
+        sys.exit(exit_status(failure))

@@ -1,0 +1,84 @@
+"""`emit`: one event from the command line, through the spool."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import Any
+
+import click
+
+from claude_loop.cli.terminal import note
+from claude_loop.ids import MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.spool_writer import SpoolWriter
+
+
+@click.command()
+@click.argument("type_", metavar="TYPE")
+@click.argument("fields", nargs=-1, metavar="[KEY=VALUE | KEY:=JSON]...")
+@click.option("--prd", "prd_id", metavar="PRD")
+@click.option("--story", "story_id", metavar="STORY")
+@click.option("--run", "run_id", metavar="RUN")
+@click.option("--session", "session_id", metavar="SESSION")
+@click.option("--project", metavar="PROJECT")
+@click.option("--wait", is_flag=True, help="Wait until it is committed; status 1 if that takes over 5 seconds.")
+def emit(type_: str, fields: tuple[str, ...], wait: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
+    """Emit one event of TYPE, such as story.started.
+
+    Ids that are not given come from CLAUDE_LOOP_PROJECT, CLAUDE_LOOP_PRD and so on. KEY=VALUE adds a text,
+    KEY:=JSON a number, a boolean or anything else. Works with the daemon down.
+    """
+    if len(type_) > MAX_TYPE_LENGTH or re.match(TYPE_PATTERN, type_) is None:
+        raise click.UsageError(f"“{type_}” is not a type: dotted lower case, such as story.started.")
+    data = dict(_field(field) for field in fields)
+    if os.environ.get("CLAUDE_LOOP_URL"):
+        _post(type_, data, ids)
+    else:
+        _spool(type_, data, ids, wait=wait)
+
+
+def _field(field: str) -> tuple[str, Any]:
+    key, separator, value = field.partition("=")
+    if not separator or not key.rstrip(":"):
+        raise click.UsageError(f"“{field}” is neither KEY=VALUE nor KEY:=JSON.")
+    if not key.endswith(":"):
+        return key, value
+    try:
+        return key[:-1], json.loads(value, parse_constant=_no_constant)
+    except ValueError:
+        raise click.UsageError(f"“{value}” (for {key[:-1]}) is not JSON.") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _spool(type_: str, data: dict[str, Any], ids: dict[str, str | None], *, wait: bool) -> None:
+    writer = SpoolWriter(source="cli")
+    try:
+        writer.emit(type_, data, **ids)
+    except OSError as failure:
+        # Emitting never fails its caller; only one who waits wants to hear of it.
+        if wait:
+            note(f"claude-loop: the event could not be spooled: {failure}.")
+            sys.exit(1)
+        return
+    if wait and not writer.flush():
+        note("claude-loop: spooled, but not committed yet; is the daemon up?")
+        sys.exit(1)
+
+
+def _post(type_: str, data: dict[str, Any], ids: dict[str, str | None]) -> None:
+    from claude_loop.client import DaemonClient
+    from claude_loop.clock import SystemClock
+    from claude_loop.context import inherited, silenced
+    from claude_loop.ids import new_event_id
+
+    if silenced():
+        return
+    given = {key: value for key, value in ids.items() if value is not None}
+    context = {key: value for key, value in inherited().items() if value is not None}
+    event = {"id": new_event_id(SystemClock()), "type": type_, "source": "cli", **context, **given, "data": data}
+    DaemonClient.from_environment().post("/api/events", event)

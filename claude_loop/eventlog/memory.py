@@ -1,0 +1,172 @@
+"""The log in memory: for tests, and for servers embedded without a state directory. Nothing survives the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from claude_loop.clock import Clock, SystemClock
+from claude_loop.errors import ClaudeLoopError
+from claude_loop.eventlog.base import (
+    Appended,
+    CommitListener,
+    LogState,
+    NoProjection,
+    Projection,
+    ReadPage,
+    SpoolOffset,
+    nobody,
+)
+from claude_loop.eventlog.numbering import EntityCache, Numbering
+from claude_loop.events import Event
+from claude_loop.filters import MATCH_ALL, Filter
+from claude_loop.ids import NO_EVENT, id_digest, new_epoch
+
+
+class MemoryEventLog:
+    """An ``EventLog`` whose events live in a list. ``first`` moves when ``prune`` forgets the oldest."""
+
+    def __init__(self, projection: Projection | None = None, clock: Clock | None = None) -> None:
+        self.projection: Projection = projection or NoProjection()
+        self._clock = clock or SystemClock()
+        self._events: list[Event] = []
+        self._by_id: dict[str, Event] = {}
+        self._documents: dict[str, dict[str, Any]] = {}
+        self._trimmed_documents: dict[str, dict[str, Any]] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._cache = EntityCache(self._documents.get)
+        self._received_at = 0
+        self._listener: CommitListener = nobody
+        digest = id_digest(NO_EVENT)
+        self._state = LogState(new_epoch(self._clock), 1, 0, digest, digest)
+
+    async def open(self, listener: CommitListener) -> None:
+        self._listener = listener
+
+    async def close(self) -> None:
+        self._listener = nobody
+
+    @property
+    def state(self) -> LogState:
+        return self._state
+
+    @property
+    def failure(self) -> ClaudeLoopError | None:
+        return None
+
+    def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        self._received_at = max(self._received_at, self._clock.now_us() // 1000)
+        numbering = Numbering(self._state.head, self._received_at, self._look_up, self.projection, self._cache)
+        outcome = numbering.number(events, numbering.look_up(events))
+        self._store(numbering.new)
+        for name, inode, offset in offsets:
+            if offset is None:
+                self._offsets.pop((name, inode), None)
+            else:
+                self._offsets[name, inode] = offset
+        if numbering.new:
+            self._listener(numbering.new, self._state)
+        future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        future.set_result(outcome)
+        return future
+
+    def _look_up(self, ids: Iterable[str]) -> dict[str, Event]:
+        return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}
+
+    def _store(self, new: list[Event]) -> None:
+        self._documents.update(self._cache.dirty)
+        self._cache.committed()
+        if new:
+            self._events += new
+            self._by_id.update((event.id, event) for event in new)
+            last = new[-1]
+            state = self._state
+            self._state = LogState(state.epoch, state.first, last.seq, id_digest(last.id), state.trimmed_digest)
+
+    async def read(
+        self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None
+    ) -> ReadPage:
+        return self._scan(after, limit, filter_, max_bytes, None)
+
+    async def search(self, after: int, limit: int, filter_: Filter, text: str) -> ReadPage:
+        return self._scan(after, limit, filter_, None, text)
+
+    def _scan(self, after: int, limit: int, filter_: Filter, max_bytes: int | None, text: str | None) -> ReadPage:
+        found: list[Event] = []
+        size = 0
+        for event in self._events[max(0, after - self._state.first + 1) :]:
+            if not filter_.matches(event) or not _contains(event, text):
+                continue
+            size += len(event.json)
+            if found and max_bytes is not None and size > max_bytes:
+                return ReadPage(found, found[-1].seq, self._state.first)
+            found.append(event)
+            if len(found) == limit:
+                return ReadPage(found, event.seq, self._state.first)
+        return ReadPage(found, max(after, self._state.head), self._state.first)
+
+    async def read_backwards(
+        self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None
+    ) -> list[Event]:
+        found: list[Event] = []
+        for event in reversed(self._events):
+            if len(found) == limit:
+                break
+            if (before is None or event.seq < before) and filter_.matches(event) and _contains(event, text):
+                found.append(event)
+        return found
+
+    async def position_since(self, received_ms: int) -> int:
+        for event in self._events:
+            if event.received_at >= received_ms:
+                return event.seq - 1
+        return self._state.head
+
+    async def digest_at(self, seq: int) -> str | None:
+        state = self._state
+        if seq == state.first - 1:
+            return state.trimmed_digest
+        if state.first <= seq <= state.head:
+            return id_digest(self._events[seq - state.first].id)
+        return None
+
+    async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return {key: self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)}
+
+    async def spool_offsets(self) -> list[SpoolOffset]:
+        return [SpoolOffset(name, inode, offset) for (name, inode), offset in self._offsets.items()]
+
+    async def prune(self, keep_from_ms: int, keep_events: int, step: int) -> int:
+        surplus = len(self._events) - keep_events
+        gone = [e for i, e in enumerate(self._events[:step]) if i < surplus or e.received_at < keep_from_ms]
+        if not gone:
+            return 0
+        trimmed = EntityCache(self._trimmed_documents.get)
+        for event in gone:
+            self.projection.apply(event, trimmed)
+            del self._by_id[event.id]
+        self._trimmed_documents.update(trimmed.dirty)
+        del self._events[: len(gone)]
+        state, last = self._state, gone[-1]
+        self._state = LogState(state.epoch, last.seq + 1, state.head, state.head_digest, id_digest(last.id))
+        self._listener([], self._state)
+        return len(gone)
+
+    async def rebuild(self) -> int:
+        self._documents.clear()
+        self._documents.update(self._trimmed_documents)
+        self._cache.discard()
+        for event in self._events:
+            self.projection.apply(event, self._cache)
+        self._documents.update(self._cache.dirty)
+        self._cache.committed()
+        return len(self._events)
+
+    async def statistics(self) -> dict[str, Any]:
+        size = sum(len(event.json) for event in self._events)
+        return {"events": len(self._events), "bytes": size, "commits": None, "commit_ms": None}
+
+
+def _contains(event: Event, text: str | None) -> bool:
+    return text is None or text.lower() in event.json.lower()

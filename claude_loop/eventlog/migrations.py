@@ -1,0 +1,80 @@
+"""The schema of events.db, as numbered steps. A step once released never changes; a new one is added."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from claude_loop.errors import NewerLog
+
+# Columns of an event beside its JSON exist to be searched by. The partial indexes leave out the events that have
+# no such id: most have no session, and a tool call no story.
+_STEP_1 = (
+    """
+    CREATE TABLE log (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        epoch TEXT NOT NULL,
+        first INTEGER NOT NULL,
+        head INTEGER NOT NULL,
+        head_digest TEXT NOT NULL,
+        trimmed_digest TEXT NOT NULL,
+        received_at INTEGER NOT NULL,
+        clean INTEGER NOT NULL,
+        durability TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        project TEXT,
+        prd_id TEXT,
+        story_id TEXT,
+        run_id TEXT,
+        session_id TEXT,
+        source TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        json TEXT NOT NULL
+    )
+    """,
+    "CREATE UNIQUE INDEX events_by_id ON events (id)",
+    "CREATE INDEX events_by_prd ON events (prd_id) WHERE prd_id IS NOT NULL",
+    "CREATE INDEX events_by_run ON events (run_id) WHERE run_id IS NOT NULL",
+    "CREATE INDEX events_by_session ON events (session_id) WHERE session_id IS NOT NULL",
+    """
+    CREATE TABLE spool_offsets (
+        name TEXT NOT NULL,
+        inode INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        PRIMARY KEY (name, inode)
+    ) WITHOUT ROWID
+    """,
+    "CREATE TABLE read_model (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
+    # The read model as it was just after the last event that was pruned: where a rebuild begins.
+    "CREATE TABLE trimmed_model (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
+)
+
+STEPS = (_STEP_1,)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, all steps in one transaction. The connection is in autocommit mode.
+
+    Raises ``NewerLog`` for a file that a later version has written.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise NewerLog(f"events.db has schema {version}; this version of claude-loop knows {len(STEPS)}.")
+    if version == len(STEPS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in STEPS[version:]:
+            for statement in step:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

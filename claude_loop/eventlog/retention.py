@@ -1,0 +1,50 @@
+"""Keeps the log within its retention, in steps so small that no publisher notices."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from claude_loop.clock import Clock
+from claude_loop.errors import ClaudeLoopError
+from claude_loop.eventlog.base import EventLog
+
+log = structlog.get_logger(__name__)
+
+# About two milliseconds of the writer's time.
+STEP_EVENTS = 500
+# Between steps the writer is left to the publishers for several times as long.
+PAUSE_SECONDS = 0.02
+ROUND_SECONDS = 60.0
+_DAY_MS = 86_400_000
+
+
+class Retention:
+    """``days`` and ``events`` bound what is kept, whichever is reached first."""
+
+    def __init__(self, log_: EventLog, clock: Clock, days: float, events: int) -> None:
+        self._log = log_
+        self._clock = clock
+        self._days = days
+        self._events = events
+
+    async def prune(self) -> int:
+        """Prune what is beyond retention now. Returns the number of events forgotten. Raises ``LoadError``."""
+        keep_from = self._clock.now_us() // 1000 - round(self._days * _DAY_MS)
+        gone = 0
+        while step := await self._log.prune(keep_from, self._events, STEP_EVENTS):
+            gone += step
+            await asyncio.sleep(PAUSE_SECONDS)
+        return gone
+
+    async def run(self) -> None:
+        """Prune every minute until cancelled."""
+        while True:
+            try:
+                gone = await self.prune()
+                if gone:
+                    log.info("events beyond retention forgotten", events=gone)
+            except ClaudeLoopError as failure:  # the writer reports it; pruning can wait for the next round
+                log.warning("could not prune", code=failure.code)
+            await asyncio.sleep(ROUND_SECONDS)

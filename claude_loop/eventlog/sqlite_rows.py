@@ -1,0 +1,146 @@
+"""Events as rows of events.db, and filters as SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from claude_loop.events import Event
+from claude_loop.filters import Filter, is_glob
+
+COLUMNS = "seq, id, type, project, prd_id, story_id, run_id, session_id, source, at, received_at, json"
+# Statements of these row counts only, so that the connection's statement cache holds them all.
+_ROWS_AT_ONCE = (128, 32, 8, 1)
+
+
+def event_from_row(row: Sequence[Any]) -> Event:
+    """An event as it was stored; its ``data`` is parsed when somebody asks."""
+    seq, id_, type_, project, prd_id, story_id, run_id, session_id, source, at, received_at, json = row
+    return Event(
+        type_,
+        id=id_,
+        project=project,
+        prd_id=prd_id,
+        story_id=story_id,
+        run_id=run_id,
+        session_id=session_id,
+        source=source,
+        at=at,
+        received_at=received_at,
+        seq=seq,
+        json=json,
+    )
+
+
+def _row(event: Event) -> tuple[Any, ...]:
+    return (
+        event.seq,
+        event.id,
+        event.type,
+        event.project,
+        event.prd_id,
+        event.story_id,
+        event.run_id,
+        event.session_id,
+        event.source,
+        event.at,
+        event.received_at,
+        event.json,
+    )
+
+
+def insert_events(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    insert_rows(connection, f"INSERT INTO events ({COLUMNS})", [_row(event) for event in events])
+
+
+def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert many rows with few statements.
+
+    `executemany` hands the interpreter lock over at every row; beside a busy event loop that starves the writer.
+    """
+    start = 0
+    for count in _ROWS_AT_ONCE:
+        while len(rows) - start >= count:
+            chunk = rows[start : start + count]
+            one = f"({', '.join('?' * len(chunk[0]))})"
+            flat = [value for row in chunk for value in row]
+            connection.execute(f"{insert} VALUES {', '.join([one] * count)}", flat)
+            start += count
+
+
+def store_documents(connection: sqlite3.Connection, table: str, documents: dict[str, dict[str, Any]]) -> None:
+    rows = [(key, orjson.dumps(document).decode()) for key, document in documents.items()]
+    insert_rows(connection, f"INSERT OR REPLACE INTO {table} (key, document)", rows)
+
+
+def load_document(connection: sqlite3.Connection, table: str, key: str) -> dict[str, Any] | None:
+    row = connection.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
+    return None if row is None else orjson.loads(row[0])
+
+
+def find_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Event]:
+    """The stored events among ``ids``, by id."""
+    found: dict[str, Event] = {}
+    for chunk in _padded(list(dict.fromkeys(ids))):
+        marks = ", ".join("?" * len(chunk))
+        for row in connection.execute(f"SELECT {COLUMNS} FROM events WHERE id IN ({marks})", chunk):
+            found[row[1]] = event_from_row(row)
+    return found
+
+
+def _padded(ids: list[str]) -> Iterator[list[str | None]]:
+    """Chunks of few fixed sizes, filled up with NULL, which equals nothing."""
+    start = 0
+    while start < len(ids):
+        size = next(count for count in reversed(_ROWS_AT_ONCE) if count >= min(len(ids) - start, _ROWS_AT_ONCE[0]))
+        chunk: list[str | None] = list(ids[start : start + size])
+        yield chunk + [None] * (size - len(chunk))
+        start += size
+
+
+def where(filter_: Filter, text: str | None = None) -> tuple[str, list[Any]]:
+    """`` AND …`` conditions and their values for a filter and a text to be contained in the event's JSON."""
+    conditions: list[str] = []
+    values: list[Any] = []
+    if filter_.types:
+        conditions.append(_types(filter_.types, values))
+    if filter_.prd_ids:
+        prds = _one_of("prd_id", filter_.prd_ids, values)
+        conditions.append(f"({prds} OR prd_id IS NULL)" if filter_.or_without_prd else prds)
+    for column, wanted in (
+        ("project", filter_.projects),
+        ("story_id", filter_.story_ids),
+        ("run_id", filter_.run_ids),
+        ("session_id", filter_.session_ids),
+        ("source", filter_.sources),
+    ):
+        if wanted:
+            conditions.append(_one_of(column, wanted, values))
+    if text is not None:
+        conditions.append("json LIKE ? ESCAPE '\\'")
+        values.append(f"%{_escape_like(orjson.dumps(text)[1:-1].decode())}%")
+    return "".join(f" AND {condition}" for condition in conditions), values
+
+
+def _one_of(column: str, wanted: Sequence[str], values: list[Any]) -> str:
+    values += wanted
+    return f"{column} = ?" if len(wanted) == 1 else f"{column} IN ({', '.join('?' * len(wanted))})"
+
+
+def _types(types: Sequence[str], values: list[Any]) -> str:
+    alternatives = []
+    exact = [type_ for type_ in types if not is_glob(type_)]
+    if exact:
+        alternatives.append(_one_of("type", exact, values))
+    for pattern in types:
+        if is_glob(pattern):
+            alternatives.append("type GLOB ?")
+            values.append(pattern.replace("[", "[[]"))  # SQLite knows classes, our globs do not
+    return f"({' OR '.join(alternatives)})"
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

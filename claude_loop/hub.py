@@ -1,0 +1,202 @@
+"""The spine: one way in, and readers that replay, then follow.
+
+An event exists once the log has committed it. Only then does the hub put it into the ring, wake the readers and
+tell the bus, in that order, so that whoever is awake finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from claude_loop.event_bus import EventBus
+from claude_loop.eventlog.base import Appended, EventLog, LogState, SpoolOffset
+from claude_loop.events import Event
+from claude_loop.filters import MATCH_ALL, Filter
+from claude_loop.ids import Cursor, id_digest
+from claude_loop.ring import Ring
+from claude_loop.subscription import Batch, Opened, Reset, ResetReason, Start, Subscription
+from claude_loop.supervision import TaskOwner
+
+# A batch ends at a multiple of this many events, so that readers who started apart soon share batches.
+BATCH_EVENTS = 256
+BATCH_BYTES = 65_536
+# How many batches are kept for readers that come to the same place; together at most this many × BATCH_BYTES.
+SHARED_BATCHES = 64
+
+
+class Hub:
+    """Publishes into one log and serves its readers. Used from one event loop."""
+
+    def __init__(self, log: EventLog, bus: EventBus, *, ring: Ring | None = None) -> None:
+        self.log = log
+        self.bus = bus
+        self._ring = ring or Ring()
+        self._tasks = TaskOwner("hub")
+        self._batches: dict[tuple[str, int], asyncio.Future[Batch | Reset]] = {}
+        self._committed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Open the log and begin to feed the bus."""
+        await self.log.open(self._announce)
+        self._tasks.spawn(self._feed_bus(), "bus feeder")
+
+    async def stop(self) -> None:
+        """Finish what was submitted, then close the log."""
+        await self._tasks.close()
+        await self.log.close()
+
+    @property
+    def state(self) -> LogState:
+        return self.log.state
+
+    def submit(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        """Queue accepted events for the next commit; order of calls is order in the log.
+
+        The future gives an ``Appended`` for each event once they are durable, or raises a ``LoadError``.
+        """
+        return self.log.append(events, offsets)
+
+    async def publish(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> list[Appended]:
+        """As ``submit``, and wait."""
+        return await self.submit(events, offsets)
+
+    def _announce(self, events: list[Event], state: LogState) -> None:
+        del state
+        self._ring.extend(events)
+        if self._committed is not None:
+            self._committed.set_result(None)
+            self._committed = None
+
+    def next_commit(self) -> asyncio.Future[None]:
+        """A future that is done at the next announcement. Shared: to be awaited, not cancelled."""
+        if self._committed is None:
+            self._committed = asyncio.get_running_loop().create_future()
+        return asyncio.shield(self._committed)
+
+    async def subscribe(self, filter_: Filter = MATCH_ALL, start: Start | None = None) -> Opened:
+        """Open a subscription. An unusable cursor gives status ``reset`` with the reason, never a silent gap."""
+        start = start or Start("now")
+        if start.cursor is not None:
+            return await self._resume(filter_, start.cursor)
+        position = await self._position(filter_, start)
+        return Opened(Subscription(self, filter_, position), "fresh")
+
+    async def _position(self, filter_: Filter, start: Start) -> Cursor:
+        if start.kind == "now":
+            return self.state.head_cursor
+        if start.kind == "start":
+            return self.state.trimmed_cursor
+        if start.kind == "since":
+            return await self.cursor_at(await self.log.position_since(start.since_ms))
+        if start.last == 0:
+            return self.state.head_cursor
+        head = self.state.head_cursor
+        newest = await self.log.read_backwards(head.seq + 1, start.last, filter_)
+        return await self.cursor_at(newest[-1].seq - 1) if newest else head
+
+    async def cursor_at(self, seq: int) -> Cursor:
+        """The cursor of a position; the oldest one there is if the position has been trimmed."""
+        state = self.state
+        event = self._ring.get(seq)
+        if event is not None:
+            return Cursor(state.epoch, seq, id_digest(event.id))
+        digest = await self.log.digest_at(seq)
+        return Cursor(state.epoch, seq, digest) if digest is not None else self.state.trimmed_cursor
+
+    async def _resume(self, filter_: Filter, cursor: Cursor) -> Opened:
+        state = self.state
+        reason: ResetReason | None = None
+        if cursor.epoch != state.epoch:
+            reason = "epoch"
+        elif cursor.seq > state.head:
+            reason = "ahead"
+        elif cursor.seq < state.first - 1:
+            reason = "trimmed"
+        else:
+            found = await self.cursor_at(cursor.seq)
+            if found.seq != cursor.seq:  # pruned while we looked
+                reason = "trimmed"
+            elif found.digest != cursor.digest:
+                reason = "diverged"
+        if reason is None:
+            return Opened(Subscription(self, filter_, cursor), "resumed")
+        position = self.state.trimmed_cursor if reason == "trimmed" else self.state.head_cursor
+        return Opened(Subscription(self, filter_, position), "reset", reason)
+
+    async def batch_after(self, position: Cursor, filter_: Filter) -> Batch | Reset:
+        """The next batch for a reader at ``position``, which must be behind the head. Shared between readers."""
+        key = (filter_.key, position.seq)
+        shared = self._batches.get(key)
+        if shared is not None and _reusable(shared):
+            return shared.result() if shared.done() else await asyncio.shield(shared)
+        if position.seq < self.state.first - 1:
+            return Reset("trimmed", self.state.trimmed_cursor)
+        if self._ring.covers(position.seq):
+            batch = self._batch_from_ring(position, filter_)
+            self._share(key, batch)
+            return batch
+        reading = self._tasks.spawn(self._batch_from_log(position, filter_), f"read after {position.seq}")
+        self._share(key, reading)
+        return await asyncio.shield(reading)
+
+    def _share(self, key: tuple[str, int], batch: Batch | asyncio.Future[Batch | Reset]) -> None:
+        if isinstance(batch, Batch):
+            future: asyncio.Future[Batch | Reset] = asyncio.get_running_loop().create_future()
+            future.set_result(batch)
+        else:
+            future = batch
+        self._batches[key] = future
+        while len(self._batches) > SHARED_BATCHES:
+            del self._batches[next(iter(self._batches))]
+
+    def _batch_from_ring(self, position: Cursor, filter_: Filter) -> Batch:
+        upto = min(self.state.head, _aligned_end(position.seq))
+        scanned = self._ring.slice(position.seq, upto)
+        size = 0
+        matching: list[Event] = []
+        for event in scanned:
+            if not filter_.is_empty and not filter_.matches(event):
+                continue
+            size += len(event.json)
+            if matching and size > BATCH_BYTES:
+                upto = event.seq - 1
+                break
+            matching.append(event)
+        last = scanned[upto - position.seq - 1]
+        return Batch(position, Cursor(position.epoch, upto, id_digest(last.id)), matching)
+
+    async def _batch_from_log(self, position: Cursor, filter_: Filter) -> Batch | Reset:
+        page = await self.log.read(position.seq, BATCH_EVENTS, filter_, max_bytes=BATCH_BYTES)
+        if position.seq < page.first - 1:
+            return Reset("trimmed", self.state.trimmed_cursor)
+        if page.events and page.events[-1].seq == page.upto:
+            upto = Cursor(position.epoch, page.upto, id_digest(page.events[-1].id))
+        else:
+            upto = await self.cursor_at(page.upto)
+        return Batch(position, upto, page.events)
+
+    async def _feed_bus(self) -> None:
+        """A reader like any other: a slow handler delays the bus, never the log or another reader."""
+        reader = (await self.subscribe()).subscription
+        while True:
+            outcome = await reader.next()
+            if isinstance(outcome, Reset):
+                continue
+            if self.bus.listener_count() == 0:
+                self.bus.record(outcome.events)
+                continue
+            for event in outcome.events:
+                await self.bus.dispatch(event)
+
+
+def _aligned_end(after: int) -> int:
+    return (after // BATCH_EVENTS + 1) * BATCH_EVENTS
+
+
+def _reusable(shared: asyncio.Future[Batch | Reset]) -> bool:
+    """A failed read is tried again, and a reset is told afresh. A batch that newer events could have made longer
+    is still right, and keeps the readers that share it together."""
+    if not shared.done():
+        return True
+    return not shared.cancelled() and shared.exception() is None and isinstance(shared.result(), Batch)

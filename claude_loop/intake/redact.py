@@ -1,0 +1,92 @@
+"""Redaction: secrets never reach the log, a rejection's record or an error's text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from claude_loop.intake.redact_patterns import (
+    CARD,
+    EMAIL,
+    KEY_GATE,
+    SECRETS,
+    SecretPattern,
+    is_secret_value,
+    key_kind,
+    marker,
+)
+from claude_loop.settings import RedactSettings
+
+Gate = Callable[[str], bool]
+
+
+def _gate(pattern: str) -> Gate:
+    """A test for ``pattern`` anywhere in a text, in time linear in it: 0.5 µs for an event, whatever it looks for."""
+    return TypeAdapter(Annotated[str, Field(pattern=pattern, strict=True)]).validator.isinstance_python
+
+
+def _never(text: str) -> bool:
+    del text
+    return False
+
+
+class Redactor:
+    """Replaces secrets by ``[redacted:kind]``, also in keys and under keys named like one. Applying it twice is once."""
+
+    def __init__(self, settings: RedactSettings) -> None:
+        patterns = SECRETS if settings.secrets else ()
+        patterns += (EMAIL,) if settings.emails else ()
+        patterns += (CARD,) if settings.cards else ()
+        self._patterns: list[tuple[Gate, SecretPattern]] = [(_gate(pattern.gate), pattern) for pattern in patterns]
+        self._keys = settings.secrets
+        self._cards = settings.cards
+        text_gates = "|".join(f"(?:{pattern.gate})" for pattern in patterns)
+        self._text_gate = _gate(text_gates) if patterns else _never
+        gates = "|".join(filter(None, (text_gates, KEY_GATE if settings.secrets else "")))
+        # False: `data` and `text` would change nothing. For serialized JSON without needless escapes.
+        self.suspects: Gate = _gate(gates) if gates else _never
+
+    def text(self, text: str) -> str:
+        if not self._text_gate(text):
+            return text
+        for gate, pattern in self._patterns:
+            if gate(text):
+                text = pattern.find.sub(pattern.replace, text)
+        return text
+
+    def data(self, value: Any) -> Any:
+        """A copy of a JSON value of bounded depth without secrets."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return self._object(value)
+        if isinstance(value, list):
+            return [self.data(item) for item in value]
+        if self._cards and isinstance(value, int) and value > 10**12:
+            hidden = self.text(str(value))
+            return value if hidden == str(value) else hidden
+        return value
+
+    def _object(self, value: dict[str, Any]) -> dict[str, Any]:
+        clean: dict[str, Any] = {}
+        for key, inner in value.items():
+            kind = key_kind(key) if self._keys else None
+            name = self.text(key)
+            while name in clean:  # two secrets as keys of one object
+                name += "′"
+            clean[name] = self.data(inner) if kind is None else self._hide(inner, kind)
+        return clean
+
+    def _hide(self, value: Any, kind: str) -> Any:
+        """What stands under a key like ``password``: all its text, and numbers where they are no counts."""
+        if isinstance(value, str):
+            return marker(kind) if is_secret_value(kind, value) else self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self._hide(inner, kind) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._hide(item, kind) for item in value]
+        if kind == "password" and isinstance(value, int | float) and not isinstance(value, bool):
+            return marker(kind)
+        return value

@@ -1,0 +1,57 @@
+"""Keys of the read model's documents.
+
+Components are percent-encoded, so that a ``/`` in an id ends nothing and a prefix means one PRD or one run only.
+No project is ``*``, which an encoded project (``%2A``) can never be.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import quote
+
+PROJECTS = "project/"
+PRDS = "prd/"
+RUNS = "run/"
+STORIES = "story/"
+_NO_PROJECT = "*"
+# The writer builds the same few keys for every event; what is forgotten is only built again.
+_REMEMBERED = 4096
+
+
+def _component(text: str) -> str:
+    # Lone surrogates cannot come from JSON that we accept, but a key must not be what fails on them.
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def _prd_path(project: str | None, prd_id: str) -> str:
+    return f"{_NO_PROJECT if project is None else _component(project)}/{_component(prd_id)}"
+
+
+@lru_cache(_REMEMBERED)
+def project_key(project: str) -> str:
+    return PROJECTS + _component(project)
+
+
+@lru_cache(_REMEMBERED)
+def prd_key(project: str | None, prd_id: str) -> str:
+    return PRDS + _prd_path(project, prd_id)
+
+
+@lru_cache(_REMEMBERED)
+def run_key(project: str | None, prd_id: str, run_id: str) -> str:
+    return f"{RUNS}{_prd_path(project, prd_id)}/{_component(run_id)}"
+
+
+@lru_cache(_REMEMBERED)
+def story_key(project: str | None, prd_id: str, run_id: str, story_id: str) -> str:
+    return f"{STORIES}{_prd_path(project, prd_id)}/{_component(run_id)}/{_component(story_id)}"
+
+
+def runs_prefix(project: str | None, prd_id: str) -> str:
+    """Of all runs of one PRD."""
+    return f"{RUNS}{_prd_path(project, prd_id)}/"
+
+
+def stories_prefix(project: str | None, prd_id: str, run_id: str) -> str:
+    """Of all stories of one run."""
+    return f"{STORIES}{_prd_path(project, prd_id)}/{_component(run_id)}/"

@@ -1,0 +1,111 @@
+"""The states, as judged from a document alone. ``docs/states.md`` says the same in words and is tested against this."""
+
+from __future__ import annotations
+
+from claude_loop.progress.documents import RunDocument, RunState, StoryDocument, StoryState
+
+# What a story's state is called in the counts of its run.
+COUNTED_AS = {
+    "todo": "todo",
+    "running": "running",
+    "failing": "failing",
+    "blocked": "blocked",
+    "done·claimed": "claimed",
+    "done·verified": "verified",
+}
+
+
+def judge_story(story: StoryDocument) -> tuple[StoryState, list[str]]:
+    """The story's state, and why it is no better, in phrases."""
+    if story["blocked"] is not None:
+        return "blocked", [story["blocked"]]
+    if story["completed"] and story["success"] is not False:
+        missing = _missing_proof(story)
+        return ("done·claimed", missing) if missing else ("done·verified", [])
+    why = _failures(story)
+    if why:
+        return "failing", why
+    begun = story["attempt"] or story["tests"] or story["commits"] or story["progress"]
+    return ("running" if begun else "todo"), []
+
+
+def _failures(story: StoryDocument) -> list[str]:
+    why = []
+    attempt = f"attempt {story['attempt']}" if story["attempt"] else "it"
+    if story["completed"]:
+        why.append(f"{attempt} failed")
+    elif story["attempts"] and story["attempts"][-1]["outcome"] == "left":
+        why.append(f"the run ended before {attempt} was completed")
+    test = story["last_test"]
+    if test is not None and test["failed"]:
+        why.append(f"last test run had {test['failed']} failing")
+    return why
+
+
+def _missing_proof(story: StoryDocument) -> list[str]:
+    """What a story that says done lacks: a passing last test run and a commit, both since its last start."""
+    since = f" since attempt {story['attempt']}" if story["attempt"] > 1 else ""
+    missing = []
+    if story["success"] is None:
+        missing.append("whether it succeeded was not said")
+    test = story["last_test"]
+    if test is None:
+        missing.append(f"no test run{since}")
+    elif test["passed"] is None or test["failed"] is None:
+        missing.append("last test run had no readable result")
+    elif test["failed"]:
+        missing.append(f"last test run had {test['failed']} failing")
+    elif not test["passed"]:
+        missing.append("last test run had no passing test")
+    if story["last_commit"] is None:
+        missing.append(f"no commit{since}")
+    return missing
+
+
+def judge_run(run: RunDocument) -> tuple[RunState, list[str]]:
+    """The run's state as far as time does not matter, and why it is no better, in phrases."""
+    if run["finished_at"] is not None:
+        return _judge_finished(run)
+    if run["vanished_at"] is not None:
+        return "vanished", []
+    if run["paused"] is not None:
+        return "paused", []
+    if run["waiting"] is not None:
+        return "waiting", []
+    return "running", []
+
+
+def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
+    if run["prd_success"] is False:
+        return "failed", ["it was reported as failed"]
+    if run["run_success"] is False:
+        code = run["exit_code"]
+        return "failed", ["it was reported as failed" if code is None else f"the command ended with status {code}"]
+    missing = _missing_stories(run)
+    return ("done·claimed", missing) if missing else ("done·verified", [])
+
+
+def _missing_stories(run: RunDocument) -> list[str]:
+    """What a run that says done lacks: that all its stories, and it must be known how many, are verified."""
+    counts, total = run["counts"], run["total_stories"]
+    missing = []
+    if run["prd_success"] is None and run["run_success"] is None:
+        missing.append("whether it succeeded was not said")
+    missing += [f"{claim['story_id']}: {', '.join(claim['why'])}" for claim in run["claims"]]
+    unnamed = counts["claimed"] - len(run["claims"])
+    if unnamed > 0:
+        missing.append(f"{_stories(unnamed)} more without proof")
+    for state, words in (("failing", "failing"), ("blocked", "blocked"), ("running", "still running")):
+        if counts[state]:  # type: ignore[literal-required]
+            missing.append(f"{_stories(counts[state])} {words}")  # type: ignore[literal-required]
+    if counts["todo"]:
+        missing.append(f"{_stories(counts['todo'])} not started")
+    if not run["stories"]:
+        missing.append("no story was reported")
+    elif total is None:
+        missing.append("how many stories there are was not said")
+    return missing
+
+
+def _stories(number: int) -> str:
+    return "1 story" if number == 1 else f"{number} stories"

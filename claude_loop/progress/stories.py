@@ -1,0 +1,205 @@
+"""What events do to their story: attempts, test runs, commits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from claude_loop.progress.documents import (
+    Attempt,
+    AttemptOutcome,
+    CommitSummary,
+    RunDocument,
+    StoryDocument,
+    StoryInWork,
+    TestSummary,
+)
+from claude_loop.progress.draft import Draft
+from claude_loop.progress.reading import LONGEST_NAME, LONGEST_TEXT, count, line, number, outcome, text
+from claude_loop.progress.timing import estimate_end, record_story_time
+
+KEPT_ATTEMPTS = 20
+KEPT_TEST_RUNS = 12
+KEPT_COMMITS = 20
+# More stories than this at work at once only lose their place in the list, not their state.
+KEPT_RUNNING = 32
+NAMED_FAILURES = 10
+
+
+def started(draft: Draft) -> None:
+    """`story.started`: the next attempt. What was proved before it counts no more."""
+    story, moment = draft.story, draft.moment
+    if story is None:
+        return
+    draft.reopen_run()
+    _end_attempt(draft, story, "restarted")
+    story["attempt"] += 1
+    attempt: Attempt = {
+        "attempt": story["attempt"],
+        "started_at": moment,
+        "finished_at": None,
+        "worked_ms": None,
+        "outcome": "running",
+    }
+    story["attempts"] = [*story["attempts"][1 - KEPT_ATTEMPTS :], attempt]
+    story["waited_before_ms"] = draft.run["waited_ms"]
+    story["completed"] = False
+    story["success"] = story["blocked"] = story["finished_at"] = None
+    story["last_test"] = story["last_commit"] = None
+    if story["started_at"] is None:
+        story["started_at"] = moment
+    title = text(draft.data, "title", LONGEST_TEXT)
+    if title is not None:
+        story["title"] = title
+    _enter(draft.run, story, moment)
+    draft.settle(story)
+
+
+def completed(draft: Draft) -> None:
+    """`story.completed`: the attempt is over, with or without success."""
+    story, success = draft.story, outcome(draft.data)
+    if story is None or (story["completed"] and story["success"] is success):
+        return  # of no story, or said before
+    done = success is not False
+    was_done = story["completed"] and story["success"] is not False
+    _end_attempt(draft, story, "completed" if done else "failed")
+    story["completed"] = True
+    story["success"] = success
+    story["blocked"] = None
+    story["finished_at"] = draft.moment if done else None
+    _leave(draft.run, story)
+    draft.settle(story)
+    if done and not was_done:
+        if story["attempt"]:
+            record_story_time(draft.run, story["worked_ms"])
+        estimate_end(draft.run, draft.moment)
+
+
+def blocked(draft: Draft) -> None:
+    """`story.blocked`: it cannot go on until it is started again."""
+    story = draft.story
+    if story is None:
+        return
+    _end_attempt(draft, story, "blocked")
+    story["blocked"] = text(draft.data, "reason") or "no reason given"
+    story["completed"] = False
+    story["success"] = story["finished_at"] = None
+    _leave(draft.run, story)
+    draft.settle(story)
+
+
+def leave_open_stories(draft: Draft) -> None:
+    """The run has ended: nobody works on what was started and not completed."""
+    for entry in draft.run["running"]:
+        story = draft.touch_story(entry["story_id"])
+        _end_attempt(draft, story, "left")
+        draft.settle(story)
+    if draft.run["running"]:
+        draft.run["running"] = []
+        draft.run["current"] = None
+
+
+def tested(draft: Draft) -> None:
+    """`test.run`."""
+    run, story = draft.run, draft.story
+    test = _test_summary(draft, story)
+    run["tests"] += 1
+    run["last_test"] = test
+    if story is not None:
+        story["tests"] += 1
+        story["test_runs"] = [*story["test_runs"][1 - KEPT_TEST_RUNS :], test]
+        story["last_test"] = test
+        draft.settle(story)
+
+
+def _test_summary(draft: Draft, story: StoryDocument | None) -> TestSummary:
+    data = draft.data
+    passed, failed = count(data, "passed"), count(data, "failed")
+    names, unnamed = _failing_names(data.get("failures"))
+    return {
+        "seq": draft.event.seq,
+        "at": draft.moment,
+        "story_id": None if story is None else story["story_id"],
+        "attempt": 0 if story is None else story["attempt"],
+        "passed": passed,
+        "failed": failed,
+        "total": count(data, "total"),
+        "duration_ms": None if (ms := number(data, "duration_ms")) is None else round(ms),
+        "failing": names,
+        "failing_more": max(unnamed, (failed or 0) - len(names)),
+    }
+
+
+def _failing_names(failures: Any) -> tuple[list[str], int]:
+    """The first names, and how many failures go without."""
+    if type(failures) is not list:
+        return [], 0
+    names: list[str] = []
+    for failure in failures:
+        name = line(failure.get("name") if type(failure) is dict else failure, LONGEST_NAME)
+        if name is not None:
+            names.append(name)
+            if len(names) == NAMED_FAILURES:
+                break
+    return names, len(failures) - len(names)
+
+
+def committed(draft: Draft) -> None:
+    """`commit.created`. Without a hash nothing was committed."""
+    run, story, data = draft.run, draft.story, draft.data
+    commit_hash = text(data, "commit_hash", LONGEST_NAME)
+    if commit_hash is None:
+        return
+    commit: CommitSummary = {
+        "seq": draft.event.seq,
+        "at": draft.moment,
+        "story_id": None if story is None else story["story_id"],
+        "attempt": 0 if story is None else story["attempt"],
+        "hash": commit_hash,
+        "subject": text(data, "subject", LONGEST_TEXT),
+        "branch": text(data, "branch", LONGEST_NAME),
+    }
+    run["commits"] += 1
+    run["last_commit"] = commit
+    if story is not None:
+        story["commits"] += 1
+        story["recent_commits"] = [*story["recent_commits"][1 - KEPT_COMMITS :], commit]
+        story["last_commit"] = commit
+        draft.settle(story)
+
+
+def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome) -> None:
+    """Close the last attempt; one that was closed already only changes its outcome and end."""
+    if not story["attempts"]:
+        return
+    last = story["attempts"][-1]
+    if last["worked_ms"] is not None and outcome_ in ("restarted", "left", "blocked"):
+        return
+    waited = draft.run["waited_ms"] - story["waited_before_ms"]
+    worked = max(0, draft.moment - last["started_at"] - waited)
+    story["worked_ms"] += worked - (last["worked_ms"] or 0)
+    ended: Attempt = {
+        "attempt": last["attempt"],
+        "started_at": last["started_at"],
+        "finished_at": max(draft.moment, last["started_at"]),
+        "worked_ms": worked,
+        "outcome": outcome_,
+    }
+    story["attempts"] = [*story["attempts"][:-1], ended]
+
+
+def _enter(run: RunDocument, story: StoryDocument, moment: int) -> None:
+    others = [entry for entry in run["running"] if entry["story_id"] != story["story_id"]]
+    entry: StoryInWork = {
+        "story_id": story["story_id"],
+        "title": story["title"],
+        "attempt": story["attempt"],
+        "since": moment,
+    }
+    run["running"] = [*others[1 - KEPT_RUNNING :], entry]
+    run["current"] = entry
+
+
+def _leave(run: RunDocument, story: StoryDocument) -> None:
+    if any(entry["story_id"] == story["story_id"] for entry in run["running"]):
+        run["running"] = [entry for entry in run["running"] if entry["story_id"] != story["story_id"]]
+        run["current"] = run["running"][-1] if run["running"] else None

@@ -1,0 +1,59 @@
+"""The last events in memory, so that readers at the live edge never touch the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from claude_loop.events import Event
+
+
+class Ring:
+    """A run of consecutive events ending at the head, bounded by count and by bytes of JSON."""
+
+    def __init__(self, max_events: int = 16_384, max_bytes: int = 8 * 1024 * 1024) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._events: list[Event] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Add events that follow the newest one held; anything else starts the ring anew."""
+        if self._events and events and events[0].seq != self._events[-1].seq + 1:
+            self.clear()
+        self._events += events
+        self._bytes += sum(len(event.json) for event in events)
+        self._trim()
+
+    def _trim(self) -> None:
+        # An eighth more than allowed may gather before the list is moved down: one move for many commits.
+        if len(self._events) <= self._max_events * 9 // 8 and self._bytes <= self._max_bytes * 9 // 8:
+            return
+        drop = 0
+        while len(self._events) - drop > self._max_events or (
+            self._bytes > self._max_bytes and drop < len(self._events) - 1
+        ):
+            self._bytes -= len(self._events[drop].json)
+            drop += 1
+        del self._events[:drop]
+
+    def clear(self) -> None:
+        self._events = []
+        self._bytes = 0
+
+    def covers(self, after: int) -> bool:
+        """Whether every event after this position is here."""
+        return bool(self._events) and after >= self._events[0].seq - 1
+
+    def slice(self, after: int, upto: int) -> list[Event]:
+        """The events with ``after < seq <= upto``; the ring must cover ``after``."""
+        base = self._events[0].seq
+        return self._events[after + 1 - base : upto + 1 - base]
+
+    def get(self, seq: int) -> Event | None:
+        """The event at ``seq``, if it is here."""
+        if not self._events or not self._events[0].seq <= seq <= self._events[-1].seq:
+            return None
+        return self._events[seq - self._events[0].seq]

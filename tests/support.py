@@ -1,0 +1,84 @@
+"""What several test files share: waiting with a deadline, free ports, and the way to the clone."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / "bin"
+
+# Short enough to add no latency worth measuring, long enough to leave the CPU to the process that is waited for.
+_STEP = 0.005
+
+
+def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
+    """The first true value of ``predicate``, polled; an ``AssertionError`` that names ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or _source(predicate)} (last: {value!r})")
+        time.sleep(_STEP)
+    return value
+
+
+async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = 10.0, what: str = "") -> T:
+    """Like ``until``, for code that shares the event loop; ``predicate`` may be a coroutine function."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = predicate()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or _source(predicate)} (last: {value!r})")
+        await asyncio.sleep(_STEP)
+
+
+def _source(predicate: Callable[..., object]) -> str:
+    try:
+        return inspect.getsource(predicate).strip()
+    except (OSError, TypeError):
+        return repr(predicate)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on at this moment; servers that can should bind port 0 instead."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def alive(pid: int) -> bool:
+    """Whether ``pid`` runs; a zombie counts as gone."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, PermissionError):
+        return False
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # no procfs here: kill's answer stands
+    return state != "Z"
+
+
+def kill(pid: int, *, gently: float = 5.0) -> None:
+    """End one process that the test started: SIGTERM, then SIGKILL after ``gently`` seconds."""
+    deadline = time.monotonic() + gently
+    number = signal.SIGTERM
+    while alive(pid):
+        os.kill(pid, number)
+        while alive(pid) and time.monotonic() < deadline:
+            time.sleep(_STEP)
+        number, deadline = signal.SIGKILL, deadline + gently

@@ -1,0 +1,203 @@
+"""What only the durable backend can get wrong: files, epochs, full disks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+
+import pytest
+
+from claude_loop.errors import ClaudeLoopError, NewerLog, ShuttingDown, StorageFailed, StorageFull, StorageReadOnly
+from claude_loop.eventlog import sqlite_writer
+from claude_loop.eventlog.base import SpoolOffset, nobody
+from claude_loop.eventlog.migrations import STEPS
+from claude_loop.eventlog.sqlite import SqliteEventLog
+from claude_loop.events import Event
+
+
+def event(number, **data):
+    return Event("a.b", data, id=f"e{number}", source="test", at=1)
+
+
+async def opened(path, **options):
+    log = SqliteEventLog(path, **options)
+    await log.open(nobody)
+    return log
+
+
+async def abandon(log):
+    """End a log as kill -9 would: no clean-stop marker, whatever was committed stays."""
+    log._writer._close = lambda: log._writer._disconnect()
+    await log.close()
+
+
+async def test_everything_survives_a_restart(tmp_path):
+    log = await opened(tmp_path / "events.db")
+    await log.append([event(1), event(2)], [SpoolOffset("f", 1, 9)])
+    before = log.state
+    await log.close()
+    log = await opened(tmp_path / "events.db")
+    assert log.state == before
+    assert await log.spool_offsets() == [("f", 1, 9)]
+    assert (await log.append([event(2), event(3)])) == [(2, True, None), (3, False, None)]
+    await log.close()
+
+
+@pytest.mark.parametrize(
+    ("durability", "clean", "same"), [("full", False, True), ("normal", True, True), ("normal", False, False)]
+)
+async def test_a_new_epoch_only_after_an_unclean_stop_that_may_have_lost_commits(tmp_path, durability, clean, same):
+    log = await opened(tmp_path / "events.db", durability=durability)
+    await log.append([event(1)])
+    epoch = log.state.epoch
+    await (log.close() if clean else abandon(log))
+    log = await opened(tmp_path / "events.db")
+    assert (log.state.epoch == epoch) is same
+    assert log.state.head == 1
+    await log.close()
+
+
+async def test_files_are_private_and_a_planted_link_is_refused(tmp_path):
+    log = await opened(tmp_path / "events.db")
+    await log.append([event(1)])
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {0o600}
+    await log.close()
+    (tmp_path / "link.db").symlink_to(tmp_path / "elsewhere.db")
+    with pytest.raises(ClaudeLoopError):
+        await opened(tmp_path / "link.db")
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
+async def test_a_file_of_a_later_version_is_refused_untouched(tmp_path):
+    path = tmp_path / "events.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    connection.close()
+    with pytest.raises(NewerLog, match="schema"):
+        await opened(path)
+
+
+async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path):
+    path = tmp_path / "events.db"
+    path.write_bytes(b"this is no database, it only looks like a file" * 100)
+    with pytest.raises(StorageFailed, match="not a database"):
+        await opened(path)
+
+
+async def test_publishing_after_close_is_refused(tmp_path):
+    log = await opened(tmp_path / "events.db")
+    writer_close = log._writer._close
+
+    def close_with_one_waiting():
+        log._writer._queue.put(sqlite_writer.Append([event(9)], [], answers.append))
+        writer_close()
+
+    answers = []
+    log._writer._close = close_with_one_waiting
+    await log.close()
+    assert isinstance(answers[0], ShuttingDown)
+
+
+async def test_an_unknown_outcome_of_commit_is_looked_up(tmp_path):
+    """An I/O error at COMMIT says nothing: if the transaction is there, it is announced, not repeated."""
+    heard = []
+    log = SqliteEventLog(tmp_path / "events.db")
+    await log.open(lambda events, state: heard.extend(e.id for e in events))
+    await log.append([event(1)])
+    for happened in (True, False):
+        log._writer._connection = FailingCommit(log._writer._connection, commit_first=happened)
+        if happened:
+            assert await log.append([event(2)]) == [(2, False, None)]
+        else:
+            with pytest.raises(StorageFailed):
+                await log.append([event(3)])
+    assert heard == ["e1", "e2"]
+    assert await log.append([event(2), event(3)]) == [(2, True, None), (3, False, None)]
+    assert heard == ["e1", "e2", "e3"]
+    await log.close()
+
+
+class FailingCommit:
+    """A connection whose COMMIT reports an error, after or instead of doing it."""
+
+    def __init__(self, connection, *, commit_first):
+        self._connection = connection
+        self._commit_first = commit_first
+
+    def execute(self, statement, *values):
+        if statement == "COMMIT":
+            self._connection.execute("COMMIT" if self._commit_first else "ROLLBACK")
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(statement, *values)
+
+    def close(self):
+        self._connection.close()
+
+
+async def test_a_defect_in_one_batch_spares_the_others_of_its_group(tmp_path):
+    log = await opened(tmp_path / "events.db")
+    poison = event(2)
+    poison.data = {"unencodable": object()}
+    async with asyncio.timeout(10):
+        futures = [log.append([event(1)]), log.append([poison]), log.append([event(3)])]
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+    assert outcomes[0][0].seq == 1
+    assert getattr(outcomes[1], "code", None) == "internal"
+    assert outcomes[2][0].seq == 2
+    assert log.failure is None
+    await log.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB that a test can fill."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts a small tmpfs")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "claude-loop-test", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+async def recovered(log):
+    async with asyncio.timeout(20):
+        while log.failure is not None:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_disk_refuses_clearly_and_recovers_by_itself(small_disk):
+    log = await opened(small_disk / "events.db")
+    stored = 0
+    with pytest.raises(StorageFull) as refusal:
+        while True:
+            (outcome,) = await log.append([event(stored + 1, text="x" * 20_000)])
+            stored = outcome.seq
+    assert refusal.value.status == 507
+    assert stored > 10
+    assert isinstance(log.failure, StorageFull)
+    assert log.state.head == stored
+    assert len((await log.read(0, 10_000)).events) == stored  # reading goes on
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    await recovered(log)
+    assert (await log.append([event(stored + 1)]))[0].seq == stored + 1
+    assert len((await log.read(0, 10_000)).events) == stored + 1
+    await log.close()
+
+
+async def test_a_read_only_file_system_refuses_clearly_and_recovers_by_itself(small_disk):
+    log = await opened(small_disk / "events.db")
+    await log.append([event(1)])
+    log._writer._disconnect()  # a file open for writing keeps the kernel from changing the mount
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageReadOnly):
+        await log.append([event(2)])
+    assert isinstance(log.failure, StorageReadOnly)
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    await recovered(log)
+    assert (await log.append([event(2)]))[0].seq == 2
+    await log.close()
