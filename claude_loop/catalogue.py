@@ -15,6 +15,9 @@ from typing_extensions import TypedDict
 from claude_loop.errors import InvalidEvent
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
+# JSON has no infinities: pydantic reads "inf" as one, and readers would see null.
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ExitCode = Annotated[int, Field(ge=-(2**31), lt=2**32)]
 _OPEN = ConfigDict(extra="allow")
 
 
@@ -40,7 +43,7 @@ class RunStarted(TypedDict):
 @with_config(_OPEN)
 class RunCompleted(TypedDict):
     success: bool
-    exit_code: NotRequired[int | None]
+    exit_code: NotRequired[ExitCode | None]
 
 
 @with_config(_OPEN)
@@ -82,7 +85,7 @@ class TestRun(TypedDict):
     failed: Count
     total: Count
     skipped: NotRequired[Count | None]
-    duration_ms: NotRequired[Annotated[float, Field(ge=0)] | None]
+    duration_ms: NotRequired[Amount | None]
     command: NotRequired[str | None]
     failures: NotRequired[Annotated[list[FailedTest], Field(max_length=50)]]
 
@@ -109,8 +112,8 @@ class LogMessage(TypedDict):
 
 @with_config(_OPEN)
 class ProgressUpdated(TypedDict):
-    current: Annotated[float, Field(ge=0)]
-    total: Annotated[float, Field(ge=0)]
+    current: Amount
+    total: Amount
     message: NotRequired[str | None]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _YEAR_10000_US = 253_402_300_800_000_000
@@ -87,8 +89,8 @@ def parse_time(value: str | float) -> int:
     if isinstance(value, int | float):
         us = round(value * 1000) if abs(value) >= 1e11 else round(value * 1_000_000)
     else:
-        # fromisoformat alone would also take "20260126" and week dates, which nobody means as a time here.
-        if len(value) < 19 or value[10] not in "Tt ":
+        # fromisoformat alone would also take dates without a time, and week dates.
+        if _RFC3339.match(value) is None:
             raise ValueError("not an RFC 3339 time")
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:

@@ -6,7 +6,7 @@
     │   ├── InvalidFilter · InvalidCursor · InvalidRequest · UnsupportedMediaType
     │   └── NotFound · AmbiguousPrd · NotSupported · MethodNotAllowed · RequestTimeout
     ├── RefusedError          the caller may not
-    │   └── Unauthorized · Forbidden · HostRefused · OriginRefused
+    │   └── Unauthorized · Forbidden · HostRefused · OriginRefused · ForeignFile
     ├── LoadError             the caller should try again
     │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
     ├── HomeError             the state directory cannot be used
@@ -160,6 +160,12 @@ class HostRefused(RefusedError):
 class OriginRefused(RefusedError):
     code = "origin_refused"
     default_hint = "Only this server's own page may call it from a browser; add other origins to `allowed_origins`."
+
+
+class ForeignFile(RefusedError):
+    code = "foreign_file"
+    status = 409
+    default_hint = "Look at it, and remove it yourself if it may go."
 
 
 class LoadError(ClaudeLoopError):

@@ -258,9 +258,11 @@ def _name_of(path: Path, metadata: dict[str, Any]) -> str:
     if isinstance(claimed, str) and lock_file_name(claimed) == path.name:
         return claimed
     stem = path.name.removesuffix(SUFFIX)
+    if stem == "%":
+        return ""
     raw = re.sub(rb"%([0-9A-F]{2})", lambda escape: bytes([int(escape[1], 16)]), os.fsencode(stem))
     try:
-        name = raw.removesuffix(b"%").decode("utf-8", "surrogatepass")
+        name = raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return stem
     return name if lock_file_name(name) == path.name else stem

@@ -195,14 +195,18 @@ async def ask(
         reader, writer = await asyncio.open_connection(address, server.port)
     try:
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b""))
-        return parse(await reader.read())
+        return await read_answer(reader, bodyless=method == "HEAD")
     finally:
         writer.close()
 
 
-def parse(raw: bytes) -> Answer:
-    """The answer in ``raw``, whose body is not chunked."""
-    head, _, rest = raw.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
+async def read_answer(reader: asyncio.StreamReader, *, bodyless: bool = False) -> Answer:
+    """One answer; without a length, all until the connection ends."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, *lines = head.decode().strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Answer(int(status.split()[1]), headers, rest)
+    if bodyless or status.split()[1] in {"101", "204"}:
+        return Answer(int(status.split()[1]), headers, b"")
+    length = headers.get("content-length")
+    body = await reader.read() if length is None else await reader.readexactly(int(length))
+    return Answer(int(status.split()[1]), headers, body)

@@ -44,6 +44,8 @@ def lock(name: str, timeout: float, no_wait: bool, command: tuple[str, ...]) -> 
     """
     if not name:
         raise click.UsageError("NAME is empty (an unset variable?).")
+    if not command[0]:
+        raise click.UsageError("CMD is empty (an unset variable?).")
     if math.isnan(timeout):
         raise click.BadParameter("not a number of seconds.", param_hint="--timeout")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -9,14 +9,16 @@ import orjson
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
-from claude_loop.events import ID_KEYS, Event
-from claude_loop.ids import new_event_id
-from claude_loop.intake.envelope import check_id, check_keys, data_object, event_type, shown, time_us
-from claude_loop.intake.mend import INVALID, loads_leniently, marked, mend
+from claude_loop.events import ENVELOPE_KEYS, Event
+from claude_loop.ids import MAX_ID_LENGTH, new_event_id
+from claude_loop.intake.envelope import check_id, data_object, event_type, shown, time_us, unknown_key
+from claude_loop.intake.mend import loads_leniently, marked, mend
 from claude_loop.intake.redact import Redactor
-from claude_loop.intake.redact_ids import redacted_id
-from claude_loop.intake.shorten import depth_exceeds, flatten, shorten
+from claude_loop.intake.shorten import depth_exceeds, flatten, json_size, shorten
 from claude_loop.settings import LimitSettings, RedactSettings
+
+# Envelope keys whose values have rules of their own.
+_NO_IDS = frozenset({"data", "timestamp", "type"})
 
 
 class Acceptor:
@@ -35,15 +37,9 @@ class Acceptor:
         try:
             if not isinstance(raw, dict):
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")
-            check_keys(raw)
-            data, text = self._encoded(data_object(raw))
-            envelope = orjson.dumps([raw.get(key) for key in raw if key != "data"]).decode()
-            return self._event({**raw, "data": data}, f"{envelope}{text}", None, source)[0]
+            return self._event({**raw, "data": self._as_json(data_object(raw))}, None, None, source)[0]
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
-        except TypeError:
-            # Only the envelope is left: what is no JSON there is no string either.
-            raise InvalidEvent("The event is not JSON.", hint="Send JSON values only.") from None
 
     def accept_line(self, line: bytes, *, source: str) -> Event:
         """One line of NDJSON as an event. As ``accept``; raises ``InvalidJson`` too."""
@@ -80,56 +76,52 @@ class Acceptor:
         except InputError:
             return self._salvage_slowly(raw, derived_id, source)
 
-    def _event(self, raw: dict[str, Any], text: str, derived_id: str | None, source: str) -> tuple[Event, int | None]:
-        """``text`` is the event serialized: what the search for secrets looks at first."""
-        check_keys(raw)
+    def _event(
+        self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
+    ) -> tuple[Event, int | None]:
+        """``text`` is the event serialized, if it is at hand: the search for secrets looks there first."""
+        if not ENVELOPE_KEYS.issuperset(raw):
+            raise unknown_key(raw)
         kind = event_type(raw)
         data = data_object(raw)
-        for key in raw:
-            value = raw[key]
-            # The cheap test decides nearly always; `check_id` says exactly what is wrong.
+        for key, value in raw.items():
+            # This decides nearly always; `check_id` has the whole rule and says what is wrong.
             if (
                 value.__class__ is str
                 and value
-                and len(value) <= 128
+                and len(value) <= MAX_ID_LENGTH
                 and value.isascii()
                 and value.isprintable()
-                or key in _NO_IDS
-                or value is None
             ):
                 continue
-            check_id(key, value)
+            if value is not None and key not in _NO_IDS:
+                check_id(key, value)
         stamp = raw.get("timestamp")
         at_us = None if stamp is None else time_us(stamp)
-        if self.redactor.suspects(text):
-            raw, data = self._redacted(raw), self.redactor.data(data)
+        if self.redactor.suspects(text or orjson.dumps(raw).decode()):
+            raw, data = self.redactor.envelope(raw), self.redactor.data(data)
             kind = raw["type"]
-        return self._finish(raw, kind, data, at_us, derived_id, source), at_us
+        data, story_id = _completed(kind, data, raw.get("story_id"))
+        return self._assemble(raw, kind, data, story_id, at_us, derived_id, source), at_us
 
-    def _finish(
+    def _assemble(
         self,
-        raw: dict[str, Any],
+        envelope: dict[str, Any],
         kind: str,
         data: dict[str, Any],
+        story_id: str | None,
         at_us: int | None,
         derived_id: str | None,
         source: str,
     ) -> Event:
-        get = raw.get
-        story = get("story_id")
-        known = CATALOGUE.get(kind)
-        if known is not None:
-            data, story_id = known.complete(data, story)
-            if story_id is not story:
-                check_id("data.story_id", story_id)
-                story = story_id
+        get = envelope.get
         return Event(
             kind,
             data,
             id=get("id") or derived_id or new_event_id(self._clock),
             project=get("project"),
             prd_id=get("prd_id"),
-            story_id=story,
+            story_id=story_id,
             run_id=get("run_id"),
             session_id=get("session_id"),
             source=get("source") or source,
@@ -138,31 +130,21 @@ class Acceptor:
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
         envelope, data, extra, reasons = mend(raw)
-        envelope = self._redacted(envelope)
+        envelope = self.redactor.envelope(envelope)
+        kind, story_id = envelope["type"], envelope.get("story_id")
         data = flatten(marked(data, extra, reasons), self._limits.data_depth)
         # Shortened after redaction: half a key would no longer look like one.
         data = shorten(self.redactor.data(data), self._limits.data_bytes)
-        stamp = envelope.get("timestamp")
-        at_us = None if stamp is None else time_us(stamp)
         try:
-            return self._finish(envelope, envelope["type"], data, at_us, derived_id, source), at_us
+            data, story_id = _completed(kind, data, story_id)
         except InvalidEvent as refusal:
             data = marked(data, {}, [self.redactor.text(refusal.message)])
-        event = self._finish(envelope, "", data, at_us, derived_id, source)
-        event.type = envelope["type"]
-        return event, at_us
+        stamp = envelope.get("timestamp")
+        at_us = None if stamp is None else time_us(stamp)
+        return self._assemble(envelope, kind, data, story_id, at_us, derived_id, source), at_us
 
-    def _redacted(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """The envelope without secrets. An id stays one of its own: two events must not become one."""
-        text = self.redactor.text
-        clean = {key: text(raw[key]) if isinstance(raw[key], str) and key in ID_KEYS else raw[key] for key in raw}
-        for key in ("id", "source", "type"):
-            if isinstance(raw.get(key), str):
-                clean[key] = redacted_id(raw[key], text(raw[key]))
-        return clean
-
-    def _encoded(self, data: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """``data`` within its limits, as JSON would carry it, and that JSON."""
+    def _as_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        """``data`` within its limits, as its readers will see it."""
         if depth_exceeds(data, self._limits.data_depth):
             raise self._too_deep()
         try:
@@ -172,16 +154,20 @@ class Acceptor:
             raise InvalidEvent(f"`data` is not JSON: {failure}.", field="data", hint=hint) from None
         if len(text) > self._limits.data_bytes:
             raise self._too_large(len(text))
-        # NaN and infinities become null in JSON: the event must hold what its readers will see.
-        return (orjson.loads(text) if b"null" in text else data), text.decode()
+        # NaN, infinities and dates become something else in JSON.
+        return orjson.loads(text)  # type: ignore[no-any-return]
 
     def _check_limits(self, raw: dict[str, Any], line: bytes) -> None:
-        """The line bounds its `data`, in bytes and in brackets: most need no measuring."""
+        """Raises ``TooLarge``. A line within the limit holds no `data` beyond it: most are never measured."""
+        data = raw.get("data")
+        if data.__class__ is not dict:
+            return  # refused later, with a better reason
         limits = self._limits
-        if line.count(b"{") + line.count(b"[") > limits.data_depth and depth_exceeds(raw, limits.data_depth + 1):
-            raise self._too_deep()
+        for value in data.values():
+            if (value.__class__ is dict or value.__class__ is list) and depth_exceeds(value, limits.data_depth - 1):
+                raise self._too_deep()
         if len(line) > limits.data_bytes:
-            size = len(orjson.dumps(raw.get("data")))
+            size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)
 
@@ -201,4 +187,19 @@ class Acceptor:
         return type(refusal)(text(refusal.message), hint=text(refusal.hint), field=field)
 
 
-_NO_IDS = frozenset({"data", "timestamp", "type"})
+def _completed(kind: str, data: dict[str, Any], story_id: str | None) -> tuple[dict[str, Any], str | None]:
+    """A known type's data, validated and filled in, and the story. Raises ``InvalidEvent``."""
+    known = CATALOGUE.get(kind)
+    if known is None:
+        return data, story_id
+    data, inner = known.complete(data, story_id)
+    if inner is not story_id:
+        check_id("data.story_id", inner)
+    return data, inner
+
+
+def _plain_text(line: bytes, raw: dict[str, Any]) -> str:
+    """``line`` without needless escapes, behind which a secret could hide: ``\\u0073k-…``, ``https:\\/\\/…``."""
+    if b"\\" in line and (b"\\u00" in line or b"\\/" in line):
+        return orjson.dumps(raw).decode()
+    return line.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any, NamedTuple
 
 from claude_loop.errors import InvalidEvent, InvalidJson
@@ -25,26 +26,42 @@ class Mended(NamedTuple):
 
 
 def loads_leniently(line: bytes) -> Any:
-    """JSON with invalid UTF-8, lone surrogates and raw control characters in strings, the first two replaced by U+FFFD.
+    """JSON as careless senders write it: invalid UTF-8 and lone surrogates become U+FFFD, raw control characters in
+    strings and a byte order mark pass, numbers that do not fit become strings.
 
     Raises ``InvalidJson``.
     """
+    text = line.decode(errors="replace").removeprefix("\ufeff")
     try:
-        value = json.loads(line.decode(errors="replace"), strict=False, parse_constant=_refuse_constant)
-        return _without_surrogates(value)
+        return _without_surrogates(_CARELESS.decode(text.strip()))
     except ValueError as failure:
         raise InvalidJson(f"The line is not JSON: {failure}.") from None
     except RecursionError:
-        raise InvalidJson("The line is nested too deeply.") from None
+        raise InvalidJson("The line is not JSON that can be read: it is nested too deeply.") from None
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is no value of JSON")
+
+
+def _integer(digits: str) -> int | str:
+    if len(digits) > 20:
+        return digits
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else digits
+
+
+def _decimal(digits: str) -> float | str:
+    value = float(digits)
+    return value if isfinite(value) else digits
+
+
+_CARELESS = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_decimal)
 
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode(errors="surrogatepass").decode(errors="replace")
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -18,8 +18,10 @@ Replace = Callable[[re.Match[str]], str]
 
 # What an earlier redaction left, or a placeholder that says where the secret is without being it.
 _HARMLESS = re.compile(r"[$<{%*(\[]|(?:true|false|null|none|yes|no|required|missing)\b", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"|\$\w+|\$?\{[^}]*\}|<[^>]*>|\*+|\[redacted:[a-z-]{1,24}\]|true|false|null|none", re.IGNORECASE)
 _MARKER = re.compile(r"\[redacted:[a-z-]{1,24}\]\Z")
 _HAS_DIGIT = re.compile(r"[0-9]")
+_BLANK = re.compile(r"\s")
 _CODE = re.compile(r"[./()]")
 _TEXT = re.ASCII | re.IGNORECASE
 
@@ -58,9 +60,14 @@ def is_secret_value(kind: str, value: str) -> bool:
     """
     if kind == "password":
         return not _HARMLESS.match(value)
-    if len(value) < 8 or _HARMLESS.match(value):
+    if len(value) < 8 or _HARMLESS.match(value) or _BLANK.search(value):
         return False
     return bool(_HAS_DIGIT.search(value)) or (len(value) >= 24 and not _CODE.search(value))
+
+
+def is_secret_under_key(kind: str, value: str) -> bool:
+    """As ``is_secret_value``, for all that stands under a key: there a password may look like anything."""
+    return not _PLACEHOLDER.fullmatch(value) if kind == "password" else is_secret_value(kind, value)
 
 
 def name_kind(name: str) -> str:

@@ -64,7 +64,7 @@ def _flatten(value: Any, levels: int, path: str, cut: dict[str, int]) -> Any:
 
 
 def with_truncated(data: dict[str, Any], cut: dict[str, int]) -> dict[str, Any]:
-    """``data`` with ``cut`` entered in its record; a `truncated` of the sender's own that is no record is kept beside."""
+    """``data`` with ``cut`` entered in its record. A `truncated` of the sender's own that is no record moves aside."""
     if not cut:
         return data
     record = data.get(TRUNCATED)

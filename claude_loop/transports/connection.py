@@ -22,6 +22,8 @@ MAX_LINE = 8190  # bytes of the request line, and of one header
 MAX_HEADERS = 128
 # An idle connection is kept this long. It also bounds a later request head that never ends.
 KEEPALIVE_SECONDS = 75.0
+# What a refused client still sends is read and thrown away this long, so that it sees why it was refused.
+LINGER_SECONDS = 2.0
 
 NETWORK = Peer("network")
 
@@ -86,6 +88,7 @@ class Connection(web.RequestHandler):
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
+            lingering_time=LINGER_SECONDS,
         )
         self._rules = rules
         self._has_place = False

@@ -7,144 +7,27 @@ and the table of its aiohttp driver. The version is pinned, and tests hold on to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import engineio
 import structlog
 from aiohttp import WSMsgType, web
-from engineio import exceptions, packet
+from engineio import packet
 from engineio.async_drivers import aiohttp as driver
-from engineio.async_socket import AsyncSocket
 
 from claude_loop.errors import Busy, ClaudeLoopError, InvalidRequest, ShuttingDown, TooLarge
 from claude_loop.supervision import TaskOwner
-from claude_loop.transports.auth import Principal
+from claude_loop.transports.engineio_socket import LoopSocket
 from claude_loop.transports.gate import error_response, principal_of
 from claude_loop.transports.outbox import Frame, Outbox
 
 log = structlog.get_logger(__name__)
 
-# An unread answer must not make the server hold more than this for one client.
-MAX_QUEUED = 1024
-MAX_QUEUED_BYTES = 4 * 1024 * 1024
-# From here on the client is not read either: what it sends would only make more answers.
-_PAUSE_READING = 256
 _SEPARATOR = "\x1e"
 _SOCKETIO_TYPES = frozenset("0123456")
 _OTHER_TYPES = frozenset("12356")  # close, ping, pong, upgrade, noop
 _LONGEST_OTHER = 16
-
-
-class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
-    """One Engine.IO session. ``principal`` is who opened it."""
-
-    queue: Outbox
-
-    def __init__(self, server: EngineServer, sid: str, principal: Principal) -> None:
-        super().__init__(server, sid)
-        self.principal = principal
-        self.joined = False
-        self._cut_off = False
-        self._websocket_request: web.Request | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def on_polling(self) -> bool:
-        return not self.upgraded
-
-    async def poll(self) -> list[packet.Packet]:
-        """The next round of packets; none at the end. Raises ``QueueEmpty`` when not even a ping came up."""
-        try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                return await self.queue.take()
-        except TimeoutError:
-            raise exceptions.QueueEmpty from None
-
-    def push(self, frames: list[Frame]) -> None:
-        """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""
-        if self.closed:
-            return
-        for frame in frames:
-            self.queue.put_nowait(frame)
-        if len(self.queue) > MAX_QUEUED or self.queue.bytes > MAX_QUEUED_BYTES:
-            self.cut_off("too much unread")
-
-    async def drained(self) -> None:
-        """Return when everything pushed so far has left; cuts off a websocket that does not take it in time.
-
-        A polling client has no connection to watch: it is gone when it misses its ping.
-        """
-        await self._in_time(self.queue.idle())
-
-    async def readable(self) -> None:
-        """Return when the client has read enough of its answers for its next packet to be handled."""
-        if len(self.queue) >= _PAUSE_READING:
-            await self._in_time(self.queue.below(_PAUSE_READING))
-
-    async def _in_time(self, waiting: Coroutine[Any, Any, None]) -> None:
-        try:
-            async with asyncio.timeout(None if self.on_polling else self.server.write_timeout):
-                await waiting
-        except TimeoutError:
-            self.cut_off("not reading")
-            raise ConnectionAbortedError("the client does not read") from None
-
-    async def _upgrade_websocket(self, environ: dict[str, Any]) -> web.StreamResponse:
-        if self._websocket_request is not None:
-            raise InvalidRequest("This session is being upgraded already.")
-        # Socket.IO's `environ` goes on to hold the first polling request; this is the connection to cut off.
-        self._websocket_request = environ["aiohttp.request"]
-        try:
-            response: web.StreamResponse = await super()._upgrade_websocket(environ)
-            return response
-        finally:
-            self._websocket_request = None
-
-    async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
-        """As engineio's, but a connection that has died quietly goes too, with its writer and its queue."""
-        del wait
-        self._cancel_timer()
-        await super().close(wait=False, abort=abort, reason=reason)
-        if reason == self.server.reason.PING_TIMEOUT or not self.upgraded:
-            self.cut_off(reason or "closed")
-
-    def finish(self) -> None:
-        """Close the connection once what was pushed has left. Both kinds of clients then connect again by themselves,
-        which they do not after Engine.IO's or Socket.IO's own farewell."""
-        self.queue.put_nowait(None)
-
-    def cut_off(self, reason: str) -> None:
-        """End the connection at once, without waiting for the client."""
-        if self._cut_off:
-            return
-        self._cut_off = True
-        log.info("client cut off", sid=self.sid, reason=reason, queued=len(self.queue))
-        self.queue.put_nowait(None)
-        request = self._websocket_request
-        if request is not None and request.transport is not None:
-            request.transport.abort()
-        if not self.closed and not self.closing:
-            self.server.start_background_task(self.close, abort=True, reason=self.server.reason.TRANSPORT_ERROR)
-
-    def expect_to_join(self, seconds: float) -> None:
-        """Cut the session off if its client has not joined the namespace within ``seconds``."""
-        self._cancel_timer()
-        self.joined = False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._not_joined)
-
-    def has_joined(self) -> None:
-        self._cancel_timer()
-        self.joined = True
-
-    def _not_joined(self) -> None:
-        if not self.joined and not self.closed:
-            self.cut_off("no Socket.IO connect in time")
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class LoopWebSocket(driver.WebSocket):  # type: ignore[misc]  # engineio has no types
@@ -169,7 +52,7 @@ class LoopWebSocket(driver.WebSocket):  # type: ignore[misc]  # engineio has no 
             await super().send(message)
 
     async def wait(self) -> str | bytes:
-        """The next packet. Raises ``OSError``, which ends the session in order, at the end and for what is no packet."""
+        """The next packet. Raises ``OSError``, which ends the session, at the end and for what is no packet."""
         data: str | bytes = await super().wait()
         return checked(data) if isinstance(data, str) else data
 
@@ -198,12 +81,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # engineio has 
     ``write_timeout`` and ``join_seconds`` are seconds, ``max_sessions`` bounds the sessions open at once.
     """
 
+    _async: dict[str, Any]
+    start_service_task: bool
+
     def __init__(self, *, write_timeout: float, join_seconds: float, max_sessions: int, **options: Any) -> None:
         super().__init__(**options)
         self.tasks = TaskOwner("engineio")
         self.write_timeout = write_timeout
         self.closing = False
-        self._join_seconds = join_seconds
+        self.cut_off = 0
+        self.join_seconds = join_seconds
         self._max_sessions = max_sessions
         self._async = {
             **self._async,
@@ -212,13 +99,26 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # engineio has 
             "websocket": LoopWebSocket,
         }
 
-    def find(self, sid: str) -> LoopSocket | None:
+    def find(self, sid: str | None) -> LoopSocket | None:
         """The open session ``sid``, if there is one."""
         socket: LoopSocket | None = self.sockets.get(sid)
         return None if socket is None or socket.closed else socket
 
     def open_sessions(self) -> list[LoopSocket]:
         return [socket for socket in self.sockets.values() if not socket.closed]
+
+    async def wait_for_end(self, sockets: list[LoopSocket], seconds: float) -> None:
+        """Wait for ``sockets`` to end by themselves, at most ``seconds``; the rest is cut off."""
+        try:
+            async with asyncio.timeout(seconds):
+                for socket in sockets:
+                    await socket.end()
+        except TimeoutError:
+            log.info("clients did not take their farewell", sessions=sum(not socket.closed for socket in sockets))
+        for socket in sockets:
+            if not socket.closed:
+                socket.cut_off("did not take its farewell")
+                await socket.close(abort=True, reason=self.reason.SERVER_DISCONNECT)
 
     def create_queue(self, *args: Any, **options: Any) -> Outbox:
         del args, options
@@ -235,12 +135,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # engineio has 
             return error_response(error)
 
     async def _handle_checked(self, request: web.Request) -> web.StreamResponse:
-        if self.closing:
-            raise ShuttingDown("The server is stopping.")
         if "j" in request.query:
             raise InvalidRequest("JSONP polling is refused.")
         sid = request.query.get("sid")
         if sid is None:
+            if self.closing:
+                raise ShuttingDown("The server is stopping.")
             if request.method == "GET" and len(self.sockets) >= self._max_sessions:
                 raise Busy(f"All {self._max_sessions} sessions are taken.", hint="Try later.")
         else:
@@ -288,7 +188,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # engineio has 
         request: web.Request = environ["aiohttp.request"]
         socket = LoopSocket(self, self.generate_id(), principal_of(request))
         self.sockets[socket.sid] = socket
-        socket.expect_to_join(self._join_seconds)
+        socket.expect_to_join()
         socket.queue.put_nowait(packet.Packet(packet.OPEN, self._greeting(socket.sid, transport)))
         await self._trigger_event("connect", socket.sid, environ, run_async=False)
         socket.schedule_ping()
@@ -314,9 +214,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # engineio has 
         self, status: str, headers: list[tuple[str, str]], payload: bytes, environ: dict[str, Any]
     ) -> web.Response:
         del environ
-        return LimitedResponse(
-            seconds=self.write_timeout, body=payload, status=int(status.split()[0]), headers=dict(headers)
-        )
+        return LimitedResponse(seconds=self.write_timeout, body=payload, status=int(status[:3]), headers=dict(headers))
 
 
 def _translate_request(request: web.Request) -> dict[str, Any]:

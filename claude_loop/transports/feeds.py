@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from claude_loop.events import Event
-from claude_loop.hub import BATCH_EVENTS
+from claude_loop.hub import BATCH_BYTES, BATCH_EVENTS
 from claude_loop.ids import Cursor
 from claude_loop.subscription import Batch, Reset, Subscription
 from claude_loop.transports import wire
@@ -99,8 +99,12 @@ class EventFeed:
 
     def backlog(self, size: int) -> Iterator[list[Frame]]:
         while self.history:
-            count = min(size, len(self.history))
-            yield [Frame(wire.event_message(self.history.popleft())) for _ in range(count)]
+            frames: list[Frame] = []
+            room = BATCH_BYTES
+            while self.history and len(frames) < size and room > 0:
+                frames.append(Frame(wire.event_message(self.history.popleft())))
+                room -= len(frames[-1].utf8)
+            yield frames
 
     def rounds(self, outcome: Batch | Reset, size: int) -> Iterator[list[Frame]]:
         if isinstance(outcome, Reset):

@@ -39,6 +39,7 @@ class Listeners:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tls = tls_context(settings)
+        self._address, self._port = "", 0
         self._tcp: list[socket.socket] = []
         self._unix: list[socket.socket] = []
         self._unix_path: Path | None = None
@@ -48,17 +49,16 @@ class Listeners:
 
     @property
     def port(self) -> int:
-        """The TCP port, also when the system chose it; 0 without a TCP socket."""
-        return int(self._tcp[0].getsockname()[1]) if self._tcp else 0
+        """The TCP port once bound, also when the system chose it; 0 without a TCP socket."""
+        return self._port
 
     @property
     def url(self) -> str:
         """Where a browser on this machine finds the server; empty without a TCP socket."""
-        if not self._tcp:
+        if not self._address:
             return ""
-        address = str(self._tcp[0].getsockname()[0])
         # A socket bound to all addresses is reached through loopback.
-        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - a comparison
+        address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._address, self._address)  # noqa: S104 - a comparison
         return f"{'https' if self._tls else 'http'}://{f'[{address}]' if ':' in address else address}:{self.port}"
 
     def bind(self, *, unix_socket: Path | None = None, inherited: Sequence[socket.socket] = ()) -> None:
@@ -82,6 +82,8 @@ class Listeners:
         for each in (*self._tcp, *self._unix):
             each.setblocking(False)
             each.set_inheritable(False)
+        if self._tcp:
+            self._address, self._port = self._tcp[0].getsockname()[:2]
 
     async def serve(self, server: web.Server) -> None:
         """Accept connections for ``server``, an ``AppRunner``'s after its ``setup``."""
@@ -130,7 +132,7 @@ class Listeners:
         """Take the other loopback family as well where systemd opened only one."""
         addresses = {each.getsockname()[0] for each in self._tcp}
         other = {frozenset({"127.0.0.1"}): "::1", frozenset({"::1"}): "127.0.0.1"}.get(frozenset(addresses))
-        extra = _bind_if_there(other, self.port) if other is not None else None
+        extra = None if other is None else _bind_if_there(other, self._tcp[0].getsockname()[1])
         if extra is not None:
             self._tcp.append(extra)
 
@@ -178,6 +180,7 @@ class Listeners:
             self._unix_path = None
         for each in (*self._tcp, *self._unix):
             each.close()
+        self._tcp, self._unix = [], []
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from engineio.packet import MESSAGE, Packet
+from typing_extensions import override
 
 # More than this many packets in one polling response end the Python client's session.
 ROUND = 16
@@ -18,6 +19,7 @@ class Frame(Packet):  # type: ignore[misc]  # engineio has no types
         super().__init__(MESSAGE)
         self.utf8 = utf8
 
+    @override
     def encode(self, b64: bool = False) -> str | Frame:
         """Text for a polling response (``b64``); itself for the websocket driver, which sends ``utf8`` as it is."""
         return self.utf8.decode() if b64 else self

@@ -60,15 +60,20 @@ def read_token(path: Path) -> str:
         if failure.errno == errno.ELOOP:
             raise UnsafeHome(f"{path} is a symbolic link.", hint=_MEND) from None
         raise UnsafeHome(f"{path} cannot be read: {failure.strerror}.", hint=_MEND) from failure
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnsafeHome(f"{path} is not a file.", hint=_MEND)
-        if status.st_uid != os.geteuid():
-            raise UnsafeHome(f"{path} belongs to uid {status.st_uid}, not to you.", hint=_MEND)
-        if status.st_mode & 0o077:
-            raise UnsafeHome(f"{path} may be read by others (mode {status.st_mode & 0o777:04o}).", hint=_MEND)
-        text = file.read(1024).decode("ascii", "replace").strip()
+    try:
+        _insist_private(path, os.fstat(descriptor))
+        text = os.read(descriptor, 1024).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
     if not _ACCEPTED.fullmatch(text):
         raise UnsafeHome(f"{path} holds no token of 32 to 512 characters.", hint=_MEND)
     return text
+
+
+def _insist_private(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeHome(f"{path} is not a file.", hint=_MEND)
+    if status.st_uid != os.geteuid():
+        raise UnsafeHome(f"{path} belongs to uid {status.st_uid}, not to you.", hint=_MEND)
+    if status.st_mode & 0o077:
+        raise UnsafeHome(f"{path} may be read by others (mode {status.st_mode & 0o777:04o}).", hint=_MEND)

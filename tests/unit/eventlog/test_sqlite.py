@@ -30,7 +30,7 @@ async def opened(path, **options):
 
 async def abandon(log):
     """End a log as kill -9 would: no clean-stop marker, whatever was committed stays."""
-    log._writer._close = lambda: log._writer._disconnect()
+    log._writer._close = log._writer._disconnect
     await log.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from claude_loop.errors import SettingsRefused
 from claude_loop.settings import load_settings
 from claude_loop.transports.auth import Authenticator, Principal
 from claude_loop.transports.gate import PUBLIC, Gate
-from tests.guarded_server import SECRET, TOKEN, Answer, Guarded, ask, guarded
+from tests.guarded_server import SECRET, TOKEN, Answer, Guarded, ask, guarded, read_answer
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -204,7 +203,9 @@ async def test_writes_without_a_type_are_refused(server: Guarded) -> None:
     assert (await ask(server, "POST", headers={"Content-Length": "0"})).status == 415
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/x-ndjson"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=utf-8", "application/x-ndjson"]
+)
 async def test_json_and_ndjson_are_taken(server: Guarded, content_type: str) -> None:
     assert (await ask(server, "POST", body="{}", headers={"Content-Type": content_type})).status == 200
 
@@ -293,7 +294,9 @@ async def test_forwarded_headers_do_not_change_the_origin(server: Guarded) -> No
 
 
 async def test_behind_a_proxy_loopback_is_nobody_and_the_scheme_is_the_proxys() -> None:
-    async with guarded(insecure_behind_proxy=True, allowed_hosts=("loop.example",), auth={"loopback": "open"}) as server:
+    async with guarded(
+        insecure_behind_proxy=True, allowed_hosts=("loop.example",), auth={"loopback": "open"}
+    ) as server:
         assert (await ask(server)).code == "unauthorized"
         headers = {"Host": "loop.example", "Origin": "https://loop.example", "X-Forwarded-Proto": "https", **BEARER}
         assert (await ask(server, headers=headers)).json["kind"] == "token"
@@ -357,9 +360,7 @@ async def test_one_way_in_then_another_on_one_connection(server: Guarded) -> Non
     kinds = []
     for extra in ("", f"Authorization: Bearer {TOKEN}\r\n", ""):
         writer.write(f"GET /api/events HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split()[0])
-        kinds.append(json.loads(await reader.readexactly(length))["kind"])
+        kinds.append((await read_answer(reader)).json["kind"])
     writer.close()
     assert kinds == ["loopback", "token", "loopback"]
 

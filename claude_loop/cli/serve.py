@@ -1,0 +1,35 @@
+"""`serve`: the daemon in the foreground, under systemd or a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from claude_loop.errors import SettingsRefused
+
+
+@click.command()
+@click.option("--host", help="Address to bind. [default: 127.0.0.1, and ::1 with it]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="TCP port; 0 lets the system choose. [default: 18790]")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate file (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Private key file (PEM).")
+@click.option("--insecure-behind-proxy", is_flag=True, default=None, help="A proxy in front speaks TLS.")
+def serve(**flags: Any) -> None:
+    """Run the daemon in the foreground until Ctrl-C or SIGTERM.
+
+    All settings: docs/settings.md.
+    """
+    from pydantic import ValidationError
+
+    from claude_loop.daemon import run
+    from claude_loop.settings import load_settings
+
+    try:
+        settings = load_settings(**flags)
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name) from None
+    run(settings)

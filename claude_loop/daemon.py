@@ -1,0 +1,62 @@
+"""The daemon as a process: event loop, log, signals and the service manager around one server."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+
+import structlog
+
+from claude_loop.observability.logs import configure_logging
+from claude_loop.settings import Settings
+from claude_loop.supervision import TaskOwner
+from claude_loop.systemd_protocol import ServiceManager, passed_sockets
+from claude_loop.websocket_server import ClaudeLoopWebSocketServer
+
+log = structlog.get_logger(__name__)
+
+# At the default of 5 ms the log's writer thread waits for the event loop so long that a commit takes seconds.
+SWITCH_INTERVAL = 0.0005
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises the ``ClaudeLoopError`` that keeps the server from starting."""
+    configure_logging(settings.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings))
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+async def _serve(settings: Settings) -> None:
+    manager = ServiceManager.from_environment()
+    inherited = [passed.socket for passed in passed_sockets()]
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = ClaudeLoopWebSocketServer.from_settings(settings, inherited=inherited)
+    await server.start()
+    # What lives now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    log.info("serving", url=server.url, home=str(server.home.root))
+    tasks = TaskOwner("daemon")
+    tasks.spawn(manager.keep_alive(), "watchdog")
+    manager.ready(f"serving {server.url}")
+    try:
+        await stop.wait()
+    finally:
+        manager.stopping()
+        await tasks.close()
+        await server.stop()
+        log.info("stopped")

@@ -1,0 +1,224 @@
+"""`GET /api/events`: pages of stored events, forwards or backwards, and the stream that follows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from typing_extensions import NotRequired, TypedDict
+
+from claude_loop.eventlog.base import EventLog
+from claude_loop.events import Event
+from claude_loop.filters import Filter
+from claude_loop.hub import Hub
+from claude_loop.ids import Cursor
+from claude_loop.subscription import NOW, Reset, ResetReason, Start
+from claude_loop.transports.http_endpoint import Parameter
+from claude_loop.transports.http_json import joined, json_bytes
+from claude_loop.transports.http_query import (
+    FILTER_PARAMETERS,
+    FROM,
+    MAX_TEXT,
+    Query,
+    choice_schema,
+    named_cursor,
+    number_schema,
+    text_schema,
+)
+from claude_loop.transports.sse import SseTransport
+
+MAX_LIMIT = 1000
+DEFAULT_LIMIT = 100
+# A page ends early rather than hold more than this; `more` says that it did.
+_PAGE_BYTES = 8 * 1024 * 1024
+_STEP = 250
+_ORDERS = ("asc", "desc")
+
+PAGE_QUERY = (
+    *FILTER_PARAMETERS,
+    Parameter("q", "Events whose JSON contains this text, regardless of case.", schema=text_schema(MAX_TEXT)),
+    Parameter("after", "A cursor: only what follows it."),
+    Parameter("before", "A cursor: only what leads up to it, the event at the cursor included."),
+    Parameter("order", "Oldest first, or newest first.", schema=choice_schema(_ORDERS)),
+    Parameter("limit", "How many events at most.", schema=number_schema(1, MAX_LIMIT, DEFAULT_LIMIT)),
+)
+STREAM_QUERY = (*FILTER_PARAMETERS, FROM)
+
+
+class EventJson(TypedDict):
+    """A stored event. ``timestamp`` is when it happened, ``received_at`` when the daemon had it."""
+
+    seq: int
+    id: str
+    type: str
+    project: str | None
+    prd_id: str | None
+    story_id: str | None
+    run_id: str | None
+    session_id: str | None
+    source: str
+    timestamp: str
+    received_at: str
+    data: dict[str, Any]
+
+
+class ResetJson(TypedDict):
+    """The cursor that was given could not be used, and the page begins at this one instead."""
+
+    reason: ResetReason
+    cursor: str
+
+
+class EventPage(TypedDict):
+    """``cursor`` is for the next page: as ``after`` in ascending order, as ``before`` in descending."""
+
+    events: list[EventJson]
+    cursor: str
+    more: bool
+    reset: NotRequired[ResetJson]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One page, as asked for."""
+
+    filter: Filter
+    text: str | None
+    after: Cursor | None
+    before: Cursor | None
+    limit: int
+
+
+@dataclass(slots=True)
+class Page:
+    events: list[Event]
+    cursor: Cursor
+    more: bool
+
+
+class _TrimmedMeanwhileError(Exception):
+    """Events were pruned between the look at a cursor and the reading behind it."""
+
+
+class EventsHandler:
+    """Reads pages from the log. Full-text searches go one at a time, so that they never take all of its readers."""
+
+    def __init__(self, hub: Hub, sse: SseTransport) -> None:
+        self._hub = hub
+        self._log: EventLog = hub.log
+        self._sse = sse
+        self._searching = asyncio.Semaphore(1)
+
+    async def get_events(self, request: web.Request) -> web.Response:
+        """A page of stored events."""
+        query = Query(request, PAGE_QUERY)
+        asked = Asked(
+            query.filter(),
+            query.short_text("q", MAX_TEXT),
+            query.cursor("after"),
+            query.cursor("before"),
+            query.whole_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
+        )
+        read = self._newest_first if query.one_of("order", _ORDERS) == "desc" else self._oldest_first
+        async with self._searching if asked.text is not None else contextlib.nullcontext():
+            while True:
+                usable, reset = await self._usable(asked)
+                try:
+                    return _page_answer(await read(usable), reset)
+                except _TrimmedMeanwhileError:
+                    await asyncio.sleep(0)  # the log is about to announce it; the next look finds a reset, or a new start
+
+    async def _usable(self, asked: Asked) -> tuple[Asked, Reset | None]:
+        """The same with every cursor that does not belong to this log replaced, and the reset that says so."""
+        reset: Reset | None = None
+        places: list[Cursor | None] = []
+        for cursor in (asked.after, asked.before):
+            if cursor is None:
+                places.append(None)
+                continue
+            opened = await self._hub.subscribe(start=Start("cursor", cursor=cursor))
+            places.append(opened.subscription.cursor)
+            if opened.reason is not None:
+                reset = reset or Reset(opened.reason, opened.subscription.cursor)
+        after, before = places
+        return Asked(asked.filter, asked.text, after, before, asked.limit), reset
+
+    async def _oldest_first(self, asked: Asked) -> Page:
+        state = self._hub.state
+        start = asked.after or state.trimmed_cursor
+        end = asked.before or state.head_cursor
+
+        async def read(after: int, count: int) -> list[Event]:
+            if asked.text is None:
+                page = await self._log.read(after, count, asked.filter)
+            else:
+                page = await self._log.search(after, count, asked.filter, asked.text)
+            if after < page.first - 1:
+                raise _TrimmedMeanwhileError
+            return [event for event in page.events if event.seq <= end.seq]
+
+        events, more = await _collect(read, start.seq, asked.limit)
+        if more:
+            return Page(events, Cursor.at(state.epoch, events[-1].seq, events[-1].id), more=True)
+        return Page(events, max(start, end, key=lambda cursor: cursor.seq), more=False)
+
+    async def _newest_first(self, asked: Asked) -> Page:
+        state = self._hub.state
+        start = asked.before or state.head_cursor
+        end = asked.after or state.trimmed_cursor
+
+        async def read(place: int, count: int) -> list[Event]:
+            events = await self._log.read_backwards(place, count, asked.filter, text=asked.text)
+            return [event for event in events if event.seq > end.seq]
+
+        events, more = await _collect(read, start.seq + 1, asked.limit)
+        if more:
+            return Page(events, await self._hub.cursor_at(events[-1].seq - 1), more=True)
+        return Page(events, min(start, end, key=lambda cursor: cursor.seq), more=False)
+
+    async def stream_events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: what is stored from `from` on, then what comes."""
+        query = Query(request, STREAM_QUERY)
+        return await self._sse.serve(request, query.filter(), stream_start(request, query))
+
+
+def stream_start(request: web.Request, query: Query, default: Start = NOW) -> Start:
+    """Where a stream begins: a reconnecting reader's last id goes before what its URL says.
+
+    Raises ``InvalidCursor``.
+    """
+    last_id = request.headers.get("Last-Event-ID")
+    if last_id:
+        return Start("cursor", cursor=named_cursor(last_id, "Last-Event-ID"))
+    return query.start(default)
+
+
+async def _collect(
+    read: Callable[[int, int], Awaitable[list[Event]]], place: int, limit: int
+) -> tuple[list[Event], bool]:
+    """Up to ``limit`` events from ``place`` on, and whether there are more. ``read`` takes a place and a count."""
+    events: list[Event] = []
+    size = 0
+    while True:
+        wanted = min(limit + 1 - len(events), _STEP)
+        found = await read(place, wanted)
+        for event in found:
+            size += len(event.json)
+            if len(events) == limit or (events and size > _PAGE_BYTES):
+                return events, True
+            events.append(event)
+        if len(found) < wanted:
+            return events, False
+        place = events[-1].seq
+
+
+def _page_answer(page: Page, reset: Reset | None) -> web.Response:
+    parts = ['{"events":[', joined(page.events), f'],"cursor":"{page.cursor}","more":{"true" if page.more else "false"}']
+    if reset is not None:
+        parts.append(f',"reset":{{"reason":"{reset.reason}","cursor":"{reset.cursor}"}}')
+    parts.append("}")
+    return json_bytes("".join(parts).encode())

@@ -1,0 +1,166 @@
+"""`POST /api/events`: the way in over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from claude_loop.clock import Clock
+from claude_loop.errors import InputError, InvalidJson, RateLimited, ShuttingDown, TooLarge
+from claude_loop.eventlog.base import Appended
+from claude_loop.events import Event
+from claude_loop.hub import Hub
+from claude_loop.observability.published import Published
+from claude_loop.settings import LimitSettings
+from claude_loop.transports.auth import Principal
+from claude_loop.transports.gate import principal_of
+from claude_loop.transports.http_body import BodyReader, array_slices, first_character, line_slices
+from claude_loop.transports.http_outcome import Outcome
+from claude_loop.transports.publishing import RateLimit
+
+TRANSPORT = "http"
+# Slices of one request that wait for their commit: enough for the writer never to wait for the next one.
+_SLICES_IN_FLIGHT = 8
+_MAX_SENDERS = 1024
+
+Waiting = deque[tuple[list[int], list[Event], asyncio.Future[list[Appended]]]]
+
+
+class Accepts(Protocol):
+    """Turns what was sent into events, or raises an ``InputError`` that names the field."""
+
+    def accept(self, raw: object, *, source: str) -> Event: ...
+
+    def accept_line(self, line: bytes, *, source: str) -> Event: ...
+
+
+class PublishHandler:
+    """Accepts, submits and answers. The events of one request keep their order; they are not one transaction."""
+
+    def __init__(self, hub: Hub, acceptor: Accepts, published: Published, limits: LimitSettings, clock: Clock) -> None:
+        self._hub = hub
+        self._acceptor = acceptor
+        self._published = published
+        self._bodies = BodyReader(limits.body_bytes)
+        # JSON may write one byte as six: nothing longer than this holds an event within its limit.
+        self._line_bytes = 8 * limits.data_bytes
+        self._rates = SenderRates(limits.events_per_second, clock)
+        self.closing = False
+
+    async def post_events(self, request: web.Request) -> web.Response:
+        """Publish one event, an array of events, or one event a line; answers once they are committed."""
+        if self.closing:
+            raise ShuttingDown("The daemon is stopping.")
+        try:
+            body = await self._bodies.read(request)
+            outcome = await self._publish(request, body)
+        except (InputError, RateLimited) as refusal:
+            self._published.refused(TRANSPORT, refusal)
+            raise
+        return outcome.answer()
+
+    async def _publish(self, request: web.Request, body: bytes) -> Outcome:
+        first = first_character(body)
+        if not first:
+            raise InvalidJson("The body is empty.")
+        if request.content_type == "application/x-ndjson":
+            self._rates.take(principal_of(request), line_slices(body))
+            return await self._many(line_slices(body), self._accept_line)
+        if first == b"{":
+            self._rates.take(principal_of(request), [[body]])
+            return await self._one(body)
+        if first == b"[":
+            slices = list(array_slices(body))
+            self._rates.take(principal_of(request), slices)
+            return await self._many(slices, self._accept)
+        raise InvalidJson("The body is neither a JSON object nor an array.")
+
+    def _accept(self, raw: Any) -> Event:
+        return self._acceptor.accept(raw, source=TRANSPORT)
+
+    def _accept_line(self, line: bytes) -> Event:
+        if len(line) > self._line_bytes:
+            raise TooLarge(f"The event has {len(line)} bytes; none within the limits has over {self._line_bytes}.")
+        return self._acceptor.accept_line(line, source=TRANSPORT)
+
+    async def _one(self, body: bytes) -> Outcome:
+        outcome = Outcome()
+        try:
+            event = self._accept_line(body)
+        except InvalidJson:
+            raise  # then the whole body is none
+        except InputError as refusal:
+            self._refuse(outcome, 0, refusal)
+            return outcome
+        appended = await self._hub.submit([event])
+        self._tell(outcome, [0], [event], appended)
+        return outcome
+
+    async def _many(self, slices: Iterable[Sequence[Any]], accept: Callable[[Any], Event]) -> Outcome:
+        outcome = Outcome()
+        waiting: Waiting = deque()
+        try:
+            for records in slices:
+                numbers, events = self._accept_slice(outcome, records, accept)
+                if events:
+                    waiting.append((numbers, events, self._hub.submit(events)))
+                if len(waiting) >= _SLICES_IN_FLIGHT:
+                    await self._settle(outcome, waiting)
+                await asyncio.sleep(0)  # between two slices others have their turn
+            while waiting:
+                await self._settle(outcome, waiting)
+        finally:
+            # One slice failed: what becomes of those behind it is not told, and the sender repeats all with their ids.
+            await asyncio.gather(*(future for _, _, future in waiting), return_exceptions=True)
+        return outcome
+
+    def _accept_slice(
+        self, outcome: Outcome, records: Sequence[Any], accept: Callable[[Any], Event]
+    ) -> tuple[list[int], list[Event]]:
+        numbers: list[int] = []
+        events: list[Event] = []
+        for index, record in enumerate(records, outcome.seen):
+            try:
+                events.append(accept(record))
+            except InputError as refusal:
+                self._refuse(outcome, index, refusal)
+            else:
+                numbers.append(index)
+        outcome.seen += len(records)
+        return numbers, events
+
+    async def _settle(self, outcome: Outcome, waiting: Waiting) -> None:
+        numbers, events, future = waiting.popleft()
+        self._tell(outcome, numbers, events, await future)
+
+    def _tell(self, outcome: Outcome, numbers: list[int], events: list[Event], appended: list[Appended]) -> None:
+        self._published.stored(TRANSPORT, appended)
+        outcome.add(numbers, events, appended)
+
+    def _refuse(self, outcome: Outcome, index: int, refusal: InputError) -> None:
+        self._published.refused(TRANSPORT, refusal)
+        outcome.refuse(index, refusal)
+
+
+class SenderRates:
+    """How many events a second each principal may publish; 0 is unlimited."""
+
+    def __init__(self, per_second: int, clock: Clock) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._rates: dict[Principal, RateLimit] = {}
+
+    def take(self, sender: Principal, slices: Iterable[Sequence[Any]]) -> None:
+        """Count the whole request before any of it is stored. Raises ``RateLimited``."""
+        if not self._per_second:
+            return
+        rate = self._rates.get(sender)
+        if rate is None:
+            if len(self._rates) >= _MAX_SENDERS:
+                self._rates.pop(next(iter(self._rates)))
+            rate = self._rates[sender] = RateLimit(self._per_second, self._clock)
+        rate.take(sum(map(len, slices)))

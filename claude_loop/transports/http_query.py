@@ -1,0 +1,142 @@
+"""The query part of a URL, read against the parameters a route declares: nothing is ignored, everything is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from claude_loop.errors import InvalidCursor, InvalidFilter, InvalidRequest
+from claude_loop.filters import MATCH_ALL, MAX_VALUE_LENGTH, MAX_VALUES, Filter
+from claude_loop.ids import Cursor
+from claude_loop.subscription import NOW, Start
+from claude_loop.transports.http_endpoint import Parameter
+
+# Query parameter: (key of Filter, what it selects).
+_FILTERS = {
+    "project": ("projects", "Events of this project."),
+    "prd_id": ("prd_ids", "Events of this PRD."),
+    "story_id": ("story_ids", "Events of this story."),
+    "type": ("types", "Events of this type; `*` stands for any characters, `?` for one."),
+    "session_id": ("session_ids", "Events of this agent session."),
+    "run_id": ("run_ids", "Events of this run."),
+    "source": ("sources", "Events from this source, such as `bash` or `http`."),
+}
+FROM = Parameter(
+    "from",
+    "Where to begin: `now`, `start`, `last:N`, `since:TIME`, a cursor, or `{\"last\": N}` and `{\"since\": TIME}` as JSON.",
+)
+PROJECT = Parameter("project", "Needed when several projects have a PRD of this name; empty for the one without.")
+MAX_TEXT = 200
+
+
+class Query:
+    """The parameters of one request. Raises ``InvalidRequest`` for any that the route does not declare."""
+
+    def __init__(self, request: web.Request, declared: Sequence[Parameter]) -> None:
+        self._given = request.query
+        if not self._given:
+            return
+        repeatable = {parameter.name: parameter.repeats for parameter in declared}
+        for name in self._given:
+            shown = name[:60].encode("unicode_escape").decode()
+            if name not in repeatable:
+                raise InvalidRequest(f"`{shown}` is not a parameter here.", field=shown, hint=_takes(declared))
+            if not repeatable[name] and len(self._given.getall(name)) > 1:
+                raise InvalidRequest(f"`{name}` is given more than once.", field=name, hint="Give it once.")
+
+    def text(self, name: str) -> str | None:
+        return self._given.get(name)
+
+    def short_text(self, name: str, longest: int) -> str | None:
+        """Like ``text``, with 1 to ``longest`` characters."""
+        text = self._given.get(name)
+        if text is not None and not 0 < len(text) <= longest:
+            raise InvalidRequest(f"`{name}` has 1 to {longest} characters.", field=name)
+        return text
+
+    def filter(self) -> Filter:
+        """The filter parameters together. Raises ``InvalidFilter`` naming the parameter."""
+        if not self._given:
+            return MATCH_ALL
+        wanted = {name: self._given.getall(name) for name in _FILTERS if name in self._given}
+        for name, values in wanted.items():
+            if len(values) > MAX_VALUES:
+                raise InvalidFilter(f"`{name}` is given {len(values)} times; at most {MAX_VALUES} are taken.", field=name)
+            if any(not value or len(value) > MAX_VALUE_LENGTH for value in values):
+                message = f"`{name}` has 1 to {MAX_VALUE_LENGTH} characters."
+                raise InvalidFilter(message, field=name, hint="Leave it out to see everything.")
+        return Filter.parse({_FILTERS[name][0]: values for name, values in wanted.items()})
+
+    def cursor(self, name: str) -> Cursor | None:
+        """Raises ``InvalidCursor``."""
+        text = self._given.get(name)
+        return None if text is None else named_cursor(text, name)
+
+    def start(self, default: Start = NOW) -> Start:
+        """`from`. Raises ``InvalidCursor``."""
+        text = self._given.get("from")
+        return default if text is None else Start.parse(_from_forms(text))
+
+    def whole_number(self, name: str, default: int, least: int, most: int) -> int:
+        text = self._given.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+            raise InvalidRequest(f"`{name}` is a whole number from {least} to {most}.", field=name)
+        return int(text)
+
+    def one_of(self, name: str, values: Sequence[str]) -> str:
+        """The first of ``values`` is the default."""
+        text = self._given.get(name, values[0])
+        if text not in values:
+            raise InvalidRequest(f"`{name}` is {' or '.join(values)}.", field=name)
+        return text
+
+
+def named_cursor(text: str, field: str) -> Cursor:
+    """Raises ``InvalidCursor`` for ``field``."""
+    try:
+        return Cursor.parse(text)
+    except InvalidCursor as refusal:
+        raise InvalidCursor(refusal.message, hint="Use a cursor the server gave you, unchanged.", field=field) from None
+
+
+def _from_forms(text: str) -> Any:
+    """`last:20` and `since:TIME` are easier to type than the JSON they stand for."""
+    word, colon, value = text.partition(":")
+    if colon and word == "last" and value.isascii() and value.isdigit() and len(value) <= 9:
+        return {"last": int(value)}
+    if colon and word == "since":
+        return {"since": _number(value)}
+    if text.startswith("{"):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as failure:
+            raise InvalidCursor(f"`from` is not JSON: {failure.msg}.", field="from") from None
+    return text
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _takes(declared: Sequence[Parameter]) -> str:
+    return f"It takes {', '.join(parameter.name for parameter in declared)}." if declared else "It takes none."
+
+
+def choice_schema(values: Sequence[str]) -> Mapping[str, Any]:
+    return {"type": "string", "enum": list(values), "default": values[0]}
+
+
+def number_schema(least: int, most: int, default: int) -> Mapping[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+
+
+def text_schema(longest: int) -> Mapping[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": longest}

@@ -1,0 +1,298 @@
+"""Accepting: the envelope's rules with field and next step, limits, completion, and salvage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_loop.clock import ManualClock
+from claude_loop.errors import ClaudeLoopError, InvalidEvent, InvalidJson, TooLarge, UnknownField
+from claude_loop.events import Event
+from claude_loop.intake.accept import Acceptor
+from claude_loop.settings import LimitSettings, RedactSettings
+
+LIMITS = LimitSettings(data_bytes=2048, data_depth=4)
+ACCEPTOR = Acceptor(LIMITS, RedactSettings(), ManualClock())
+KEY = "sk-ant-" + "api03-aB3dE5gH7jK9mN1pQ2rS4tU6"
+
+
+def accept(**raw: Any) -> Event:
+    return ACCEPTOR.accept(raw, source="http")
+
+
+def salvage(raw: Any) -> Event:
+    line = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+    return ACCEPTOR.salvage(line, derived_id="derived", source="spool")[0]
+
+
+def test_a_full_event_passes_as_it_is() -> None:
+    raw = {
+        "id": "e-1",
+        "type": "story.started",
+        "project": "shop",
+        "prd_id": "PRD-001",
+        "story_id": "US-001",
+        "run_id": "r",
+        "session_id": "s",
+        "source": "bash",
+        "timestamp": "2026-01-26T12:00:00.123456Z",
+        "data": {"mine": [1, None]},
+    }
+    for event in (ACCEPTOR.accept(raw, source="x"), ACCEPTOR.accept_line(orjson.dumps(raw), source="x")):
+        assert {key: event.as_dict()[key] for key in raw} == {
+            **raw,
+            "timestamp": "2026-01-26T12:00:00.123Z",
+            "data": {"mine": [1, None], "story_id": "US-001", "status": "in_progress"},
+        }
+
+
+def test_what_is_absent_is_filled_in() -> None:
+    event = accept(type="note.made", prd_id=None, timestamp=None, data=None)
+    assert (len(event.id), event.at, event.source, event.data) == (26, 1_769_428_800_000, "http", {})
+    assert accept(type="note.made").id != accept(type="note.made").id
+
+
+@pytest.mark.parametrize(
+    ("stamp", "at"),
+    [
+        (1_769_428_800, 1_769_428_800_000),
+        (1_769_428_800.25, 1_769_428_800_250),
+        (1_769_428_800_123, 1_769_428_800_123),
+        ("2026-01-26T12:00:00Z", 1_769_428_800_000),
+        ("2026-01-26T13:00:00.5+01:00", 1_769_428_800_500),
+        ("2026-01-26 12:00:00.1234567Z", 1_769_428_800_123),
+    ],
+)
+def test_times_come_as_text_or_number(stamp: str | float, at: int) -> None:
+    assert accept(type="a.b", timestamp=stamp).at == at
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "hint"),
+    [
+        ({}, "type", "story.started"),
+        ({"type": "Story:Started"}, "type", "`story.started`"),
+        ({"type": 7}, "type", ""),
+        ({"type": "a" * 129}, "type", ""),
+        ({"type": "a.b\n"}, "type", "`a.b`"),
+        ({"type": "a.b", "prd_id": 7}, "prd_id", '"7"'),
+        ({"type": "a.b", "prd_id": ""}, "prd_id", "out"),
+        ({"type": "a.b", "id": "x" * 129}, "id", ""),
+        ({"type": "a.b", "project": "a\x1bb"}, "project", ""),
+        ({"type": "a.b", "source": ["x"]}, "source", ""),
+        ({"type": "a.b", "session_id": b"x"}, "session_id", ""),
+        ({"type": "a.b", "timestamp": "yesterday"}, "timestamp", "RFC 3339"),
+        ({"type": "a.b", "timestamp": True}, "timestamp", "RFC 3339"),
+        ({"type": "a.b", "timestamp": math.inf}, "timestamp", "RFC 3339"),
+        ({"type": "a.b", "timestamp": 10**400}, "timestamp", "RFC 3339"),
+        ({"type": "a.b", "timestamp": "2026-01-26T12:00:00.12 456Z"}, "timestamp", "RFC 3339"),
+        ({"type": "a.b", "data": []}, "data", "example"),
+        ({"type": "a.b", "data": {"n": 2**70}}, "data", "strings"),
+        ({"type": "a.b", "data": {"b": b"x"}}, "data", "text"),
+        ({"type": "test.run", "story_id": "S", "data": {"passed": 1}}, "data.failed", "docs/events.md"),
+        ({"type": "story.started", "story_id": "S", "data": {"status": "done"}}, "data.status", "filled in"),
+        ({"type": "story.started", "data": {"story_id": "\n"}}, "data.story_id", ""),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_field_and_the_next_step(raw: Any, field: str, hint: str) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        ACCEPTOR.accept(raw, source="http")
+    assert refused.value.field == field
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(("key", "hint"), [("prd", "`prd_id`"), ("seq", "leave it out"), ("colour", "under `data`")])
+def test_unknown_keys_are_refused_with_what_to_do(key: str, hint: str) -> None:
+    with pytest.raises(UnknownField) as refused:
+        ACCEPTOR.accept({"type": "a.b", key: 1}, source="http")
+    assert refused.value.field == key
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", 7, True])
+def test_what_is_no_object_is_no_event(raw: object) -> None:
+    with pytest.raises(InvalidEvent):
+        ACCEPTOR.accept(raw, source="http")
+    with pytest.raises(InvalidEvent):
+        ACCEPTOR.accept_line(orjson.dumps(raw), source="http")
+
+
+def test_data_beyond_its_limits_is_refused() -> None:
+    fits = "x" * (2048 - len('{"t":""}'))
+    assert accept(type="a.b", data={"t": fits}).data == {"t": fits}
+    deep: Any = {"a": {"b": {"c": {}}}}
+    assert accept(type="a.b", data=deep).data == deep
+    for data in ({"t": fits + "x"}, {"a": deep}, {"a": [[[[]]]]}):
+        raw = {"type": "a.b", "data": data}
+        for call in (lambda raw=raw: ACCEPTOR.accept(raw, source="h"), lambda raw=raw: ACCEPTOR.accept_line(orjson.dumps(raw), source="h")):  # fmt: skip
+            with pytest.raises(TooLarge) as refused:
+                call()
+            assert refused.value.field == "data"
+
+
+def test_what_json_cannot_say_becomes_what_readers_will_see() -> None:
+    assert accept(type="a.b", data={"n": math.nan, "x": [math.inf]}).data == {"n": None, "x": [None]}
+
+
+def test_secrets_go_from_the_event_and_from_refusals() -> None:
+    event = accept(type="a.b", id=KEY, prd_id=KEY, source=KEY, data={"t": KEY, KEY: 1})
+    assert KEY not in event.json
+    assert event.prd_id == "[redacted:anthropic-key]"
+    assert event.id.startswith("redacted-")
+    assert accept(type="a.b", id=KEY).id == event.id != accept(type="a.b", id=KEY + "x").id
+    for raw in ({"type": "a.b", KEY: 1}, {"type": f"A {KEY}"}, {"type": "a.b", "timestamp": KEY}):
+        with pytest.raises(InvalidEvent) as refused:
+            ACCEPTOR.accept(raw, source="http")
+        assert "redacted" in str(refused.value.as_dict())
+        assert KEY[:20] not in str(refused.value.as_dict())
+
+
+@pytest.mark.parametrize("line", [b'{"type":"a.b","data":{"t":"\\u0073%s"}}', b'{"type":"a.b","data":{"u":"x:\\/\\/a:s%s@h"}}'])
+def test_escapes_hide_no_secret(line: bytes) -> None:
+    line = line.replace(b"s%s", KEY.encode()).replace(b"%s", KEY[1:].encode())
+    assert "redacted" in ACCEPTOR.accept_line(line, source="h").json
+    assert "redacted" in salvage(line).json
+
+
+def test_lines_that_are_no_json_are_refused() -> None:
+    for line in (b"", b"{", b'{"type":"a.b"} x', b'{"type":"a.b","data":{"t":"\xff"}}', b"\xff"):
+        with pytest.raises(InvalidJson):
+            ACCEPTOR.accept_line(line, source="h")
+
+
+# -- salvage -----------------------------------------------------------------------------------------------------
+
+
+def test_salvage_keeps_what_is_right_as_accept_does() -> None:
+    line = b'{"id":"a.1","type":"test.run","story_id":"S","timestamp":"2026-01-26T12:00:00.123456Z","data":{"passed":1,"failed":0}}'
+    event, at_us = ACCEPTOR.salvage(line, derived_id="derived", source="spool")
+    assert at_us == 1_769_428_800_123_456
+    assert (event.id, event.source, event.data["total"]) == ("a.1", "spool", 1)
+    event, at_us = ACCEPTOR.salvage(b'{"type":"a.b"}', derived_id="derived", source="spool")
+    assert (event.id, at_us) == ("derived", None)
+
+
+def test_unknown_keys_are_kept_under_extra() -> None:
+    event = salvage({"type": "a.b", "prd": "P", "data": {"x": 1, "_extra": {"y": 2}}})
+    assert event.data == {"x": 1, "_extra": {"y": 2, "prd": "P"}}
+
+
+def test_bad_ids_are_kept_aside_and_said() -> None:
+    event = salvage({"type": "a.b", "prd_id": 7, "id": "\x00", "timestamp": "x", "project": "p"})
+    assert (event.id, event.prd_id, event.project) == ("derived", None, "p")
+    assert event.data["_extra"] == {"prd_id": 7, "id": "\x00", "timestamp": "x"}
+    assert len(event.data["_invalid"]) == 3
+
+
+def test_a_known_type_that_fails_its_model_is_kept_and_marked() -> None:
+    event = salvage({"type": "test.run", "story_id": "S", "data": {"passed": "many"}})
+    assert event.type == "test.run"
+    assert event.data == {"passed": "many", "_invalid": event.data["_invalid"]}
+    assert "data.passed" in event.data["_invalid"][0]
+
+
+@pytest.mark.parametrize("type_", [None, 7, "Not A Type", {"a": 1}])
+def test_without_a_usable_type_the_whole_is_kept(type_: object) -> None:
+    event = salvage({"type": type_, "prd_id": "P", "data": {"x": 1}})
+    assert (event.type, event.prd_id) == ("invalid.event", "P")
+    assert event.data["_extra"]["data"] == {"x": 1}
+    assert event.data["_extra"].get("type") == type_
+    assert event.data["_invalid"]
+
+
+def test_what_careless_senders_write_is_read() -> None:
+    event = salvage(b'\xef\xbb\xbf{"type":"a.b","data":{"t":"a\xffb\tc","s":"\\ud800","n":1e999,"i":123456789012345678901}}')
+    assert event.data == {"t": "a\ufffdb\tc", "s": "\ufffd", "n": "1e999", "i": "123456789012345678901"}
+    assert salvage(b'{"type":"a.b","data":{"emoji":"\\ud83d\\ude00 \xff"}}').data == {"emoji": "😀 \ufffd"}
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b"7", b'{"type":"a.b"', b"\xff\xff", b'{"type":NaN}', b"[" * 100_000, b'{"a":' * 100_000])
+def test_only_what_is_no_object_is_rejected(line: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        salvage(line)
+
+
+def test_long_strings_are_shortened_to_fit_the_longest_first() -> None:
+    event = salvage({"type": "log.message", "data": {"level": "info", "message": "é" * 4000, "kept": "k" * 300}})
+    assert len(orjson.dumps(event.data)) <= LIMITS.data_bytes
+    assert event.data["truncated"] == {"message": 8000}
+    assert event.data["kept"] == "k" * 300
+    assert event.data["message"].startswith("é" * 500)
+    assert event.data["message"].endswith(" bytes cut]")
+
+
+def test_depth_becomes_text() -> None:
+    event = salvage({"type": "a.b", "data": {"a": {"b": {"c": {"d": [1, 2]}}}}})
+    assert event.data == {"a": {"b": {"c": {"d": "[1,2]"}}}, "truncated": {"a.b.c.d": 5}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"n": list(range(5000))},
+        {f"key{n}": n for n in range(5000)},
+        {"k" * 5000: 1},
+        {"x": ["s" * 300] * 40},
+        {"x": "\x01" * 5000, "truncated": True},
+        {"x": ["\x01" * 200] * 200},
+        {"x": f"{KEY} " * 200},
+    ],
+)
+def test_whatever_is_too_large_is_made_to_fit(data: dict[str, Any]) -> None:
+    event = salvage({"type": "a.b", "data": data})
+    assert len(orjson.dumps(event.data)) <= LIMITS.data_bytes
+    assert event.data["truncated"] or "truncated_" in event.data
+    assert KEY not in event.json
+
+
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("password=x1y2z3a4")),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
+    max_leaves=10,
+)
+_values = st.one_of(_json, st.sampled_from(["story.started", "test.run", "commit.created", "a.b", "2026-01-26T12:00:00Z", "US-1"]))
+_payload_keys = st.sampled_from(["story_id", "status", "success", "passed", "failed", "total", "skipped", "failures", "duration_ms"])
+_envelopes = st.dictionaries(
+    st.one_of(st.sampled_from(["id", "type", "prd_id", "story_id", "source", "timestamp", "seq", "payload"]), st.text(max_size=4)),
+    _values,
+    max_size=6,
+).flatmap(
+    lambda raw: st.one_of(
+        st.just(raw),
+        st.dictionaries(_payload_keys, _values, max_size=5).map(lambda data: {**raw, "data": data}),
+        st.sampled_from(["test.run", "story.completed", "prd.started"]).map(lambda kind: {**raw, "type": kind}),
+    )
+)
+
+
+def _is_sound(event: Event) -> None:
+    stored = orjson.loads(event.json)
+    assert stored["data"] == event.data
+    assert stored["type"]
+    assert stored["id"]
+
+
+@given(st.one_of(_envelopes, _json))
+def test_accept_gives_a_sound_event_or_a_deliberate_error(raw: Any) -> None:
+    try:
+        _is_sound(ACCEPTOR.accept(raw, source="h"))
+    except ClaudeLoopError as refused:
+        json.dumps(refused.as_dict()).encode()
+
+
+@given(st.one_of(_envelopes.map(lambda raw: json.dumps(raw).encode(errors="replace")), st.binary(max_size=80)), st.data())
+def test_salvage_keeps_every_object_and_never_breaks(line: bytes, data: st.DataObject) -> None:
+    if line and data.draw(st.booleans()):
+        cut = data.draw(st.integers(0, len(line) - 1))
+        line = line[:cut] + data.draw(st.binary(max_size=3)) + line[cut + 1 :]
+    with contextlib.suppress(InvalidJson):
+        _is_sound(salvage(line))
+    with contextlib.suppress(ClaudeLoopError):
+        _is_sound(ACCEPTOR.accept_line(line, source="h"))

@@ -1,0 +1,121 @@
+"""What the lists of PRDs and the page of one PRD are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from claude_loop.errors import AmbiguousPrd, NotFound
+from claude_loop.progress import views
+from claude_loop.progress.views import Moment, find_prd, list_cards, local_midnight_ms, prd_detail
+from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
+
+
+class Reader:
+    """The documents of a world, read as the log reads them."""
+
+    def __init__(self, world: World) -> None:
+        self._documents = world.documents
+
+    async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return {key: self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)}
+
+
+def at(world: World, today_ms: int | None = None) -> Moment:
+    return Moment(world.now_ms, STALLED_AFTER_MS, START_MS if today_ms is None else today_ms)
+
+
+async def test_cards_come_in_the_order_in_which_they_need_somebody():
+    world = play("prd.started prd=yesterday → prd.completed prd=yesterday success=true")
+    yesterday = world.now_ms
+    world.play("10 min → prd.started prd=stalled → prd.started prd=vanished → system.run_vanished prd=vanished pid=1")
+    world.play("prd.started prd=waiting-2 → prd.started prd=waiting-1 → agent.waiting prd=waiting-1 for=other reason=x")
+    world.play(
+        "agent.waiting prd=waiting-2 for=human reason=x → prd.started prd=done → prd.completed prd=done success=true"
+    )
+    world.play("6 min → prd.started prd=failed → prd.completed prd=failed success=false → prd.started prd=running-1")
+    world.play("prd.started prd=running-2 → prd.started prd=paused → control.paused prd=paused")
+    cards = await list_cards(Reader(world), at(world, today_ms=yesterday + 1))
+    assert [(card["prd_id"], card["group"]) for card in cards] == [
+        ("waiting-1", "waiting"),
+        ("waiting-2", "waiting"),
+        ("vanished", "vanished"),
+        ("failed", "failed"),
+        ("stalled", "stalled"),
+        ("paused", "paused"),
+        ("running-2", "running"),
+        ("running-1", "running"),
+        ("done", "today"),
+        ("yesterday", "earlier"),
+    ]
+
+
+async def test_a_card_is_the_latest_run_with_what_the_prd_adds():
+    world = play("prd.started title=Checkout → prd.started → story.started → 2 min")
+    [card] = await list_cards(Reader(world), at(world))
+    assert card["title"] == "Checkout"
+    assert (card["number"], card["runs"], card["run_id"]) == (2, 2, "event-2")
+    assert (card["elapsed_ms"], card["silent_ms"]) == (121_000, 120_000)
+    assert {**world.run(), **card} == card
+
+
+async def test_elapsed_time_ends_with_the_run():
+    world = play("prd.started → 2 min → prd.completed success=true → 5 min")
+    [card] = await list_cards(Reader(world), at(world))
+    assert card["elapsed_ms"] == 121_000
+    world = play("prd.started → 2 min → system.run_vanished pid=1 → 5 min")
+    [card] = await list_cards(Reader(world), at(world))
+    assert card["elapsed_ms"] == 121_000
+
+
+async def test_the_detail_has_one_runs_stories_and_all_runs():
+    world = play(
+        "prd.started → story.started story=US-9 → story.started story=US-1 → prd.started → story.started story=US-5"
+    )
+    detail = await prd_detail(Reader(world), "PRD-1", at(world))
+    assert (detail["prd"]["run_id"], detail["run"]["run_id"]) == ("event-4", "event-4")
+    assert [story["story_id"] for story in detail["stories"]] == ["US-5"]
+    assert [run["number"] for run in detail["runs"]] == [2, 1]
+    earlier = await prd_detail(Reader(world), "PRD-1", at(world), run_id="event-1")
+    assert (earlier["prd"]["run_id"], earlier["run"]["run_id"]) == ("event-4", "event-1")
+    assert [story["story_id"] for story in earlier["stories"]] == ["US-9", "US-1"]
+    with pytest.raises(NotFound):
+        await prd_detail(Reader(world), "PRD-1", at(world), run_id="R7")
+
+
+async def test_ids_that_begin_alike_are_kept_apart():
+    world = play("prd.started run=R1 → story.started run=R1 → story.started run=R10 → prd.started prd=PRD-10")
+    detail = await prd_detail(Reader(world), "PRD-1", at(world), run_id="R1")
+    assert ([run["run_id"] for run in detail["runs"]], len(detail["stories"])) == (["R10", "R1"], 1)
+
+
+async def test_an_enormous_run_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(views, "MAX_STORIES", 3)
+    monkeypatch.setattr(views, "MAX_RUNS", 1)
+    world = play("prd.started → prd.started → story.started story=1 → story.started story=2 → story.started story=3")
+    world.play("story.started story=4 → story.completed story=1 success=true")
+    detail = await prd_detail(Reader(world), "PRD-1", at(world))
+    assert [story["story_id"] for story in detail["stories"]] == ["1", "3", "4"]
+    assert (detail["stories_omitted"], detail["runs_omitted"]) == (1, 1)
+
+
+async def test_a_prd_is_found_by_its_id_if_only_one_project_has_it():
+    world = play(
+        "prd.started prd=A project=shop → prd.started prd=B project=shop → prd.started prd=B → prd.started prd=B project=x"
+    )
+    reader = Reader(world)
+    assert (await find_prd(reader, "A"))["project"] == "shop"
+    assert (await find_prd(reader, "B", "x"))["project"] == "x"
+    assert (await find_prd(reader, "B", views.NO_PROJECT))["project"] is None
+    with pytest.raises(AmbiguousPrd, match=r"\(none\), shop, x"):
+        await find_prd(reader, "B")
+    for prd_id, project in (("C", None), ("A", "x"), ("A", views.NO_PROJECT)):
+        with pytest.raises(NotFound):
+            await find_prd(reader, prd_id, project)
+
+
+def test_today_begins_at_local_midnight():
+    midnight = local_midnight_ms(START_MS)
+    assert START_MS - 86_400_000 * 1.1 < midnight <= START_MS
+    assert local_midnight_ms(midnight) == midnight

@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from claude_loop import paths
+from claude_loop.errors import UnsafeHome
+from claude_loop.paths import Home, file_system_type, open_private
+
+
+@pytest.mark.parametrize(
+    ("environ", "root"),
+    [
+        ({"CLAUDE_LOOP_HOME": "/x/y"}, "/x/y"),
+        ({"CLAUDE_LOOP_HOME": "/x/y", "XDG_STATE_HOME": "/z"}, "/x/y"),
+        ({"XDG_STATE_HOME": "/z"}, "/z/claude-loop"),
+        ({"XDG_STATE_HOME": "relative"}, None),
+        ({"CLAUDE_LOOP_HOME": ""}, None),
+        ({}, None),
+    ],
+)
+def test_where_the_home_is(environ, root, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/u")
+    assert str(Home.from_environment(environ).root) == (root or "/home/u/.local/state/claude-loop")
+
+
+def test_prepare_makes_private_directories_and_mends_open_ones(tmp_path):
+    home = Home(tmp_path / "a" / "home")
+    home.prepare()
+    home.root.chmod(0o755)
+    home.spool.chmod(0o777)
+    home.prepare()
+    for directory in (home.root, home.spool, home.leaving, home.flush, home.rejected):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "home").write_text("")
+    with pytest.raises(UnsafeHome, match="not a directory"):
+        Home(tmp_path / "home").prepare()
+
+
+def test_a_home_of_somebody_else_is_refused(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("needs root: gives a directory away")
+    home = Home(tmp_path / "home")
+    home.prepare()
+    os.chown(home.root, 12345, 12345)
+    with pytest.raises(UnsafeHome, match="uid 12345"):
+        home.prepare()
+
+
+def test_a_home_on_a_network_file_system_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "file_system_type", lambda path: "nfs4")
+    with pytest.raises(UnsafeHome, match="nfs4"):
+        Home(tmp_path / "home").prepare()
+
+
+def test_the_file_system_type_comes_from_the_mount_table(tmp_path):
+    assert file_system_type(Path("/proc")) == "proc"
+    assert file_system_type(tmp_path) not in (None, "proc")
+
+
+def test_private_files_are_private_and_follow_no_link(tmp_path):
+    descriptor = open_private(tmp_path / "f", os.O_WRONLY | os.O_CREAT)
+    assert os.fstat(descriptor).st_mode & 0o777 == 0o600
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+    (tmp_path / "link").symlink_to(tmp_path / "f")
+    with pytest.raises(OSError):
+        open_private(tmp_path / "link", os.O_WRONLY)
