@@ -15,56 +15,50 @@ if [ -z "${BASH_VERSION-}" ]; then
 fi
 
 # ---- The functions for scripts -------------------------------------------------------------------------------
-# A long last argument travels in __cl_text: handing 1 MB to one more function costs 10 ms, 40 in UTF-8.
+# A long text travels in __cl_text: handing 1 MB to one more function costs 10 ms, and 40 where it is not ASCII.
 
-emit_prd_started() { __claude_loop_emit prd_started "$@" 2>/dev/null || (( 1 )); }
-emit_prd_completed() { __claude_loop_emit prd_completed "$@" 2>/dev/null || (( 1 )); }
-emit_story_started() { __claude_loop_emit story_started "$@" 2>/dev/null || (( 1 )); }
-emit_story_completed() { __claude_loop_emit story_completed "$@" 2>/dev/null || (( 1 )); }
-emit_test_run() { __claude_loop_emit test_run "$@" 2>/dev/null || (( 1 )); }
-emit_iteration() { __claude_loop_emit iteration "$@" 2>/dev/null || (( 1 )); }
-emit_resumed() { __claude_loop_emit resumed "$@" 2>/dev/null || (( 1 )); }
-emit_event() { __claude_loop_emit event "$@" 2>/dev/null || (( 1 )); }
+emit_prd_started() { __claude_loop_emit __claude_loop_describe prd_started "$@" 2>/dev/null || (( 1 )); }
+emit_prd_completed() { __claude_loop_emit __claude_loop_describe prd_completed "$@" 2>/dev/null || (( 1 )); }
+emit_story_started() { __claude_loop_emit __claude_loop_describe story_started "$@" 2>/dev/null || (( 1 )); }
+emit_story_completed() { __claude_loop_emit __claude_loop_describe story_completed "$@" 2>/dev/null || (( 1 )); }
+emit_iteration() { __claude_loop_emit __claude_loop_describe iteration "$@" 2>/dev/null || (( 1 )); }
+emit_resumed() { __claude_loop_emit __claude_loop_describe resumed "$@" 2>/dev/null || (( 1 )); }
+emit_test_run() { __claude_loop_emit __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
+emit_event() { __claude_loop_emit __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
 
 emit_commit_created() {
-  \builtin local __cl_text || (( 1 ))
-  __cl_text=${4-}
-  __claude_loop_emit commit_created "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  \builtin local __cl_text; __cl_text=${4-}
+  __claude_loop_emit __claude_loop_describe commit_created "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
-
 emit_error() {
-  \builtin local __cl_text || (( 1 ))
-  __cl_text=${3-}
-  __claude_loop_emit error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  \builtin local __cl_text; __cl_text=${3-}
+  __claude_loop_emit __claude_loop_describe error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
-
 emit_log_message() {
-  \builtin local __cl_text || (( 1 ))
-  __cl_text=${4-}
-  __claude_loop_emit log_message "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  \builtin local __cl_text; __cl_text=${4-}
+  __claude_loop_emit __claude_loop_describe log_message "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
-
 emit_progress() {
-  \builtin local __cl_text || (( 1 ))
-  __cl_text=${5-}
-  __claude_loop_emit progress "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
+  \builtin local __cl_text; __cl_text=${5-}
+  __claude_loop_emit __claude_loop_describe progress "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-
 emit_waiting() {
-  \builtin local __cl_text || (( 1 ))
-  __cl_text=${3-}
-  __claude_loop_emit waiting "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
+  \builtin local __cl_text; __cl_text=${3-}
+  __claude_loop_emit __claude_loop_describe waiting "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
 }
 
-# Wait until what this shell emitted is committed. Status 1: not within SECONDS (5), or something could not be
-# written at all. The only function here that fails.
+# Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
+# SECONDS (5), or something could not be written at all.
 emit_flush() {
-  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_stem-} ]]; then return 0; fi
-  \builtin local __cl_marker='' __cl_ms=0
-  if ! __claude_loop_ask "${1-}" 2>/dev/null; then return 1; fi
-  # Not silenced as a whole: a trap of the caller that fires during the wait may have something to say.
-  if ! __claude_loop_await; then return 1; fi
-  if [[ -n ${__claude_loop_lost-} ]]; then return 1; fi
+  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_stem-} ]]; then \builtin return 0; fi
+  \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace
+  __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace=''
+  if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
+  __claude_loop_ask "${1-}" 2>/dev/null || __cl_outcome=late
+  # Not silenced as a whole: a trap of the caller's that fires during the wait may have something to say.
+  if [[ -z $__cl_outcome ]]; then __claude_loop_await || (( 1 )); fi
+  if [[ -n $__cl_trace ]]; then \builtin set -x; fi
+  if [[ $__cl_outcome == late || -n ${__claude_loop_lost-} ]]; then \builtin return 1; fi
 }
 
 # ---- What each event holds -----------------------------------------------------------------------------------
@@ -75,12 +69,11 @@ __claude_loop_describe() { # KIND ARG...: set the type, the ids and the data of 
       __cl_type=prd.started __cl_prd=${2-} __cl_data=',"status":"running"'
       if [[ -n ${3-} ]]; then __claude_loop_count total_stories "$3"; fi
       if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi ;;
-    (prd_completed) __cl_type=prd.completed __cl_prd=${2-}; __claude_loop_outcome "${3-}" ;;
+    (prd_completed) __cl_type=prd.completed __cl_prd=${2-}; __claude_loop_success "${3-true}" ;;
     (story_started) __cl_type=story.started __cl_prd=${2-} __cl_story=${3-} __cl_data=',"status":"in_progress"' ;;
     (story_completed)
       __cl_type=story.completed __cl_prd=${2-} __cl_story=${3-}
-      __claude_loop_outcome "${4-}" ;;
-    (test_run) __cl_type=test.run __cl_prd=${2-} __cl_story=${3-}; __claude_loop_tests "$@" ;;
+      __claude_loop_success "${4-true}" ;;
     (commit_created)
       __cl_type=commit.created __cl_prd=${2-} __cl_story=${3-}
       __claude_loop_text commit_hash "${4-}"
@@ -105,43 +98,45 @@ __claude_loop_describe() { # KIND ARG...: set the type, the ids and the data of 
       __claude_loop_long reason
       if [[ -n ${4-} ]]; then __claude_loop_number until "$4"; fi ;;
     (resumed) __cl_type=agent.resumed __cl_prd=${2-} ;;
-    (event) __claude_loop_arguments "$@" ;;
   esac
 }
 
-__claude_loop_outcome() { # SUCCESS: true when left out; anything but true and false is passed on for the daemon to mark
-  case ${1:-true} in
+__claude_loop_success() { # anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
+  case $1 in
     (true) __cl_data=',"success":true,"status":"completed"' ;;
     (false) __cl_data=',"success":false,"status":"failed"' ;;
     (*) __claude_loop_text success "$1" ;;
   esac
 }
 
-__claude_loop_tests() { # KIND PRD STORY PASSED FAILED [NAME]...
+__claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
   \builtin local __cl_names __cl_left
-  __cl_names='' __cl_left=50 # the payload takes 50 failures
-  __claude_loop_count passed "${4-}"
-  __claude_loop_count failed "${5-}"
-  if (( $# <= 5 )); then \builtin return 0; fi
-  \builtin shift 5
+  __cl_type=test.run __cl_prd=${1-} __cl_story=${2-} __cl_names='' __cl_left=50 # as many as the payload takes
+  __claude_loop_count passed "${3-}"
+  __claude_loop_count failed "${4-}"
+  if (( $# <= 4 )); then \builtin return 0; fi
+  \builtin shift 4
   for __cl_json do
     if (( __cl_left-- <= 0 )); then \builtin break; fi
-    __claude_loop_quote "$__cl_json"
+    __claude_loop_string
     __cl_names+=",{\"name\":$__cl_json}"
   done
   __cl_data+=",\"failures\":[${__cl_names#,}]"
 }
 
-__claude_loop_arguments() { # event TYPE [key=value | key:=JSON]...
-  \builtin local __cl_argument __cl_key __cl_bare
-  __cl_type=${2-} __cl_bare=''
-  if (( $# < 2 )); then \builtin return 0; fi
-  \builtin shift 2
-  for __cl_argument do
-    __cl_key=${__cl_argument:0:1024}
-    __cl_key=${__cl_key%%=*} __cl_text=${__cl_argument#*=}
+__claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
+  \builtin local __cl_text __cl_key __cl_bare
+  __cl_type=${1-} __cl_bare=''
+  if (( $# )); then \builtin shift; fi
+  for __cl_text do
+    __cl_key=${__cl_text:0:1024}
     case $__cl_key in
-      ('' | : | "$__cl_argument") __claude_loop_quote "$__cl_argument"; __cl_bare+=,$__cl_json ;;
+      (=* | :=*) __cl_key='' ;;
+      (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
+      (*) __cl_key='' ;;
+    esac
+    case $__cl_key in
+      ('') __claude_loop_quote "$__cl_text"; __cl_bare+=,$__cl_json ;;
       (project | project:) __cl_project=$__cl_text ;;
       (prd | prd:) __cl_prd=$__cl_text ;;
       (story | story:) __cl_story=$__cl_text ;;
@@ -151,18 +146,18 @@ __claude_loop_arguments() { # event TYPE [key=value | key:=JSON]...
       (*) __claude_loop_long "$__cl_key" ;;
     esac
   done
-  # Words that are no key=value are kept where they can be seen.
+  # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
 }
 
-__claude_loop_owner() { # who runs this PRD: $$, even in a subshell; start time and boot tell it from a later $$
+__claude_loop_owner() { # whose run this is: $$, in a subshell too; start time and boot tell it from a later process
   \builtin local __cl_line __cl_ticks __cl_i
-  if ! __claude_loop_first_line "/proc/$$/stat"; then \builtin return 0; fi
+  if ! __claude_loop_line "/proc/$$/stat" 0; then \builtin return 0; fi
   __cl_ticks=${__cl_line##*) } # the name in parentheses may hold anything; field 3 follows it
   for (( __cl_i = 3; __cl_i < 22; __cl_i++ )); do __cl_ticks=${__cl_ticks#* }; done
   __cl_ticks=${__cl_ticks%% *}
-  __claude_loop_first_line /proc/sys/kernel/random/boot_id || __cl_line=''
-  case $__cl_ticks$__cl_line in ('' | *[!0123456789abcdef-]*) \builtin return 0 ;; esac
+  __claude_loop_line /proc/sys/kernel/random/boot_id 0 || (( 1 ))
+  case ${__cl_ticks:-x}${__cl_line:-x} in (*[!0123456789abcdef-]*) \builtin return 0 ;; esac
   __cl_data+=",\"owner\":{\"pid\":$$,\"start_ticks\":$__cl_ticks,\"boot_id\":\"$__cl_line\"}"
 }
 
@@ -173,40 +168,35 @@ __claude_loop_text() { # KEY VALUE: one more string in the data
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-__claude_loop_long() { # KEY: the same for __cl_text; the key may be anything
-  \builtin local __cl_quoted
+__claude_loop_long() { # KEY: the same for __cl_text; this key may be anything
   __claude_loop_quote "$1"
-  __cl_quoted=$__cl_json __cl_json=$__cl_text
+  __cl_data+=,$__cl_json:
+  __cl_json=$__cl_text
   __claude_loop_string
-  __cl_data+=,$__cl_quoted:$__cl_json
+  __cl_data+=$__cl_json
 }
 
 __claude_loop_count() { # KEY VALUE: an integer where it is one, else a string, which the daemon marks
   \builtin local __cl_n __cl_sign
-  __cl_n=${2#"${2%%[! ]*}"} # `wc -l` pads with spaces on macOS
-  __cl_n=${__cl_n%"${__cl_n##*[! ]}"} __cl_sign=''
+  __cl_n=${2#"${2%%[! ]*}"} __cl_sign='' # `wc -l` pads with spaces on macOS
+  __cl_n=${__cl_n%"${__cl_n##*[! ]}"}
   if [[ $__cl_n == -* ]]; then __cl_n=${__cl_n#-} __cl_sign=-; fi
-  case $__cl_n in
-    ('' | *[!0123456789]*) __claude_loop_text "$1" "$2" ;;
-    (*)
-      if (( ${#__cl_n} > 18 )); then __claude_loop_text "$1" "$2"; \builtin return 0; fi
-      __cl_n=${__cl_n#"${__cl_n%%[!0]*}"} # 08 is 8; JSON has no leading zeros
-      __cl_data+=",\"$1\":$__cl_sign${__cl_n:-0}" ;;
-  esac
-}
-
-__claude_loop_number() { # KEY VALUE: like __claude_loop_count, for numbers with a fraction
-  if __claude_loop_is_number "$2"; then
-    __cl_data+=",\"$1\":$2"
+  if [[ -z $__cl_n || $__cl_n == *[!0123456789]* || ${#__cl_n} -gt 18 ]]; then
+    __claude_loop_text "$1" "$2"
   else
-    __claude_loop_count "$1" "$2"
+    __cl_n=${__cl_n#"${__cl_n%%[!0]*}"} # 08 is 8: JSON has no leading zeros
+    __cl_data+=",\"$1\":$__cl_sign${__cl_n:-0}"
   fi
 }
 
-__claude_loop_raw() { # KEY: __cl_text as JSON if it is JSON, else as a string
+__claude_loop_number() { # KEY VALUE: likewise, with a fraction
+  if __claude_loop_is_number "$2"; then __cl_data+=",\"$1\":$2"; else __claude_loop_count "$1" "$2"; fi
+}
+
+__claude_loop_raw() { # KEY: __cl_text as it is if it is JSON, else as a string
   if (( ${#__cl_text} <= 16384 )) && __claude_loop_is_json; then
     __claude_loop_quote "$1"
-    __cl_data+=,$__cl_json:${__cl_text//[$'\t\n\r']/ } # white space between tokens; inside strings is_json refuses it
+    __cl_data+=,$__cl_json:${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
   else
     __claude_loop_long "$1"
   fi
@@ -217,8 +207,7 @@ __claude_loop_quote() { # VALUE: __cl_json becomes it as a JSON string
   __claude_loop_string
 }
 
-__claude_loop_string() { # the same in place
-  # 16 KiB a value, and 64 KiB a record, from which on 256 bytes of a value must do.
+__claude_loop_string() { # the same in place: 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do
   if (( ${#__cl_json} > 16384 || ${#__cl_json} > __cl_room )); then __claude_loop_cut; fi
   (( __cl_room -= ${#__cl_json}, 1 ))
   if [[ $__cl_json == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape; fi
@@ -239,7 +228,7 @@ __claude_loop_cut() {
 }
 
 __claude_loop_escape() {
-  \builtin local __cl_rest __cl_part __cl_i __cl_byte __cl_hex
+  \builtin local __cl_rest __cl_part __cl_byte __cl_code
   __cl_rest=$__cl_json __cl_json=''
   while [[ -n $__cl_rest ]]; do # in chunks: ${s//…} is quadratic
     __cl_part=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
@@ -247,65 +236,72 @@ __claude_loop_escape() {
     __cl_part=${__cl_part//\"/\\\"}
     __cl_part=${__cl_part//$'\n'/\\n}
     __cl_part=${__cl_part//$'\t'/\\t}
-    __cl_part=${__cl_part//$'\033'/\\u001b} # colours: the one other control character of everyday output
     if [[ $__cl_part == *[[:cntrl:]]* ]]; then
-      for (( __cl_i = 1; __cl_i < 32; __cl_i++ )); do
-        \builtin printf -v __cl_hex '%02x' "$__cl_i"
-        \builtin printf -v __cl_byte "\\x$__cl_hex"
-        if [[ $__cl_part == *"$__cl_byte"* ]]; then __cl_part=${__cl_part//"$__cl_byte"/\\u00$__cl_hex}; fi
+      for __cl_byte in $'\033' $'\r' $'\1' $'\2' $'\3' $'\4' $'\5' $'\6' $'\7' $'\b' $'\v' $'\f' $'\016' $'\017' \
+        $'\020' $'\021' $'\022' $'\023' $'\024' $'\025' $'\026' $'\027' $'\030' $'\031' $'\032' $'\034' $'\035' \
+        $'\036' $'\037'; do
+        if [[ $__cl_part == *"$__cl_byte"* ]]; then
+          \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"
+          __cl_part=${__cl_part//"$__cl_byte"/$__cl_code}
+        fi
       done
     fi
     __cl_json+=$__cl_part
   done
 }
 
-__claude_loop_is_number() { # TEXT: a JSON number that every parser can hold
-  \builtin local __cl_whole __cl_tail __cl_digits
+__claude_loop_is_number() { # TEXT: a JSON number that a double holds
+  \builtin local __cl_tail __cl_digits
   __cl_tail=${1#-}
-  __cl_whole=${__cl_tail%%[!0123456789]*}
-  __cl_tail=${__cl_tail#"$__cl_whole"}
-  case $__cl_whole in ('' | 0?*) \builtin return 1 ;; esac
-  if [[ $__cl_tail == .* ]]; then
+  __cl_digits=${__cl_tail%%[!0123456789]*}
+  __cl_tail=${__cl_tail#"$__cl_digits"}
+  case $__cl_digits in ('' | 0?*) \builtin return 1 ;; esac
+  if [[ $__cl_tail == .[0123456789]* ]]; then
     __cl_tail=${__cl_tail#.}
-    __cl_digits=${__cl_tail%%[!0123456789]*}
-    __cl_tail=${__cl_tail#"$__cl_digits"}
-    if [[ -z $__cl_digits ]]; then \builtin return 1; fi
+    __cl_tail=${__cl_tail#"${__cl_tail%%[!0123456789]*}"}
   fi
-  if [[ $__cl_tail == [eE]* ]]; then
-    __cl_tail=${__cl_tail#[eE]}
-    __cl_tail=${__cl_tail#[-+]}
-    case $__cl_tail in ([0123456789] | [0123456789][0123456789]) __cl_tail='' ;; (*) \builtin return 1 ;; esac
-  fi
-  [[ -z $__cl_tail && ${#1} -le 64 ]]
-}
-
-# Is __cl_text JSON? A parser by reduction: `${s//…}` runs in C, a loop over characters does not. Strings become `"`,
-# then everything that is a value becomes #, `"key": value` becomes !, and `#,#` becomes #, until nothing changes.
-# What it refuses is sent as a string, so it may refuse too much (depth over 32, huge numbers), never too little.
-__claude_loop_is_json() {
-  case $__cl_text in
-    (true | false | null) \builtin return 0 ;;
-    (\"* | \[*\] | \{*\}) ;;
-    (*) __claude_loop_is_number "$__cl_text"; \builtin return ;;
-  esac
-  \builtin local __cl_t __cl_before __cl_i
-  __cl_t=$__cl_text
-  __claude_loop_reduce_escapes && __claude_loop_reduce_strings && __claude_loop_reduce_scalars || \builtin return 1
-  case $__cl_t in
-    (\#) \builtin return 0 ;;
-    (\[*\]) __cl_t=${__cl_t#?} __cl_before='#' ;; # the outer pair goes first: else `[1],[2]` would reduce to #
-    (\{*\}) __cl_t=${__cl_t#?} __cl_before='!' ;;
+  case $__cl_tail in
+    ('' | [eE][0123456789] | [eE][0123456789][0123456789]) (( ${#1} <= 64 )) ;;
+    ([eE][-+][0123456789] | [eE][-+][0123456789][0123456789]) (( ${#1} <= 64 )) ;;
     (*) \builtin return 1 ;;
   esac
+}
+
+# Is __cl_text JSON? A parser by reduction: `${s//…}` runs in C, a loop over characters does not. A string becomes ",
+# everything that is a value becomes #, `"key": value` becomes !, and #,# becomes #, until nothing changes.
+# What it refuses is sent as a string: it may refuse too much (extreme numbers and depths), never too little.
+__claude_loop_is_json() {
+  \builtin local __cl_t __cl_whole __cl_i
+  __cl_t=${__cl_text#"${__cl_text%%[! $'\t\n\r']*}"}
+  __cl_t=${__cl_t%"${__cl_t##*[! $'\t\n\r']}"}
+  case $__cl_t in
+    (true | false | null) \builtin return 0 ;;
+    (\"* | \[*\] | \{*\}) ;;
+    (*) __claude_loop_is_number "$__cl_t"; \builtin return "$?" ;;
+  esac
+  __claude_loop_reduce_escapes && __claude_loop_reduce_strings && __claude_loop_reduce_scalars || \builtin return 1
+  case $__cl_t in # the outer pair goes first: else `[1],[2]` would reduce to #
+    (\#) \builtin return 0 ;;
+    (\[*\]) __cl_whole='#' ;;
+    (\{*\}) __cl_whole='!' ;;
+    (*) \builtin return 1 ;;
+  esac
+  __cl_t=${__cl_t#?}
   __cl_t=${__cl_t%?}
   for (( __cl_i = 0; __cl_i < 200; __cl_i++ )); do
-    if [[ -z $__cl_t || $__cl_t == "$__cl_before" ]]; then \builtin return 0; fi
-    __claude_loop_reduce_nesting
+    if [[ -z $__cl_t || $__cl_t == "$__cl_whole" ]]; then \builtin return 0; fi
+    __cl_t=${__cl_t//;#/!}
+    __cl_t=${__cl_t//!,!/!}
+    __cl_t=${__cl_t//#,#/#}
+    __cl_t=${__cl_t//\{!\}/#}
+    __cl_t=${__cl_t//\{\}/#}
+    __cl_t=${__cl_t//\[#\]/#}
+    __cl_t=${__cl_t//\[\]/#}
   done
   \builtin return 1
 }
 
-__claude_loop_reduce_escapes() { # \n, \", \u00e9 … become ~, which no JSON has outside strings
+__claude_loop_reduce_escapes() { # \n, \", \u00e9 and so on become ~, which JSON has only inside strings
   \builtin local __cl_x
   if [[ $__cl_t != *\\* ]]; then \builtin return 0; fi
   __cl_x='[0123456789abcdefABCDEF]'
@@ -318,39 +314,38 @@ __claude_loop_reduce_escapes() { # \n, \", \u00e9 … become ~, which no JSON ha
   [[ $__cl_t != *\\* ]]
 }
 
-__claude_loop_reduce_strings() { # every "string" becomes one quote; fails on control characters inside, or an odd quote
+__claude_loop_reduce_strings() { # every "string" becomes one quote; control characters inside and odd quotes fail
   \builtin local __cl_rest __cl_part __cl_piece __cl_inside
   __cl_rest=$__cl_t __cl_t='' __cl_inside=0
   while [[ -n $__cl_rest ]]; do
     __cl_part=${__cl_rest:0:256} __cl_rest=${__cl_rest:256}
     while (( 1 )); do
       __cl_piece=${__cl_part%%\"*}
-      if (( __cl_inside )); then
-        if [[ $__cl_piece == *[[:cntrl:]]* ]]; then \builtin return 1; fi
-      else
+      if (( ! __cl_inside )); then
         __cl_t+=$__cl_piece
+      elif [[ $__cl_piece == *[[:cntrl:]]* ]]; then
+        \builtin return 1
       fi
       if [[ $__cl_part != *\"* ]]; then \builtin break; fi
-      if (( __cl_inside )); then __cl_t+=\"; fi
       __cl_part=${__cl_part#*\"} __cl_inside=$(( ! __cl_inside ))
+      if (( __cl_inside )); then __cl_t+=\"; fi
     done
   done
   (( ! __cl_inside ))
 }
 
-__claude_loop_reduce_scalars() {
-  \builtin local __cl_d __cl_d16
-  __cl_t=" ${__cl_t//[$'\t\n\r']/ }"
-  case $__cl_t in (*[!]\[{}:,\"0123456789.eE+truefalsn\ -]*) \builtin return 1 ;; esac
+__claude_loop_reduce_scalars() { # numbers, true, false and null become #, and so do strings that are no keys
+  \builtin local __cl_d __cl_many
+  __cl_t=" ${__cl_t//[$'\t\n\r']/ }" __cl_d='[0123456789]'
+  __cl_many=$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d
+  __cl_many=$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many
+  if [[ $__cl_t == *[!]\[{}:,\"0123456789.eE+truefalsn\ -]* ]]; then \builtin return 1; fi
   __cl_t=${__cl_t//true/#}
   __cl_t=${__cl_t//false/#}
   __cl_t=${__cl_t//null/#}
-  __cl_d='[0123456789]' __cl_d16='????????????????'
-  __cl_d16=${__cl_d16//\?/$__cl_d}
   case $__cl_t in # leading zeros; exponents and lengths that no double holds
     (*[!0123456789.eE+-]0$__cl_d* | *[!eE]-0$__cl_d*) \builtin return 1 ;;
-    (*[eE]$__cl_d$__cl_d$__cl_d* | *[eE][-+]$__cl_d$__cl_d$__cl_d*) \builtin return 1 ;;
-    (*$__cl_d16$__cl_d16$__cl_d16$__cl_d16*) \builtin return 1 ;;
+    (*[eE]$__cl_d$__cl_d$__cl_d* | *[eE][-+]$__cl_d$__cl_d$__cl_d* | *$__cl_many*) \builtin return 1 ;;
   esac
   __cl_t=${__cl_t//$__cl_d/9}
   while [[ $__cl_t == *99* ]]; do __cl_t=${__cl_t//99/9}; done
@@ -365,43 +360,33 @@ __claude_loop_reduce_scalars() {
   __cl_t=${__cl_t//\"/#}
 }
 
-__claude_loop_reduce_nesting() {
-  __cl_t=${__cl_t//;#/!}
-  __cl_t=${__cl_t//!,!/!}
-  __cl_t=${__cl_t//#,#/#}
-  __cl_t=${__cl_t//\{!\}/#}
-  __cl_t=${__cl_t//\{\}/#}
-  __cl_t=${__cl_t//\[#\]/#}
-  __cl_t=${__cl_t//\[\]/#}
-}
-
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-__claude_loop_emit() { # KIND ARG...
+__claude_loop_emit() { # FUNCTION ARG...: it sets the type, the ids and the data
   if [[ ${CLAUDE_LOOP_DISABLE-} == 1 ]]; then \builtin return 0; fi
   \builtin local __cl_type __cl_project __cl_prd __cl_story __cl_run __cl_session __cl_data __cl_json __cl_room \
-    __cl_probe __cl_locale __cl_case __cl_now __cl_time
-  __cl_type='' __cl_project='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_data='' __cl_json=''
-  __cl_probe=$'\xc3\xa9\x83\x5c' __cl_locale='' __cl_case='' __cl_room=65536
-  # Bytes, not characters, unless LC_ALL is readonly. A locale that takes the probe for four characters does already.
+    __cl_probe __cl_locale __cl_case
+  __cl_type='' __cl_project='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_data='' __cl_room=65536
+  __cl_probe=$'\xc3\xa9\x83\x5c' __cl_locale='' __cl_case=''
+  # Bytes, not characters. A locale that sees four characters in the probe has bytes already; a readonly LC_ALL stays.
   if (( ${#__cl_probe} < 4 )); then
     __cl_locale=${LC_ALL-}
     if \builtin local LC_ALL; then LC_ALL=C; else __cl_locale=''; fi
   fi
-  # shellcheck disable=SC2050 # constant unless the caller has set nocasematch
+  # shellcheck disable=SC2050 # not constant: the caller may have set nocasematch
   if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
-  __claude_loop_describe "$@"
+  "$@"
   if [[ -n $__cl_type ]]; then __claude_loop_send; fi
   if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
   if [[ -n $__cl_locale ]]; then
     LC_ALL=$__cl_locale
-    # An LC_ALL that does not exist here (set after the start) would leave bash in C: LANG was in force, so go back to it.
-    if (( ${#__cl_probe} == 4 )); then LC_ALL=; fi
+    # Still bytes: this LC_ALL does not exist here, and what was in force before is LANG.
+    if (( ${#__cl_probe} == 4 )); then LC_ALL=''; fi
   fi
 }
 
-__claude_loop_send() { # append the record; note a failure for emit_flush
-  \builtin local __cl_ids __cl_home __cl_stem __cl_n __cl_file
+__claude_loop_send() { # append the record; remember a failure for emit_flush
+  \builtin local __cl_ids __cl_home __cl_now __cl_time __cl_stem __cl_n __cl_file
   __cl_ids=''
   __claude_loop_project
   __claude_loop_id prd_id "${__cl_prd:-${CLAUDE_LOOP_PRD-}}"
@@ -417,12 +402,10 @@ __claude_loop_send() { # append the record; note a failure for emit_flush
   __cl_file=$__cl_home/spool/$__cl_stem.jsonl
   __cl_json="{\"id\":\"$__cl_stem.$__cl_n\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\""
   __cl_json+=",\"timestamp\":\"$__cl_time\",\"data\":{${__cl_data#,}}}"
-  if __claude_loop_append; then
-    if [[ $__cl_stem == "$__claude_loop_stem" ]]; then
-      (( __claude_loop_written = __cl_n > __claude_loop_written ? __cl_n : __claude_loop_written, 1 ))
-    fi
-  else
+  if ! __claude_loop_append; then
     __claude_loop_lost=1
+  elif [[ $__cl_stem == "$__claude_loop_stem" ]]; then
+    (( __claude_loop_written = __cl_n > __claude_loop_written ? __cl_n : __claude_loop_written, 1 ))
   fi
 }
 
@@ -433,7 +416,7 @@ __claude_loop_id() { # KEY VALUE
   fi
 }
 
-__claude_loop_project() { # the nearest directory upwards that has a .git, else the current one; remembered per directory
+__claude_loop_project() { # the nearest directory upwards that has a .git, else the current one; remembered
   \builtin local __cl_directory
   __cl_project=${__cl_project:-${CLAUDE_LOOP_PROJECT-}}
   if [[ -z $__cl_project && -n ${PWD-} ]]; then
@@ -448,7 +431,7 @@ __claude_loop_project() { # the nearest directory upwards that has a .git, else 
   __claude_loop_id project "$__cl_project"
 }
 
-__claude_loop_home() {
+__claude_loop_home() { # the state directory
   __cl_home=${CLAUDE_LOOP_HOME-}
   if [[ -z $__cl_home ]]; then
     __cl_home=${XDG_STATE_HOME-}
@@ -459,16 +442,14 @@ __claude_loop_home() {
   fi
 }
 
-# A file of one's own for every process: a child inherits this state and must not write under its parent's name.
-__claude_loop_identify() {
+__claude_loop_identify() { # a file for every process: a child inherits all of this and must not write as its parent
   \builtin local __cl_pid __cl_key __cl_random
-  __cl_pid=''
+  __cl_pid='' __cl_random=''
   if (( ${__claude_loop_level:-3} >= 4 )); then __cl_pid=${BASHPID-}; fi
   if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
   __cl_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home
   if [[ $__cl_key == "${__claude_loop_key-}" ]]; then \builtin return 0; fi
   __claude_loop_now
-  __cl_random=''
   if (( ${__claude_loop_level:-3} >= 5 )); then __cl_random=${SRANDOM-}; fi
   if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
   # One command: a trap that emits between two of these would number two records alike.
@@ -478,23 +459,22 @@ __claude_loop_identify() {
 
 __claude_loop_old_pid() { # before bash 4 there is no BASHPID
   \builtin local __cl_line
-  if __claude_loop_first_line /proc/self/stat; then
+  if __claude_loop_line /proc/self/stat 0; then
     __cl_pid=${__cl_line%% *}
   else
-    # shellcheck disable=SC2016 # the new sh's parent is this process
+    # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
     __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
   fi
 }
 
 __claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts on its sequence
-  \builtin local __cl_bytes __cl_i __cl_code __cl_sum
-  __cl_bytes='' __cl_sum=0
-  \builtin read -r -n 8 -d '' __cl_bytes </dev/urandom || __cl_bytes+=$$
+  \builtin local __cl_bytes __cl_i __cl_code
+  __cl_bytes='' __cl_random=0
+  \builtin read -r -n 8 -d '' __cl_bytes </dev/urandom || (( 1 ))
   for (( __cl_i = 0; __cl_i < ${#__cl_bytes}; __cl_i++ )); do
     \builtin printf -v __cl_code %d "'${__cl_bytes:__cl_i:1}"
-    (( __cl_sum = __cl_sum * 257 + __cl_code & 0xFFFFFFFF, 1 ))
+    __cl_random=$(( (__cl_random * 257 + __cl_code) & 0xFFFFFFFF ))
   done
-  __cl_random=$__cl_sum
 }
 
 __claude_loop_now() { # __cl_now: microseconds since the epoch
@@ -504,26 +484,25 @@ __claude_loop_now() { # __cl_now: microseconds since the epoch
   if (( ${#__cl_now} != 16 )); then __claude_loop_old_now; fi
 }
 
-__claude_loop_old_now() { # one process: GNU date, else Perl, else whole seconds
-  if (( ${__claude_loop_level:-3} >= 3 )); then
-    __cl_now=$(\builtin command -p date +%s%N) || __cl_now=''
-    if [[ $__cl_now != *[!0123456789]* ]] && (( ${#__cl_now} == 19 )); then __cl_now=${__cl_now%???}; \builtin return 0; fi
+__claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
+  __cl_now=''
+  if (( ${__claude_loop_level:-3} >= 3 )); then __cl_now=$(\builtin command -p date +%s%N) || __cl_now=''; fi
+  if (( ${#__cl_now} != 19 )); then
+    __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.0f", time * 1e6') || __cl_now=''
+    if (( ${#__cl_now} != 16 )); then __cl_now=$(\builtin command -p date +%s)000000 || __cl_now=''; fi
   fi
-  __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.0f", time * 1e6') || __cl_now=''
-  if [[ $__cl_now != *[!0123456789]* ]] && (( ${#__cl_now} == 16 )); then \builtin return 0; fi
-  __cl_now=$(\builtin command -p date +%s) || __cl_now=0
-  case $__cl_now in ('' | *[!0123456789]*) __cl_now=0 ;; esac
-  __cl_now+=000000
+  __cl_now=${__cl_now:0:16}
+  if [[ -z $__cl_now || $__cl_now == *[!0123456789]* ]]; then __cl_now=0000000000000000; fi
 }
 
-__claude_loop_timestamp() { # __cl_time; the calendar is computed once a day: `printf %(…)T` needs a TZ and bash 4.2
+__claude_loop_timestamp() { # __cl_time; the date is computed once a day: `printf %(…)T` would need a TZ, and bash 4.2
   \builtin local __cl_second __cl_day __cl_z __cl_e __cl_y __cl_d __cl_m __cl_date
   __claude_loop_now
-  __cl_second=${__cl_now%??????}
-  __cl_day=$(( ${__cl_second:-0} / 86400 )) __cl_second=$(( ${__cl_second:-0} % 86400 ))
-  __cl_date=${__claude_loop_date-} # one variable holds day and date, so that a trap cannot part them
+  __cl_second=$(( 10#${__cl_now:0:10} ))
+  __cl_day=$(( __cl_second / 86400 )) __cl_second=$(( __cl_second % 86400 ))
+  __cl_date=${__claude_loop_date-} # day and date in one variable, so that a trap cannot part them
   if [[ ${__cl_date%%:*} != "$__cl_day" ]]; then
-    # Days to a date, counting years from March, so that the leap day is a year's last.
+    # From days to a date, with years that begin in March, so that the leap day is a year's last.
     (( __cl_z = __cl_day + 719468, __cl_e = __cl_z % 146097,
        __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
        __cl_d = __cl_e - (365 * __cl_y + __cl_y / 4 - __cl_y / 100), __cl_m = (5 * __cl_d + 2) / 153,
@@ -533,72 +512,73 @@ __claude_loop_timestamp() { # __cl_time; the calendar is computed once a day: `p
     __claude_loop_date=$__cl_date
   fi
   \builtin printf -v __cl_time '%sT%02d:%02d:%02d.%sZ' "${__cl_date#*:}" "$(( __cl_second / 3600 ))" \
-    "$(( __cl_second / 60 % 60 ))" "$(( __cl_second % 60 ))" "${__cl_now: -6}"
+    "$(( __cl_second / 60 % 60 ))" "$(( __cl_second % 60 ))" "${__cl_now:10}"
 }
 
 __claude_loop_append() {
   if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || \builtin return 1; fi
-  # The leading newline ends whatever a full disk or a crash tore off before it. Not in the format: that would
-  # be a write of its own. (Up to 4096 bytes go out in one write; stdio splits what is longer.)
+  # The leading newline ends whatever a full disk or a crash tore off before it. In the format it would be a write
+  # of its own; like this, up to 4096 bytes are one write, and stdio makes two or three of what is longer.
   if (( ${__claude_loop_level:-3} >= 4 )); then
     \builtin printf %s $'\n'"$__cl_json"$'\n' >>"$__cl_file"
   else
-    # Bash 3.2 keeps what it could not write, to print it later, on the script's stdout. A subshell takes it along.
+    # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
     ( \builtin printf %s $'\n'"$__cl_json"$'\n' ) >>"$__cl_file"
   fi
 }
 
-__claude_loop_create() { # DIRECTORY FILE: an empty file 0600, in a directory 0700 below the home
-  \builtin local __cl_umask __cl_status __cl_above
+__claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME of the home, 0700
+  \builtin local __cl_umask __cl_above
   if [[ ! -d $__cl_home/$1 ]]; then
+    if [[ $__cl_home == "${__claude_loop_refused-}" ]]; then \builtin return 1; fi # one process, not one each time
     __cl_above=$__cl_home
     while [[ -n $__cl_above && ! -e $__cl_above ]]; do __cl_above=${__cl_above%/*}; done
-    # sudo may keep HOME: a state directory of root's would lock its owner's daemon out.
-    if (( ${EUID:-0} == 0 )) && [[ ! -O ${__cl_above:-/} ]]; then \builtin return 1; fi
-    ( \builtin umask 077 && \builtin command -p mkdir -p -- "$__cl_home/$1" ) || \builtin return 1
+    # sudo may keep HOME: a state directory made by root would lock out the daemon of its owner.
+    if [[ ${EUID-} == 0 && ! -O ${__cl_above:-/} ]] ||
+      ! ( \builtin umask 077 && \builtin command -p mkdir -p -- "$__cl_home/$1" ); then
+      __claude_loop_refused=$__cl_home
+      \builtin return 1
+    fi
   fi
-  if [[ ! -O $__cl_home/$1 ]]; then \builtin return 1; fi # somebody else's directory: its owner could swap the file
+  if [[ ! -O $__cl_home/$1 ]]; then \builtin return 1; fi # its owner could put a link where our file was
   __claude_loop_umask
-  __cl_status=0
-  \builtin umask 077
-  \builtin printf '' >>"$2" || __cl_status=1
-  \builtin umask "$__cl_umask"
-  \builtin return "$__cl_status"
+  if [[ -n $__cl_umask ]]; then \builtin umask 077; fi
+  \builtin printf '' >>"$2" || (( 1 ))
+  if [[ -n $__cl_umask ]]; then \builtin umask "$__cl_umask"; fi
+  [[ -e $2 ]]
 }
 
-__claude_loop_umask() { # `umask` only prints, and to catch that takes a process; Linux tells
+__claude_loop_umask() { # `umask` can only print, and catching that takes a process; Linux has it in a file
   \builtin local __cl_line
-  __cl_umask=''
-  if __claude_loop_first_line /proc/self/status 1 && [[ $__cl_line == Umask:* ]]; then
+  if __claude_loop_line /proc/self/status 1 && [[ $__cl_line == Umask:*[01234567] ]]; then
     __cl_umask=${__cl_line##*[!01234567]}
+  else
+    __cl_umask=$(\builtin umask) || __cl_umask=''
   fi
-  if [[ -z $__cl_umask ]]; then __cl_umask=$(\builtin umask); fi
 }
 
-__claude_loop_first_line() { # FILE [SKIP]: __cl_line becomes its first line, or the one after SKIP
+__claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
   __cl_line=''
   if (( ${__claude_loop_level:-3} <= 2 )) || [[ ! -r $1 ]]; then \builtin return 1; fi
   if (( ${__claude_loop_level:-3} >= 4 )); then
-    \builtin mapfile -t -s "${2:-0}" -n 1 __cl_line <"$1"
-  elif [[ -z ${2-} ]]; then
-    IFS='' \builtin read -r __cl_line <"$1"
+    \builtin mapfile -t -s "$2" -n 1 __cl_line <"$1"
   else
-    \builtin return 1
+    { if (( $2 )); then \builtin read -r __cl_line; fi; \builtin read -r __cl_line; } <"$1"
   fi
+  [[ -n ${__cl_line-} ]]
 }
 
 # ---- emit_flush ----------------------------------------------------------------------------------------------
 
-__claude_loop_ask() { # SECONDS: leave a marker that the daemon removes, and set how long to wait for that
-  \builtin local __cl_home __cl_whole __cl_part
+__claude_loop_ask() { # SECONDS: how long to wait, and the marker that the daemon is to remove
+  \builtin local __cl_home __cl_now __cl_whole __cl_part
   case ${1:-5} in
     (*[!0123456789.,]* | *[.,]*[.,]* | [.,]) __cl_ms=5000 ;;
     (*)
       __cl_whole=${1:-5}
-      __cl_part=${__cl_whole#"${__cl_whole%%[.,]*}"}000 __cl_whole=0${__cl_whole%%[.,]*}
-      __cl_part=${__cl_part#[.,]}
-      if (( ${#__cl_whole} > 10 )); then __cl_whole=999999999; fi
-      __cl_ms=$(( 10#$__cl_whole * 1000 + 10#${__cl_part:0:3} )) ;;
+      __cl_part=${__cl_whole#"${__cl_whole%%[.,]*}"} __cl_whole=00000000${__cl_whole%%[.,]*}
+      __cl_part=${__cl_part#[.,]}000
+      __cl_ms=$(( 10#${__cl_whole: -8} * 1000 + 10#${__cl_part:0:3} )) ;;
   esac
   __claude_loop_home
   __claude_loop_identify
@@ -608,17 +588,51 @@ __claude_loop_ask() { # SECONDS: leave a marker that the daemon removes, and set
 }
 
 __claude_loop_await() { # until the marker is gone
-  if [[ -z $__cl_marker ]]; then return 0; fi
+  if [[ -z $__cl_marker ]]; then \builtin return 0; fi
   if (( ${__claude_loop_level:-3} >= 5 )); then
-    # A pipe that never has anything to read is a clock that takes no process: bash makes one for a here-string, and
-    # opening it again for reading and writing means it never ends either. Elsewhere than on Linux this fails.
-    { if \builtin read -r -u 57 && ! __claude_loop_poll pipe; then return 1; fi; } 2>/dev/null 57<<<'' 58<>/dev/fd/57
+    # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened
+    # again for reading and writing it never ends. Where that does not work (not Linux, before 5.1) it is `sleep`.
+    { __claude_loop_pause pipe 2>&56; } 56>&2 2>/dev/null 57<<<'' 58<>/dev/fd/57 || (( 1 ))
   fi
-  __claude_loop_poll sleep
+  if [[ -z $__cl_outcome ]]; then __claude_loop_pause sleep; fi
 }
 
-__claude_loop_poll() { # pipe | sleep
-  return 0
+__claude_loop_pause() { # pipe | sleep: look at the marker again and again
+  \builtin local __cl_waited __cl_step __cl_seconds __cl_line
+  __cl_waited=0 __cl_step=1
+  if [[ $1 == pipe ]]; then
+    \builtin read -r -u 57 __cl_line || \builtin return 1
+    \builtin read -r -t 0.001 -u 58 __cl_line || (( $? > 128 )) || \builtin return 1
+    if [[ -n $__cl_line ]]; then \builtin return 1; fi
+  fi
+  while [[ -e $__cl_marker ]]; do
+    if (( __cl_waited >= __cl_ms )); then __cl_outcome=late; \builtin return 0; fi
+    if (( __cl_step > __cl_ms - __cl_waited )); then __cl_step=$(( __cl_ms - __cl_waited )); fi
+    \builtin printf -v __cl_seconds '%d.%03d' "$(( __cl_step / 1000 ))" "$(( __cl_step % 1000 ))"
+    if [[ $1 == pipe ]]; then
+      \builtin read -r -t "$__cl_seconds" -u 58 __cl_line || (( 1 ))
+    else
+      \builtin command -p sleep "$__cl_seconds" 2>/dev/null || \builtin command -p sleep 1 || (( 1 ))
+    fi
+    __cl_waited=$(( __cl_waited + __cl_step )) __cl_step=$(( __cl_step < 32 ? __cl_step * 2 : 32 ))
+  done
+  __cl_outcome=committed
 }
 
 # ---- Once, when sourced --------------------------------------------------------------------------------------
+
+case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or an older one pretended for tests
+  (1) __claude_loop_level=3 ;;
+  (2) __claude_loop_level=2 ;; # and no /proc, no GNU date
+  (*) __claude_loop_level=${BASH_VERSINFO[0]} ;;
+esac
+__claude_loop_executed=''
+
+if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # run as a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT
+  __claude_loop_executed=1
+  case ${1-} in
+    (emit_*) if declare -F "$1" >/dev/null; then "$@"; exit "$?"; fi ;;
+  esac
+  printf '%s\n' 'Usage: source emit_progress.sh, or: emit_progress.sh emit_FUNCTION [ARGUMENT]...' >&2
+  exit 2
+fi

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import sys
 
 import structlog
 
@@ -17,14 +16,10 @@ from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 
 log = structlog.get_logger(__name__)
 
-# At the default of 5 ms the log's writer thread waits for the event loop so long that a commit takes seconds.
-SWITCH_INTERVAL = 0.0005
-
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises the ``ClaudeLoopError`` that keeps the server from starting."""
     configure_logging(settings.log_level)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings))
 

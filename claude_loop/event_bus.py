@@ -271,7 +271,6 @@ class EventBus:
     async def _finish_all(self, left: deque[Unfinished], previous: asyncio.Task[None] | None = None) -> None:
         if previous is not None and previous.get_loop() is asyncio.get_running_loop() and not previous.done():
             await asyncio.wait([previous])
-        del previous  # or a busy bus would keep a chain of all its finished tasks
         while left:
             await self._finish(*left.popleft())
 

@@ -105,7 +105,7 @@ class HandlerTable:
     def take_turn(self, subscription: Subscription) -> bool:
         """Whether a handler on the route may be called now: still subscribed, and ``once`` not yet used up."""
         if not subscription.once:
-            return True
+            return subscription.active
         return self.remove(subscription.id)
 
     def _remove(self, handler_id: str) -> bool:

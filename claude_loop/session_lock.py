@@ -137,7 +137,7 @@ class SessionLock:
         with _process.guard:
             if self._descriptor is not None:
                 descriptor, self._descriptor = self._descriptor, None
-                _process.held.discard(self)
+                pass
                 withdraw(self.lock_file, descriptor)
 
     def fileno(self) -> int:

@@ -4,57 +4,71 @@
     await server.start()
     await server.broadcast("story.started", {"prd_id": "PRD-001", "story_id": "US-001"})
     await server.stop()
+
+``python -m claude_loop.websocket_server`` runs one until it is interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from claude_loop import __version__
+from claude_loop import __version__, launch
+from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.event_bus import EventBus
-from claude_loop.eventlog.base import EventLog
 from claude_loop.eventlog.retention import Retention
 from claude_loop.eventlog.sqlite import SqliteEventLog
-from claude_loop.events import ID_KEYS
 from claude_loop.hub import Hub
 from claude_loop.instance import DaemonNote, InstanceLock
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.spool import SpoolIntake
+from claude_loop.observability.clients import Clients
+from claude_loop.observability.health import Health
+from claude_loop.observability.logs import configure_logging
+from claude_loop.observability.metrics import Metrics
+from claude_loop.observability.published import Published
+from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
 from claude_loop.progress.owners import OwnerWatch
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import Settings, load_settings
 from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Authenticator
-from claude_loop.transports.gate import Gate
+from claude_loop.transports.gate import ENGINE_IO, Gate
+from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
-from claude_loop.transports.sessions import Sessions
+from claude_loop.transports.sessions import SessionRoutes, Sessions
 from claude_loop.transports.socketio import SocketIOTransport
+from claude_loop.transports.sse import SseTransport
 from claude_loop.transports.token_file import ensure_token
+from claude_loop.web.pages import WebPages
 
 log = structlog.get_logger(__name__)
 
-# An answer under way at a stop gets this long; a stream has been told before.
-CLEANUP_SECONDS = 2.0
-_STORED_BY_BROADCAST = frozenset(ID_KEYS)
+# An answer under way at a stop gets this long, in seconds; streams have been told before.
+ANSWER_SECONDS = 2.0
+# At the interpreter's default of 5 ms the log's writer thread waits for the event loop so long that a commit takes
+# seconds.
+SWITCH_INTERVAL = 0.0005
+_SOCKETIO_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
 
 
 class ClaudeLoopWebSocketServer:
     """A whole daemon inside this process. One home has one server at a time.
 
-    ``clients`` are the sids of connected Socket.IO clients; ``subscriptions`` maps each PRD id to the sids that
-    subscribed to it.
+    ``port`` 0 lets the system choose; ``port`` and ``url`` then tell. ``event_bus`` hears of every event after the
+    log has it.
     """
 
     def __init__(
@@ -66,36 +80,208 @@ class ClaudeLoopWebSocketServer:
         settings: Settings | None = None,
         inherited: Sequence[socket.socket] = (),
         clock: Clock | None = None,
-        bus: EventBus | None = None,
     ) -> None:
-        settings = settings or load_settings()
-        self.settings = settings.model_copy(update={"host": host, "port": port})
-        self.home = home or Home.from_environment()
         self.host = host
         self.port = port
         self.url = ""
+        self.home = home or Home.from_environment()
+        self.settings = (settings or load_settings()).model_copy(update={"host": host, "port": port})
         self._clock = clock or SystemClock()
         self._inherited = inherited
-        self.event_bus = bus or EventBus(clock=self._clock)
+        self._stack: AsyncExitStack | None = None
         self._handlers: dict[str, Callable[[str, Any], Any]] = {}
-        self._lock = InstanceLock(self.home)
-        self._tasks = TaskOwner("server")
-        self._closers: list[tuple[str, Callable[[], Any]]] = []
-        self._socketio: SocketIOTransport | None = None
         self._acceptor = Acceptor(self.settings.limits, self.settings.redact, self._clock)
-        self.hub: Hub | None = None
+        self.event_bus = EventBus(clock=self._clock)
+        store = SqliteEventLog(self.home.database, ProgressProjection(), self._clock, self.settings.durability)
+        self.hub = Hub(store, self.event_bus)
+        self._socketio: SocketIOTransport | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> ClaudeLoopWebSocketServer:
-        """A server where the settings say. ``options`` are the keywords of the constructor."""
+        """A server where ``settings`` say; ``options`` are keywords of the constructor."""
         return cls(settings.host, settings.port, settings=settings, **options)
 
     @property
     def clients(self) -> set[str]:
-        return self._socketio.clients if self._socketio else set()
+        """The sids of connected Socket.IO clients."""
+        return self._socketio.clients if self._socketio is not None else set()
 
     @property
     def subscriptions(self) -> dict[str, set[str]]:
-        return self._socketio.subscriptions if self._socketio else {}
+        """For each PRD id the sids that subscribed to it."""
+        return self._socketio.subscriptions if self._socketio is not None else {}
 
-    # -- start and stop ------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Serve. Raises ``AlreadyRunning``, ``PortTaken``, ``UnsafeHome`` and other errors of ``errors.py``."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop accepting, finish what was accepted, say goodbye, close the log. Bounded; repeating it is harmless."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Each part puts its end on ``stack``: they end in the opposite order, readers before the log."""
+        self.home.prepare()
+        lock = InstanceLock(self.home)
+        lock.acquire()
+        stack.callback(lock.release)
+        listeners = Listeners(self.settings)
+        listeners.bind(unix_socket=self.home.socket, inherited=self._inherited)
+        stack.callback(listeners.close)
+        self.port, self.url = listeners.port or self.port, listeners.url
+        await self.hub.start()
+        stack.push_async_callback(self.hub.stop)
+        health = Health(self.hub.log)
+        tasks = TaskOwner("server", on_failure=health.task_failed)
+        stack.push_async_callback(tasks.close)
+        spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
+        await self._serve(stack, listeners, health, spool)
+        await spool.start()
+        stack.push_async_callback(spool.stop)
+        self._start_upkeep(tasks)
+        self._leave_note(stack)
+
+    async def _serve(self, stack: AsyncExitStack, listeners: Listeners, health: Health, spool: SpoolIntake) -> None:
+        settings, clock = self.settings, self._clock
+        sessions = Sessions(clock)
+        authenticator = Authenticator(
+            ensure_token(self.home.token, clock),
+            session_of=sessions.principal_of,
+            loopback=settings.auth.loopback,
+            behind_proxy=settings.insecure_behind_proxy,
+        )
+        published, metrics = Published(clock), Metrics()
+        self._socketio = socketio = SocketIOTransport(
+            self.hub,
+            self._acceptor,
+            authenticator,
+            settings,
+            clock,
+            __version__,
+            handlers=self._handlers,
+            on_rejected=lambda error, _raw: published.refused("socketio", error),
+        )
+        sse = SseTransport(self.hub)
+        clients = Clients({"socketio": socketio, "sse": sse})
+        identity = Identity(__version__, os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
+        status = Status(
+            identity, self.hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
+        )
+        http = HttpTransport(
+            self.hub,
+            self._acceptor,
+            sse,
+            settings,
+            clock,
+            status=status,
+            clients=clients,
+            metrics=metrics,
+            published=published,
+        )
+        pages = WebPages()
+        app = web.Application(client_max_size=settings.limits.body_bytes)
+        for part in (http, socketio, pages):
+            part.attach(app)
+        SessionRoutes(sessions).add_to(app)
+        access = {**http.access(), **_SOCKETIO_ACCESS, **SessionRoutes.ACCESS, **pages.access()}
+        Gate(
+            authenticator,
+            settings,
+            access,
+            handshake_principal=socketio.handshake_principal,
+            on_refusal=metrics.refused,
+        ).install(app)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_SECONDS)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(sse.close)
+        stack.push_async_callback(socketio.close)
+        stack.callback(http.close)
+        assert runner.server is not None  # noqa: S101 - set by `setup`
+        await listeners.serve(runner.server)
+
+    def _start_upkeep(self, tasks: TaskOwner) -> None:
+        keep = self.settings.retention
+        owners = OwnerWatch(self.hub, self._clock)
+        tasks.spawn(Retention(self.hub.log, self._clock, keep.days, keep.events).run(), "retention")
+        tasks.spawn(owners.follow(), "owners of runs")
+        tasks.spawn(owners.watch(), "watch of owners")
+
+    def _leave_note(self, stack: AsyncExitStack) -> None:
+        note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))
+        note.write(self.home)
+        stack.callback(self.home.daemon_json.unlink, missing_ok=True)
+
+    async def broadcast(self, event_type: str, data: Mapping[str, Any]) -> int:
+        """Publish an event: stored, then delivered. Ids such as ``prd_id`` are taken from ``data``.
+
+        Returns its ``seq``. Raises ``InvalidEvent`` and other errors of ``errors.py``.
+        """
+        return await self._publish(event_type, data, data.get("prd_id"))
+
+    async def send_to_prd_subscribers(self, prd_id: str, event_type: str, data: Mapping[str, Any]) -> int:
+        """Publish an event of one PRD. Returns its ``seq``; raises as ``broadcast``."""
+        return await self._publish(event_type, data, prd_id)
+
+    async def _publish(self, event_type: str, data: Mapping[str, Any], prd_id: str | None) -> int:
+        raw = {"type": event_type, "prd_id": prd_id, "story_id": data.get("story_id"), "data": dict(data)}
+        event = self._acceptor.accept(raw, source="python")
+        (outcome,) = await self.hub.publish([event])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.seq
+
+    async def send_to_client(self, sid: str, event_type: str, data: Mapping[str, Any]) -> bool:
+        """Send an `event` message to one client alone; it is not stored. False when that client is not connected."""
+        message = {"type": event_type, "prd_id": data.get("prd_id"), "story_id": data.get("story_id"), "data": data}
+        message["timestamp"] = rfc3339(self._clock.now_us() // 1000)
+        return self._socketio is not None and self._socketio.send_to_client(sid, "event", message)
+
+    def register_handler(self, event_type: str, handler: Callable[..., Any]) -> None:
+        """Answer the clients' ``event_type``, with a sync or async function.
+
+        A handler for ``control_prd`` is called with ``(action, prd_id)``, any other with ``(sid, payload)``.
+        """
+        if event_type == "control_prd":
+            self._handlers[event_type] = lambda _sid, payload: handler(payload["action"], payload["prd_id"])
+        else:
+            self._handlers[event_type] = handler
+
+    async def run_forever(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        await self.start()
+        try:
+            await stopped.wait()
+        finally:
+            await self.stop()
+
+
+def main() -> None:
+    """``python -m claude_loop.websocket_server [--host] [--port] [--daemon]``."""
+    parser = argparse.ArgumentParser(description="Run the claude-loop server.")
+    parser.add_argument("--host", default=None)
+    parser.add_argument("--port", type=int, default=None)
+    parser.add_argument("--daemon", action="store_true", help="Run in the background; return when it is healthy.")
+    given = parser.parse_args()
+    if given.daemon:
+        chosen = {"host": given.host, "port": given.port}
+        flags = [f"--{name}={value}" for name, value in chosen.items() if value is not None]
+        home = Home.from_environment()
+        launch.start(home, DaemonClient(home), tuple(flags))
+        return
+    settings = load_settings(host=given.host, port=given.port)
+    configure_logging(settings.log_level)
+    asyncio.run(ClaudeLoopWebSocketServer.from_settings(settings).run_forever())
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from claude_loop.cli import launch
+from claude_loop import launch
 from claude_loop.cli.terminal import duration, note, plural, printable
 from claude_loop.client import DaemonClient
 from claude_loop.clock import SystemClock, parse_time
@@ -54,10 +54,10 @@ def status(as_json: bool) -> None:  # noqa: FBT001 - click's way
 def _lines(state: dict[str, Any]) -> list[str]:
     log, spool = state.get("log") or {}, state.get("spool") or {}
     age = SystemClock().now_us() // 1000 - parse_time(state["started_at"]) // 1000
+    clients, events = plural(state.get("clients", 0), "client"), plural(log.get("events", 0), "event")
     lines = [
         f"claude-loop {state['version']} is {state['status']} at {state['url']}",
-        f"  pid {state['pid']}, up {duration(age)}, {plural(state.get('clients', 0), 'client')},"
-        f" {plural(log.get('events', 0), 'event')} stored",
+        f"  pid {state['pid']}, up {duration(age)}, {clients}, {events} stored",
     ]
     if state.get("reason"):
         lines.append(f"  {printable(state['reason'])}")

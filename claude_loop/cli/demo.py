@@ -15,12 +15,12 @@ import click
 
 from claude_loop import resources
 from claude_loop.cli.follow import follow
-from claude_loop.cli.launch import ensure_running
 from claude_loop.cli.printer import Printer
 from claude_loop.cli.terminal import note
 from claude_loop.client import DaemonClient
 from claude_loop.errors import NotSupported
 from claude_loop.instance import DaemonNote
+from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
 PROJECT, PRD = "demo", "DEMO-1"

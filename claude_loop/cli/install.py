@@ -94,6 +94,4 @@ def _say_how_it_is_found(directory: Path) -> None:
         if first is not None and Path(first) != directory / name and not os.path.samefile(first, directory / name):
             note(f"{directory} is on PATH, but {first} comes first")
             return
-    note(
-        f"{directory} is on PATH: try `claude-loop demo`; scripts say `source emit_progress.sh`"
-    )
+    note(f"{directory} is on PATH: try `claude-loop demo`; scripts say `source emit_progress.sh`")

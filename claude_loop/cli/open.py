@@ -6,11 +6,11 @@ import webbrowser
 
 import click
 
-from claude_loop.cli.launch import ensure_running
 from claude_loop.cli.terminal import note
 from claude_loop.client import DaemonClient
 from claude_loop.errors import DaemonUnreachable
 from claude_loop.instance import DaemonNote
+from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import click
 
-from claude_loop.cli.launch import ensure_running
 from claude_loop.cli.terminal import clock_time, duration, note, plural, printable, wants_colour
 from claude_loop.client import DaemonClient
+from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
 _MARKS = {

@@ -53,7 +53,7 @@ class Printer:
 
     def _story(self, event: dict[str, Any]) -> dict[str, Any] | None:
         """The story's document as the read model has it now: what counts as verified is decided there alone."""
-        query = {"project": event["project"], "run": event["run_id"]}
+        query = {"project": event["project"], "run_id": event["run_id"]}
         try:
             detail = self.client.get(f"/api/prds/{quote(event['prd_id'] or '', safe='')}", query)
         except ClaudeLoopError:

@@ -13,11 +13,11 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.follow import follow, stored
-from claude_loop.cli.launch import ensure_running
 from claude_loop.cli.printer import Printer
 from claude_loop.cli.terminal import note
 from claude_loop.client import DaemonClient
 from claude_loop.clock import SystemClock, parse_time
+from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
 _RELATIVE = re.compile(r"(\d+)([smhd])\Z")

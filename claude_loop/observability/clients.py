@@ -29,10 +29,8 @@ class Clients:
 
 
 def readers_of(statistics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All readers, each with its ``transport``; the Socket.IO ones have the kind of connection there already."""
-    return [
-        {"via": name, **reader} for name, transport in statistics.items() for reader in transport["readers"]
-    ]
+    """All readers, each with ``via``, the name of its transport."""
+    return [{"via": name, **reader} for name, transport in statistics.items() for reader in transport["readers"]]
 
 
 def subscriptions_by_prd(statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:

@@ -32,5 +32,6 @@ class Health:
             return self._log.failure
         if self._dead_tasks:
             names = ", ".join(f"{name} ({kind})" for name, kind in sorted(self._dead_tasks.items()))
-            return Internal(f"A background task has ended: {names}.", hint="Restart the daemon; daemon.log has the cause.")
+            hint = "Restart the daemon; daemon.log has the cause."
+            return Internal(f"A background task has ended: {names}.", hint=hint)
         return None

@@ -6,11 +6,14 @@ that publishing an event costs no metric.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -20,46 +23,63 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
+class RequestCounts(Collector):
+    """HTTP requests by method, route and status, and how long they took by route."""
+
+    def __init__(self) -> None:
+        self._answered: Counter[tuple[str, str, int]] = Counter()
+        self._slower_than: dict[str, list[int]] = {}
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self.refused: Counter[str] = Counter()
+
+    def answered(self, method: str, route: str, status: int, seconds: float | None) -> None:
+        self._answered[method, route, status] += 1
+        if seconds is not None:
+            counts = self._slower_than.get(route)
+            if counts is None:
+                counts = self._slower_than[route] = [0] * (len(_SECONDS) + 1)
+            counts[bisect_left(_SECONDS, seconds)] += 1
+            self._seconds[route] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily(
+            "claude_loop_http_requests", "HTTP requests answered.", labels=["method", "route", "status"]
+        )
+        for (method, route, status), count in self._answered.items():
+            answered.add_metric([method, route, str(status)], count)
+        yield answered
+        seconds = HistogramMetricFamily(
+            "claude_loop_http_request_seconds", "From a request's head to its answer; no streams.", labels=["route"]
+        )
+        for route, counts in self._slower_than.items():
+            bounds = [*map(str, _SECONDS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            seconds.add_metric([route], buckets, self._seconds[route])
+        yield seconds
+        refused = CounterMetricFamily("claude_loop_http_refused", "Requests the gate refused.", labels=["code"])
+        for code, count in self.refused.items():
+            refused.add_metric([code], count)
+        yield refused
+
+
 class Metrics:
-    """Counters of HTTP requests, and the report as metrics."""
+    """Counters of HTTP requests, and the status report as metrics."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._report = ReportCollector()
-        self._requests = Counter(
-            "claude_loop_http_requests",
-            "HTTP requests answered.",
-            ["method", "route", "status"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "claude_loop_http_request_seconds",
-            "Time from a request's head to its answer, streams aside.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
-        self._refused = Counter(
-            "claude_loop_http_refused", "HTTP requests refused before any handler.", ["code"], registry=self._registry
-        )
-        # Looking a labelled child up costs more than counting on it.
-        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._requests = RequestCounts()
         self._registry.register(self._report)
+        self._registry.register(self._requests)
         ProcessCollector(registry=self._registry)
 
     def request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """Count one answer. ``route`` is the pattern, not the path; ``seconds`` None for a stream."""
-        known = self._known.get((method, route, status))
-        if known is None:
-            children = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
-            known = self._known[method, route, status] = children
-        known[0].inc()
-        if seconds is not None:
-            known[1].observe(seconds)
+        self._requests.answered(method, route, status, seconds)
 
     def refused(self, code: str) -> None:
         """Count one request that the gate refused."""
-        self._refused.labels(code).inc()
+        self._requests.refused[code] += 1
 
     def exposition(self, report: StatusAnswer) -> bytes:
         """Everything, for a scraper."""
@@ -93,9 +113,6 @@ class ReportCollector(Collector):
         yield from _transport_metrics(report["transports"])
         yield from _spool_metrics(report["spool"] or {})
 
-    def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is known before the first report
-
 
 def _log_metrics(log: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("log_writable", "Whether events can be stored.", int(log["failure"] is None))
@@ -121,7 +138,7 @@ def _published_metrics(published: Mapping[str, Any], transports: Mapping[str, An
         if "published" in statistics:
             stored.add_metric([transport], statistics["published"])
     yield stored
-    repeated = CounterMetricFamily("claude_loop_events_duplicate", "Events that were stored before.", labels=["transport"])
+    repeated = CounterMetricFamily("claude_loop_events_duplicate", "Events stored before.", labels=["transport"])
     for transport, count in published["duplicates"].items():
         repeated.add_metric([transport], count)
     yield repeated

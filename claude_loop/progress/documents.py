@@ -8,7 +8,9 @@ milliseconds since the epoch, names ending in ``_ms`` are durations in milliseco
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
+
+from typing_extensions import TypedDict  # pydantic describes these, and before Python 3.12 it needs this one
 
 StoryState = Literal["todo", "running", "failing", "blocked", "done·claimed", "done·verified"]
 RunState = Literal["running", "waiting", "paused", "stalled", "vanished", "failed", "done·claimed", "done·verified"]

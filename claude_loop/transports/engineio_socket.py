@@ -57,7 +57,7 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
 
     def push(self, frames: list[Frame]) -> None:
         """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""
-        if self.closed:
+        if self.closed or self._cut_off:
             return
         for frame in frames:
             self.queue.put_nowait(frame)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from claude_loop.errors import (
     ClaudeLoopError,
@@ -130,7 +131,7 @@ class Gate:
 
     def _admit(self, request: web.Request) -> web.Request:
         access = self._access_of(request)
-        forwarded = any(name in request.headers for name in checks.FORWARDED_HEADERS)
+        forwarded = checks.forwarded(request.headers)
         self._check_source(request, access)
         if request.method == "OPTIONS":
             return request
@@ -256,10 +257,8 @@ def _preflight(request: web.Request) -> web.Response:
 
 
 def _without_forwarded(request: web.Request) -> web.Request:
-    headers = request.headers.copy()
-    for name in checks.FORWARDED_HEADERS:
-        headers.popall(name, None)
-    return request.clone(headers=headers)
+    kept = [(name, value) for name, value in request.headers.items() if not checks.forwarded([name])]
+    return request.clone(headers=CIMultiDict(kept))
 
 
 def _own_address(request: web.Request) -> str:

@@ -12,9 +12,8 @@ from claude_loop.transports.http_endpoint import Handler
 log = structlog.get_logger(__name__)
 
 
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Goes directly around the handlers, inside the gate."""
+async def answer_or_error(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The handler's answer, or the error it failed with. Raises only where no answer can be sent any more."""
     try:
         return await handler(request)
     except ClaudeLoopError as error:
@@ -26,6 +25,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except ConnectionResetError:
         raise  # the client has gone; there is nobody to tell
     except Exception:
+        if request.writer.output_size > 0:
+            raise  # the answer has begun: it can only be cut off
         log.exception("request failed", method=request.method, path=request.path)
         return error_response(Internal("The request failed."))
 

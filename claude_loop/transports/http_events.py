@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired
 
 from aiohttp import web
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from claude_loop.eventlog.base import EventLog
 from claude_loop.events import Event
@@ -130,7 +130,8 @@ class EventsHandler:
                 try:
                     return _page_answer(await read(usable), reset)
                 except _TrimmedMeanwhileError:
-                    await asyncio.sleep(0)  # the log is about to announce it; the next look finds a reset, or a new start
+                    # The log is about to announce it: the next look finds a reset, or a new start.
+                    await asyncio.sleep(0)
 
     async def _usable(self, asked: Asked) -> tuple[Asked, Reset | None]:
         """The same with every cursor that does not belong to this log replaced, and the reset that says so."""
@@ -217,7 +218,8 @@ async def _collect(
 
 
 def _page_answer(page: Page, reset: Reset | None) -> web.Response:
-    parts = ['{"events":[', joined(page.events), f'],"cursor":"{page.cursor}","more":{"true" if page.more else "false"}']
+    more = "true" if page.more else "false"
+    parts = ['{"events":[', joined(page.events), f'],"cursor":"{page.cursor}","more":{more}']
     if reset is not None:
         parts.append(f',"reset":{{"reason":"{reset.reason}","cursor":"{reset.cursor}"}}')
     parts.append("}")

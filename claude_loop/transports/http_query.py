@@ -24,9 +24,14 @@ _FILTERS = {
     "run_id": ("run_ids", "Events of this run."),
     "source": ("sources", "Events from this source, such as `bash` or `http`."),
 }
+_VALUE = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_LENGTH}
+FILTER_PARAMETERS = tuple(
+    Parameter(name, description, repeats=True, schema=_VALUE) for name, (_, description) in _FILTERS.items()
+)
 FROM = Parameter(
     "from",
-    "Where to begin: `now`, `start`, `last:N`, `since:TIME`, a cursor, or `{\"last\": N}` and `{\"since\": TIME}` as JSON.",
+    "Where to begin: `now`, `start`, `last:N`, `since:TIME` or a cursor; "
+    'as JSON too: `{"last": N}`, `{"since": TIME}`.',
 )
 PROJECT = Parameter("project", "Needed when several projects have a PRD of this name; empty for the one without.")
 MAX_TEXT = 200
@@ -64,7 +69,8 @@ class Query:
         wanted = {name: self._given.getall(name) for name in _FILTERS if name in self._given}
         for name, values in wanted.items():
             if len(values) > MAX_VALUES:
-                raise InvalidFilter(f"`{name}` is given {len(values)} times; at most {MAX_VALUES} are taken.", field=name)
+                message = f"`{name}` is given {len(values)} times; at most {MAX_VALUES} are taken."
+                raise InvalidFilter(message, field=name, hint="Use a glob, or several requests.")
             if any(not value or len(value) > MAX_VALUE_LENGTH for value in values):
                 message = f"`{name}` has 1 to {MAX_VALUE_LENGTH} characters."
                 raise InvalidFilter(message, field=name, hint="Leave it out to see everything.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -17,19 +18,21 @@ from claude_loop.errors import HostRefused, InvalidRequest, OriginRefused, Setti
 JSON_TYPES = frozenset({"application/json", "application/x-ndjson"})
 
 # Any of these means that the other end of the connection may only be passing on what somebody else sent.
-FORWARDED_HEADERS = (
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Port",
-    "X-Forwarded-Server",
-    "X-Forwarded-Prefix",
-    "X-Real-IP",
-    "X-Client-IP",
-    "True-Client-IP",
-    "CF-Connecting-IP",
-    "Via",
+FORWARDED_HEADERS = frozenset(
+    {
+        "cf-connecting-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
+        "x-forwarded-server",
+        "x-real-ip",
+    }
 )
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -44,6 +47,7 @@ class Authority(NamedTuple):
     port: int | None
 
 
+@lru_cache(maxsize=256)  # one server is called by few names; a refusal is not kept
 def parse_host(value: str) -> Authority:
     """Raises ``HostRefused`` for what is no host name or address."""
     match = _HOST.fullmatch(value.lower())
@@ -51,6 +55,11 @@ def parse_host(value: str) -> Authority:
         raise HostRefused("The Host header is not a host name.")
     port = match["port"]
     return Authority(match["name"].strip("[]"), None if port is None else int(port))
+
+
+def forwarded(headers: Iterable[str]) -> bool:
+    """Whether one of the header names in ``headers`` says that the request was passed on."""
+    return not FORWARDED_HEADERS.isdisjoint(map(str.lower, headers))
 
 
 def is_loopback_name(name: str) -> bool:
@@ -99,6 +108,7 @@ def check_origin(values: Sequence[str], scheme: str, host: str, allowed: Collect
     raise OriginRefused(f"The origin {origin!r} may not call this server.")
 
 
+@lru_cache(maxsize=256)
 def canonical_origin(value: str) -> str | None:
     """``scheme://host:port`` in lower case with the port written out; None for ``null`` and for what is no origin."""
     match = _ORIGIN.fullmatch(value.lower())

@@ -200,7 +200,6 @@ class SocketIOTransport:
         for socket in sockets:
             socket.finish()
         await engine.wait_for_end(sockets, seconds)
-        await self._server.shutdown()
         await self._tasks.close()
         await engine.tasks.close()
 

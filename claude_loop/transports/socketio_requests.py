@@ -13,6 +13,7 @@ from claude_loop.subscription import Start
 from claude_loop.transports.prd_interest import PrdKey
 
 MAX_HISTORY = 1000
+_HINT = "docs/socketio.md has the form of each request."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,11 @@ def subscribe_prd(payload: Any) -> SubscribePrd:
 def control_prd(payload: Any) -> dict[str, Any]:
     """``action`` and ``prd_id`` of a command, which may have fields of its own. Raises ``InvalidRequest``."""
     if not isinstance(payload, dict):
-        raise InvalidRequest("`control_prd` takes an object.")
+        raise InvalidRequest("`control_prd` takes an object.", hint=_HINT)
     action, prd_id = _name(payload, "action"), _name(payload, "prd_id")
     if action is None or prd_id is None:
         missing = "action" if action is None else "prd_id"
-        raise InvalidRequest(f"`{missing}` is missing.", field=missing)
+        raise InvalidRequest(f"`{missing}` is missing.", field=missing, hint=_HINT)
     return {"action": action, "prd_id": prd_id}
 
 
@@ -72,7 +73,7 @@ def _fields(payload: Any, name: str, known: set[str]) -> dict[str, Any]:
     if payload is None:
         payload = {}
     if not isinstance(payload, dict):
-        raise InvalidRequest(f"`{name}` takes an object.")
+        raise InvalidRequest(f"`{name}` takes an object.", hint=_HINT)
     for key in payload:
         if key not in known:
             raise InvalidRequest(
@@ -88,7 +89,7 @@ def _name(fields: dict[str, Any], key: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_LENGTH:
-        raise InvalidRequest(f"`{key}` is a string of 1 to {MAX_ID_LENGTH} characters.", field=key)
+        raise InvalidRequest(f"`{key}` is a string of 1 to {MAX_ID_LENGTH} characters.", field=key, hint=_HINT)
     return value
 
 
@@ -98,5 +99,5 @@ def _count(fields: dict[str, Any], key: str, least: int, most: int | None) -> in
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
         bounds = f"from {least} to {most}" if most is not None else f"from {least} up"
-        raise InvalidRequest(f"`{key}` is a whole number {bounds}.", field=key)
+        raise InvalidRequest(f"`{key}` is a whole number {bounds}.", field=key, hint=_HINT)
     return value

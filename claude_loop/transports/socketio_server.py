@@ -110,7 +110,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socket
         """Raises ``InvalidRequest`` when the client has gone meanwhile."""
         socket = self.eio.find(self.manager.eio_sid_from_sid(sid, "/"))
         if socket is None:
-            raise InvalidRequest("The connection is gone.")
+            raise InvalidRequest("The connection is gone.", hint="Connect anew.")
         return socket
 
     async def _left(self, sid: str, reason: str = "") -> None:
@@ -194,7 +194,7 @@ def _auth_object(auth: Any) -> dict[str, Any]:
     if auth is None:
         return {}
     if not isinstance(auth, dict):
-        raise InvalidRequest("`auth` must be an object.", field="auth")
+        raise InvalidRequest("`auth` must be an object.", field="auth", hint='For example {"token": "..."}.')
     return auth
 
 

@@ -492,6 +492,18 @@ def test_a_loop_that_ends_early_leaves_no_warning_and_a_usable_bus(bus: EventBus
     assert bus.get_stats()["total_events"] == 5
 
 
+def test_an_interruption_passes_and_leaves_no_warning(bus: EventBus, heard: Heard) -> None:
+    async def interrupted(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    bus.subscribe("x", interrupted)
+    bus.subscribe("x", heard.later)
+    with pytest.raises(KeyboardInterrupt):
+        bus.emit_sync("x")
+    gc.collect()
+    assert (heard.events, bus.handler_failures) == ([], 0)
+
+
 def test_it_works_on_uvloop_too(bus: EventBus, heard: Heard) -> None:
     bus.subscribe("x", heard.later)
 

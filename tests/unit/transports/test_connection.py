@@ -162,3 +162,31 @@ async def test_reset_at_once_is_survived() -> None:
             client.close()
         await eventually(lambda: len(server.listeners.rules) == 0)
         assert (await ask(server)).status == 200
+
+
+@pytest.mark.parametrize("case", ["who", "full", "late"])
+def test_the_same_on_uvloop(home: Path, case: str) -> None:
+    """The daemon runs on uvloop, whose transports and sockets are classes of its own."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not there on this platform")
+    home.mkdir(parents=True)
+
+    async def who() -> None:
+        async with guarded(unix_socket=home / "sock") as server:
+            assert (await ask(server)).json["kind"] == "loopback"
+            assert (await ask(server, unix=home / "sock")).json["kind"] == "socket"
+            await eventually(lambda: len(server.listeners.rules) == 0)
+
+    async def full() -> None:
+        async with guarded(limits={"connections": 1}) as server:
+            _, writer = await open_to(server)
+            await eventually(lambda: len(server.listeners.rules) == 1)
+            assert (await ask(server)).code == "busy"
+            writer.close()
+
+    async def late() -> None:
+        async with guarded(limits={"handshake_seconds": 0.2}) as server:
+            reader, writer = await open_to(server)
+            assert (await read_answer(reader)).code == "request_timeout"
+            writer.close()
+
+    uvloop.run({"who": who, "full": full, "late": late}[case]())

@@ -90,6 +90,33 @@ def test_the_kernels_fallback_to_a_listener_is_no_answer(diagnostics, listener) 
     assert diagnostics.connection_owner(listener.getsockname(), ("127.0.0.1", 1)) is None
 
 
+def test_a_connection_no_process_holds_yet_is_no_answer(diagnostics, listener) -> None:
+    """In the queue of a listener it is ESTABLISHED already, with uid 0 and no inode."""
+    with socket.create_connection(listener.getsockname()) as client:
+        assert diagnostics.connection_owner(listener.getsockname(), client.getsockname()) is None
+        with listener.accept()[0]:
+            assert diagnostics.connection_owner(listener.getsockname(), client.getsockname()) is not None
+
+
+@pytest.mark.parametrize(
+    ("offset", "what"),
+    [(8, "sequence"), (17, "state"), (21, "port"), (23, "port"), (27, "source"), (39, "padding"), (43, "target")],
+)
+def test_a_reply_is_believed_only_if_all_of_it_fits(diagnostics, listener, monkeypatch, offset: int, what: str) -> None:
+    genuine = diagnostics._exchange
+
+    def altered(question: bytes) -> bytes:
+        answer = bytearray(genuine(question))
+        answer[offset] ^= 1
+        return bytes(answer)
+
+    client, accepted = connect(listener)
+    with client, accepted:
+        assert asked(diagnostics, accepted) is not None
+        monkeypatch.setattr(diagnostics, "_exchange", altered)
+        assert asked(diagnostics, accepted) is None, what
+
+
 def test_another_pair_of_addresses_is_no_answer(diagnostics, listener) -> None:
     client, accepted = connect(listener)
     with client, accepted:

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from claude_loop.cli.units import start_unit, stop_units
 from claude_loop.client import DaemonClient
 from claude_loop.errors import DaemonUnreachable
 from claude_loop.instance import DaemonNote, is_running
 from claude_loop.paths import Home, open_private
+from claude_loop.systemd_units import start_unit, stop_units
 
 START_SECONDS = 15.0
 STOP_SECONDS = 20.0

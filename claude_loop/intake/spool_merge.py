@@ -1,0 +1,195 @@
+"""Reading many spool files as one sequence: by time across files, in each file's own order within it.
+
+Without this, what a subshell emitted could be stored before what its parent emitted earlier, or a `story.completed`
+before the `test.run` it rests on. The argument: a pass takes the time first (its horizon), then looks at the files.
+Whoever emits B because of A takes B's time after A was written. If a pass releases B, then B's time, so A's writing,
+came before the horizon: A was there to be read, and has an earlier time. Lines from the horizon on wait for the next
+pass; the file goes no further until then.
+
+Files are opened late, when the merge comes to the time in their name, and read in pieces: a night's backlog of ten
+thousand files costs memory for those that overlap.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+from claude_loop.clock import Clock
+from claude_loop.errors import InvalidJson
+from claude_loop.events import Event
+from claude_loop.intake.accept import Acceptor
+from claude_loop.intake.breath import Breath
+from claude_loop.intake.rejected_lines import RejectedLine
+from claude_loop.intake.spool_files import SpoolFiles, Unreadable
+from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
+from claude_loop.intake.spool_names import earliest_us
+from claude_loop.intake.spool_table import SpoolFile, SpoolTable
+
+# Clocks that run ahead this far are waited for; a line from further ahead would wait too long, and is let through.
+AHEAD_US = 2_000_000
+# Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
+HELD_BYTES = 4 * 1024 * 1024
+LEAST_PIECE, LARGEST_PIECE = 1_024, 65_536
+SOURCE = "spool"
+
+# (key in µs, the event or why there is none or nothing at all, where the next line starts)
+Record = tuple[int, Event | RejectedLine | None, int]
+
+
+class Run(NamedTuple):
+    """Records of one file that follow each other in the merged sequence."""
+
+    file: SpoolFile
+    records: list[Record]
+    size: int
+
+
+class _Source:
+    """One file during one pass. Without records, ``key`` is a time before which it has none."""
+
+    __slots__ = ("at", "file", "key", "limit", "name", "next", "records", "upto")
+
+    def __init__(self, file: SpoolFile | None, name: str) -> None:
+        self.file = file
+        self.name = name
+        self.key = 0 if file is not None and file.offset else earliest_us(name)
+        self.records: list[Record] = []
+        self.next = 0
+        self.at = 0  # where the last record handed out ended
+        self.upto = 0  # where to read on
+        self.limit = -1  # the size when it was first looked at: what is written later belongs to the next pass
+
+
+class Merge:
+    """One pass. ``held`` says afterwards when the first line that waits was stamped, if one does."""
+
+    def __init__(
+        self, files: SpoolFiles, table: SpoolTable, acceptor: Acceptor, clock: Clock, breath: Breath, horizon_us: int
+    ) -> None:
+        self._files = files
+        self._table = table
+        self._acceptor = acceptor
+        self._clock = clock
+        self._breath = breath
+        self._horizon = horizon_us
+        self._heap: list[tuple[int, int, _Source]] = []
+        self._open = 0
+        self.held: int | None = None
+        self.unreadable: list[tuple[str, str]] = []
+        self.waiting = 0
+
+    async def runs(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> AsyncIterator[Run]:
+        """The records of ``spool``'s files of these names and of these leaving files, merged."""
+        sources = [_Source(self._table.spool.get(name), name) for name in sorted(names)]
+        sources += [_Source(file, file.name) for file in leaving]
+        heap = self._heap = [(source.key, order, source) for order, source in enumerate(sources)]
+        heapq.heapify(heap)
+        while heap:
+            _, order, source = heapq.heappop(heap)
+            self.waiting = len(heap)
+            if source.next < len(source.records):
+                yield self._take(source, heap[0][0] if heap else None)
+            else:
+                self._fill(source)
+                await self._breath.take()
+            if source.next < len(source.records):
+                source.key = source.records[source.next][0]
+                heapq.heappush(heap, (source.key, order, source))
+            elif 0 <= source.upto < source.limit:
+                heapq.heappush(heap, (source.key, order, source))
+
+    @staticmethod
+    def _take(source: _Source, limit: int | None) -> Run:
+        """The records up to the next source's first."""
+        records, start = source.records, source.next
+        stop = len(records)
+        if limit is not None and records[-1][0] > limit:
+            stop = start + 1
+            while records[stop][0] <= limit:
+                stop += 1
+        taken = records[start:stop] if stop - start < len(records) else records
+        source.next = stop
+        size = taken[-1][2] - source.at
+        source.at = taken[-1][2]
+        source.key = taken[-1][0]
+        assert source.file is not None  # noqa: S101 - for the type checker: it has records
+        return Run(source.file, taken, size)
+
+    def _fill(self, source: _Source) -> None:
+        """Read the next piece; a source that has nothing more for this pass ends with ``upto`` at ``limit`` or -1."""
+        source.records, source.next = [], 0
+        file = source.file
+        place, entry = ("spool", source.name) if file is None else (file.place, file.entry)
+        first = source.limit < 0
+        upto, source.upto = source.upto, -1
+        try:
+            with self._files.opened(place, entry) as (descriptor, status):
+                if first:
+                    file = source.file = self._look(source, status)
+                    upto, source.limit = file.offset, status.st_size
+                    source.at = upto
+                if file is None or file.inode != status.st_ino or (first and self._table.is_blocked(file)):
+                    return
+                self._read(source, file, descriptor, upto)
+        except FileNotFoundError:
+            if file is not None:
+                self._table.forget(file)
+        except Unreadable as reason:
+            if file is not None:
+                self._table.forget(file)
+            self.unreadable.append((entry, str(reason)))
+
+    def _look(self, source: _Source, status: os.stat_result) -> SpoolFile:
+        file = source.file
+        is_new = file is None
+        if file is None or (file.place == "spool" and file.inode != status.st_ino):
+            file = self._table.meet(source.name, status.st_ino, self._clock.now_us())
+        size = status.st_size
+        if size < file.offset:
+            if file.place == "spool":
+                file = self._table.renew(file, size, self._clock.now_us())
+            else:
+                file.offset = size
+        if size != file.size:
+            now = self._clock.monotonic()
+            age = max(0.0, self._clock.now_us() / 1e6 - status.st_mtime) if is_new else 0.0
+            file.changed, file.size, file.dead_since = now - age, size, None
+        return file
+
+    def _read(self, source: _Source, file: SpoolFile, descriptor: int, upto: int) -> None:
+        piece = min(max(HELD_BYTES // (len(self._heap) + 1), LEAST_PIECE), LARGEST_PIECE)
+        lines, next_, too_long = read_lines(
+            lambda offset, length: os.pread(descriptor, length, offset), upto, source.limit, piece, final=file.sealed
+        )
+        key = source.key
+        for start, end, line in lines:
+            try:
+                event, at_us = self._acceptor.salvage(line, derived_id=f"{file.derived}{start}", source=SOURCE)
+            except InvalidJson as failure:
+                source.records.append((key, RejectedLine(file.row, start, failure.message, line), end))
+                continue
+            if at_us is None:  # no time of its own: after all that has one
+                key = max(key, self._horizon - 1)
+            elif self._horizon <= at_us <= self._horizon + AHEAD_US:
+                self.held = at_us if self.held is None else min(self.held, at_us)
+                return
+            else:
+                key = max(key, min(at_us, self._horizon))
+            source.records.append((key, event, end))
+        if too_long is not None:
+            start, end, begin = too_long
+            reason = f"The line has more than {MAX_LINE_BYTES} bytes."
+            source.records.append((key, RejectedLine(file.row, start, reason, begin), end))
+        if next_ == upto:
+            file.rest_at = source.limit
+            return
+        # Blank lines after the last record are passed with it, or by a record of nothing.
+        if source.records:
+            last_key, item, _ = source.records[-1]
+            source.records[-1] = (last_key, item, next_)
+        else:
+            source.records.append((key, None, next_))
+        source.upto = next_

@@ -1,0 +1,126 @@
+"""`GET /api/prds…`: the read model as it stands now, and the patches that led there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, NotRequired
+
+import orjson
+from aiohttp import hdrs, web
+from typing_extensions import TypedDict
+
+from claude_loop.clock import Clock
+from claude_loop.events import Event
+from claude_loop.filters import Filter
+from claude_loop.hub import Hub
+from claude_loop.progress.documents import Card, Patch, PrdDocument
+from claude_loop.progress.patches import prd_patches
+from claude_loop.progress.views import Moment, find_prd, list_cards, prd_detail
+from claude_loop.subscription import Reset, Start
+from claude_loop.transports.http_endpoint import Parameter
+from claude_loop.transports.http_events import ResetJson
+from claude_loop.transports.http_json import json_answer
+from claude_loop.transports.http_query import PROJECT, Query
+
+DETAIL_QUERY = (PROJECT, Parameter("run_id", "One of the PRD's earlier runs; the latest one without it."))
+PATCHES_QUERY = (PROJECT, Parameter("after", "A cursor: only the patches of events behind it."))
+# Folding an event takes some 50 µs: a page is a few milliseconds in which nobody else has a turn.
+_PAGE_EVENTS = 100
+_CHUNK_BYTES = 65_536
+
+
+class PrdList(TypedDict):
+    """Cards, the most urgent first."""
+
+    prds: list[Card]
+
+
+class PatchesAnswer(TypedDict):
+    """``documents`` is what the first patch applies to: empty unless older events have been pruned. With ``after``
+    it is absent, because the asker has them; after a ``reset`` it is there again."""
+
+    documents: NotRequired[dict[str, dict[str, Any]]]
+    patches: list[Patch]
+    cursor: str
+    reset: NotRequired[ResetJson]
+
+
+class PrdsHandler:
+    """Asks the read model. ``stalled_after`` is in seconds."""
+
+    def __init__(self, hub: Hub, clock: Clock, stalled_after: float) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._stalled_after_ms = round(stalled_after * 1000)
+
+    def moment(self) -> Moment:
+        return Moment(self._clock.now_us() // 1000, self._stalled_after_ms)
+
+    async def list_prds(self, request: web.Request) -> web.Response:
+        """A card for every PRD, the most urgent first."""
+        Query(request, ())
+        return json_answer({"prds": await list_cards(self._hub.log, self.moment())})
+
+    async def get_prd(self, request: web.Request) -> web.Response:
+        """One PRD: its card, one run, that run's stories, and all runs."""
+        query = Query(request, DETAIL_QUERY)
+        prd_id = request.match_info["id"]
+        detail = await prd_detail(
+            self._hub.log, prd_id, self.moment(), project=query.text("project"), run_id=query.text("run_id")
+        )
+        return json_answer(detail)
+
+    async def get_patches(self, request: web.Request) -> web.StreamResponse:
+        """What changed in one PRD, in order: replay applies these to empty documents."""
+        query = Query(request, PATCHES_QUERY)
+        prd = await find_prd(self._hub.log, request.match_info["id"], query.text("project"))
+        after, reset = 0, None
+        cursor = query.cursor("after")
+        if cursor is not None:
+            opened = await self._hub.subscribe(start=Start("cursor", cursor=cursor))
+            after = cursor.seq
+            if opened.reason is not None:
+                after, reset = 0, Reset(opened.reason, self._hub.state.trimmed_cursor)
+        return await self._send_patches(request, prd, after, reset)
+
+    async def _send_patches(
+        self, request: web.Request, prd: PrdDocument, after: int, reset: Reset | None
+    ) -> web.StreamResponse:
+        head = self._hub.state.head_cursor
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
+        await response.prepare(request)
+        patches = prd_patches(
+            self._events(prd, head.seq),
+            prd["project"],
+            prd["prd_id"],
+            stalled_after_ms=self._stalled_after_ms,
+            now_ms=self.moment().now_ms,
+            after_seq=after,
+        )
+        buffer = bytearray(b'{"patches":[')
+        first = True
+        async for patch in patches:
+            buffer += b"" if first else b","
+            buffer += orjson.dumps(patch)
+            first = False
+            if len(buffer) > _CHUNK_BYTES:
+                await response.write(bytes(buffer))
+                buffer.clear()
+        buffer += b'],"cursor":"%s"' % str(head).encode()
+        if reset is not None:
+            buffer += b',"reset":' + orjson.dumps({"reason": reset.reason, "cursor": str(reset.cursor)})
+        await response.write(bytes(buffer + b"}"))
+        await response.write_eof()
+        return response
+
+    async def _events(self, prd: PrdDocument, head: int) -> AsyncIterator[Event]:
+        """The PRD's events up to ``head``."""
+        place = self._hub.state.first - 1
+        filter_ = Filter(prd_ids=(prd["prd_id"],))
+        while place < head:
+            page = await self._hub.log.read(place, _PAGE_EVENTS, filter_)
+            for event in page.events:
+                if event.seq > head:
+                    return
+                yield event
+            place = page.upto

@@ -1,0 +1,184 @@
+"""`GET /api/openapi.json`: made from the routes, their parameters and the types of their answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from claude_loop.catalogue import CATALOGUE
+from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.transports.http_endpoint import Answer, Endpoint, Parameter
+
+_REF = "#/components/schemas/{model}"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_ERROR_STATUSES = {
+    400: "The request cannot be understood.",
+    401: "Nothing says who is calling.",
+    403: "The caller may not do this.",
+}
+
+
+class ErrorDetail(TypedDict):
+    """Branch on ``code``; ``message`` and ``hint`` are for people; ``field`` names the offending part."""
+
+    code: str
+    message: str
+    hint: str
+    field: NotRequired[str]
+
+
+class ErrorAnswer(TypedDict):
+    error: ErrorDetail
+
+
+def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
+    """The whole description as an OpenAPI 3.1 object."""
+    listed = list(endpoints)
+    types = [answer.type for endpoint in listed for answer in endpoint.answers.values() if answer.type is not None]
+    schemas = _Schemas([ErrorAnswer, *types])
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in listed:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "claude-loop",
+            "version": version,
+            "description": "Events of unattended coding loops: publish, query and follow. docs/http.md has examples.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components | {"NewEvent": _new_event(), **_payload_schemas()},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+class _Schemas:
+    """JSON Schemas of the answers' types, each named type once."""
+
+    def __init__(self, types: Sequence[Any]) -> None:
+        unique = list(dict.fromkeys(types))
+        inputs = [(type_, "serialization", TypeAdapter(type_)) for type_ in unique]
+        found, defined = TypeAdapter.json_schemas(inputs, ref_template=_REF)  # type: ignore[arg-type]
+        self._found = {key[0]: schema for key, schema in found.items()}
+        self.components: dict[str, Any] = defined["$defs"]
+
+    def of(self, type_: Any) -> Mapping[str, Any]:
+        return self._found[type_]
+
+
+def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": f"{endpoint.handler.__qualname__.rpartition('.')[2]}_{_slug(endpoint)}",
+        "summary": endpoint.summary,
+        "parameters": [_in_path(name) for name in _PATH_PARAMETER.findall(endpoint.path)]
+        + [_in_query(parameter) for parameter in endpoint.query],
+        "responses": _responses(endpoint, schemas),
+        "x-needs": endpoint.access.scope or "nothing",
+    }
+    if endpoint.access.scope is not None:
+        operation["security"] = [{"bearer": []}, {}]
+    if endpoint.takes_events:
+        operation["requestBody"] = _event_body()
+    return operation
+
+
+def _slug(endpoint: Endpoint) -> str:
+    return re.sub(r"\W+", "_", endpoint.path).strip("_") or "root"
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _in_query(parameter: Parameter) -> dict[str, Any]:
+    schema: Mapping[str, Any] = parameter.schema
+    described = {"name": parameter.name, "in": "query", "description": parameter.description}
+    if parameter.repeats:
+        return {**described, "schema": {"type": "array", "items": schema}, "style": "form", "explode": True}
+    return {**described, "schema": schema}
+
+
+def _responses(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+    responses = {str(status): _response(answer, schemas) for status, answer in endpoint.answers.items()}
+    for status, text in _ERROR_STATUSES.items():
+        if str(status) not in responses and (status == 400 or endpoint.access.scope is not None):
+            responses[str(status)] = _response(Answer(text, ErrorAnswer), schemas)
+    responses["default"] = _response(Answer("Any other failure.", ErrorAnswer), schemas)
+    return responses
+
+
+def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
+    schema = {"type": "string"} if answer.type is None else schemas.of(answer.type)
+    return {"description": answer.description, "content": {answer.media: {"schema": schema}}}
+
+
+def _event_body() -> dict[str, Any]:
+    event = {"$ref": "#/components/schemas/NewEvent"}
+    one_or_many = {"oneOf": [event, {"type": "array", "items": event}]}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": one_or_many},
+            "application/x-ndjson": {"schema": {"type": "string", "description": "One event a line."}},
+        },
+    }
+
+
+def _new_event() -> dict[str, Any]:
+    """The envelope, with the payload of each known type."""
+    identifier = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": _ecma(ID_PATTERN)}
+    names = ("id", "project", "prd_id", "story_id", "run_id", "session_id", "source")
+    known = [
+        {
+            "if": {"properties": {"type": {"const": type_}}, "required": ["type"]},
+            "then": {"properties": {"data": {"$ref": f"#/components/schemas/{_payload_name(type_)}"}}},
+        }
+        for type_ in CATALOGUE
+    ]
+    return {
+        "type": "object",
+        "description": "A new event. The log adds `seq` and `received_at`. Types not listed here take any `data`.",
+        "required": ["type"],
+        "additionalProperties": False,
+        "properties": {
+            "type": {"type": "string", "maxLength": MAX_TYPE_LENGTH, "pattern": _ecma(TYPE_PATTERN)},
+            **dict.fromkeys(names, identifier),
+            "timestamp": {
+                "type": ["string", "number", "null"],
+                "description": "RFC 3339, or seconds since the epoch (milliseconds from 10^11 up).",
+            },
+            "data": {"type": ["object", "null"]},
+        },
+        "allOf": known,
+    }
+
+
+def _payload_schemas() -> dict[str, Any]:
+    """The `data` of each known type as a publisher sends it: what is filled in may be left out."""
+    inputs = [(type_, "validation", known.adapter) for type_, known in CATALOGUE.items()]
+    found, defined = TypeAdapter.json_schemas(inputs, ref_template=_REF)  # type: ignore[arg-type]
+    schemas = dict(defined.get("$defs", {}))
+    for (type_, _), schema in found.items():
+        resolved = dict(schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema)
+        resolved["required"] = [name for name in resolved.get("required", ()) if name not in _FILLED_IN]
+        schemas[_payload_name(str(type_))] = resolved
+    return schemas
+
+
+# Given by the envelope, or following from the other fields.
+_FILLED_IN = frozenset({"status", "story_id", "success", "total"})
+
+
+def _payload_name(type_: str) -> str:
+    return "data." + type_
+
+
+def _ecma(pattern: str) -> str:
+    """A pattern of ours as JSON Schema's dialect writes it."""
+    return pattern.replace(r"\Z", "$")
