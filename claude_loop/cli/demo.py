@@ -49,7 +49,7 @@ def demo() -> None:
 
 def _narrate(home: Home, client: DaemonClient, directory: Path) -> int:
     """Run the loop and print its events until its last one. Returns the exit status."""
-    cursor = client.get("/api/events", {"order": "desc", "limit": 1})["cursor"]
+    cursor = client.get("/status")["log"]["cursor"]
     log = directory.with_name(f"{directory.name}.log")
     with log.open("wb") as output:
         loop = subprocess.Popen(  # noqa: S603 - our own example

@@ -149,6 +149,10 @@ class EventLog(Protocol):
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         """The read model's documents whose key starts with ``prefix``, in order of keys."""
 
+    async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        """The documents as they stood at the trim edge, and the position of that edge: what the oldest event kept
+        applies to."""
+
     async def spool_offsets(self) -> list[SpoolOffset]:
         """The stored offsets of all spool files."""
 

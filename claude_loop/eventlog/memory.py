@@ -132,7 +132,10 @@ class MemoryEventLog:
         return None
 
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
-        return {key: self._documents[key] for key in sorted(self._documents) if key.startswith(prefix)}
+        return _matching(self._documents, prefix)
+
+    async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        return self._state.first - 1, _matching(self._trimmed_documents, prefix)
 
     async def spool_offsets(self) -> list[SpoolOffset]:
         return [SpoolOffset(name, inode, offset) for (name, inode), offset in self._offsets.items()]
@@ -166,6 +169,10 @@ class MemoryEventLog:
     async def statistics(self) -> dict[str, Any]:
         size = sum(len(event.json) for event in self._events)
         return {"events": len(self._events), "bytes": size, "commits": None, "commit_ms": None}
+
+
+def _matching(documents: dict[str, dict[str, Any]], prefix: str) -> dict[str, dict[str, Any]]:
+    return {key: documents[key] for key in sorted(documents) if key.startswith(prefix)}
 
 
 def _contains(event: Event, text: str | None) -> bool:

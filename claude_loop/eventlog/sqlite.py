@@ -229,14 +229,16 @@ class SqliteEventLog:
         return await self._reading(run)
 
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
-        # The end of the range is the prefix with its last character raised by one: keys compare by code point.
-        statement, values = "SELECT key, document FROM read_model ORDER BY key", ()
-        if prefix:
-            statement = "SELECT key, document FROM read_model WHERE key >= ? AND key < ? ORDER BY key"
-            values = (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))  # type: ignore[assignment]
+        return await self._reading(lambda connection: _documents(connection, "read_model", prefix))
 
-        def run(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:
-            return {key: orjson.loads(document) for key, document in connection.execute(statement, values)}
+    async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        def run(connection: sqlite3.Connection) -> tuple[int, dict[str, dict[str, Any]]]:
+            connection.execute("BEGIN")
+            try:
+                (first,) = connection.execute("SELECT first FROM log").fetchone()
+                return first - 1, _documents(connection, "trimmed_model", prefix)
+            finally:
+                connection.execute("COMMIT")
 
         return await self._reading(run)
 
@@ -257,6 +259,16 @@ class SqliteEventLog:
             "commit_ms": _percentiles(durations) if durations else None,
             "pending": self._pending,
         }
+
+
+def _documents(connection: sqlite3.Connection, table: str, prefix: str) -> dict[str, dict[str, Any]]:
+    statement, values = f"SELECT key, document FROM {table}", ()
+    if prefix:
+        # The end of the range is the prefix with its last character raised by one: keys compare by code point.
+        statement += " WHERE key >= ? AND key < ?"
+        values = (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))  # type: ignore[assignment]
+    rows = connection.execute(f"{statement} ORDER BY key", values)
+    return {key: orjson.loads(document) for key, document in rows}
 
 
 def _take(rows: sqlite3.Cursor, limit: int, max_bytes: int | None) -> tuple[list[Event], bool]:

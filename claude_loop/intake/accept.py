@@ -9,16 +9,17 @@ import orjson
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
-from claude_loop.events import ENVELOPE_KEYS, Event
-from claude_loop.ids import MAX_ID_LENGTH, new_event_id
+from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, Event
+from claude_loop.ids import new_event_id
 from claude_loop.intake.envelope import check_id, data_object, event_type, shown, time_us, unknown_key
 from claude_loop.intake.mend import loads_leniently, marked, mend
 from claude_loop.intake.redact import Redactor
 from claude_loop.intake.shorten import depth_exceeds, flatten, json_size, shorten
 from claude_loop.settings import LimitSettings, RedactSettings
 
-# Envelope keys whose values have rules of their own.
-_NO_IDS = frozenset({"data", "timestamp", "type"})
+# A run's events share these: what was right once is right again.
+_REPEATED_IDS = (*ID_KEYS, "source")
+KNOWN_IDS = 4_096
 
 
 class Acceptor:
@@ -27,6 +28,7 @@ class Acceptor:
     def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
+        self._known_ids: set[object] = set()
         self.redactor = Redactor(redact)
 
     def accept(self, raw: object, *, source: str) -> Event:
@@ -84,18 +86,15 @@ class Acceptor:
             raise unknown_key(raw)
         kind = event_type(raw)
         data = data_object(raw)
-        for key, value in raw.items():
-            # This decides nearly always; `check_id` has the whole rule and says what is wrong.
-            if (
-                value.__class__ is str
-                and value
-                and len(value) <= MAX_ID_LENGTH
-                and value.isascii()
-                and value.isprintable()
-            ):
-                continue
-            if value is not None and key not in _NO_IDS:
-                check_id(key, value)
+        get = raw.get
+        known = self._known_ids
+        for key in _REPEATED_IDS:
+            value = get(key)
+            if value is not None and (value.__class__ is not str or value not in known):
+                self._learn(key, value)
+        event_id = get("id")
+        if event_id is not None:
+            check_id("id", event_id)
         stamp = raw.get("timestamp")
         at_us = None if stamp is None else time_us(stamp)
         if self.redactor.suspects(text or orjson.dumps(raw).decode()):
@@ -103,6 +102,13 @@ class Acceptor:
             kind = raw["type"]
         data, story_id = _completed(kind, data, raw.get("story_id"))
         return self._assemble(raw, kind, data, story_id, at_us, derived_id, source), at_us
+
+    def _learn(self, key: str, value: object) -> None:
+        """Check an id, once for all the events that carry it. Raises ``InvalidEvent``."""
+        check_id(key, value)
+        if len(self._known_ids) >= KNOWN_IDS:
+            self._known_ids.clear()
+        self._known_ids.add(value)
 
     def _assemble(
         self,

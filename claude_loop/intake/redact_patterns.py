@@ -18,7 +18,9 @@ Replace = Callable[[re.Match[str]], str]
 
 # What an earlier redaction left, or a placeholder that says where the secret is without being it.
 _HARMLESS = re.compile(r"[$<{%*(\[]|(?:true|false|null|none|yes|no|required|missing)\b", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"|\$\w+|\$?\{[^}]*\}|<[^>]*>|\*+|\[redacted:[a-z-]{1,24}\]|true|false|null|none", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"|\$\w+|\$?\{[^}]*\}|<[^>]*>|\*+|\[redacted:[a-z-]{1,24}\]|true|false|null|none", re.IGNORECASE
+)
 _MARKER = re.compile(r"\[redacted:[a-z-]{1,24}\]\Z")
 _HAS_DIGIT = re.compile(r"[0-9]")
 _BLANK = re.compile(r"\s")

@@ -17,7 +17,7 @@ Place = Literal["spool", "leaving"]
 Writers = Literal["none", "some", "unknown"]
 
 
-class Unreadable(Exception):  # noqa: N818 - a state of a file, caught where it is asked for
+class Unreadable(Exception):
     """No regular file of our own that can be opened; ``str`` says why."""
 
 
@@ -25,7 +25,7 @@ class SpoolFiles:
     """The directories ``spool``, ``leaving``, ``flush`` and ``rejected`` of one home."""
 
     def __init__(self, home: Home) -> None:
-        self._folders = {"spool": str(home.spool), "leaving": str(home.leaving)}
+        self._folders: dict[Place, str] = {"spool": str(home.spool), "leaving": str(home.leaving)}
         self._flush = str(home.flush)
         self._rejected = str(home.rejected)
         self._uid = os.geteuid()
@@ -33,13 +33,13 @@ class SpoolFiles:
     def path(self, place: Place, entry: str) -> str:
         return f"{self._folders[place]}/{entry}"
 
+    def place_of(self, directory: str) -> Place | None:
+        """Which of the two a directory is; None for ``flush``."""
+        return next((place for place, folder in self._folders.items() if folder == directory), None)
+
     def names(self, place: Place) -> list[str]:
         """The entries of a directory. Raises ``OSError``."""
         return os.listdir(self._folders[place])
-
-    def changed_ns(self) -> int:
-        """When an entry of ``spool`` last came or went. Raises ``OSError``."""
-        return os.stat(self._folders["spool"]).st_mtime_ns
 
     def status(self, place: Place, entry: str) -> os.stat_result | None:
         """The status of the entry itself, or None when it is gone."""
@@ -73,7 +73,7 @@ class SpoolFiles:
             os.close(descriptor)
 
     def leave(self, name: str, leaving_name: str) -> None:
-        """Move a file out of its emitter's reach. Raises ``OSError``; ``EXDEV`` when ``spool`` is a mount of its own."""
+        """Move a file out of its emitter's reach. Raises ``OSError``: EXDEV if ``spool`` is a mount."""
         os.rename(self.path("spool", name), self.path("leaving", leaving_name))
 
     def writers(self, place: Place, entry: str) -> tuple[Writers, int]:

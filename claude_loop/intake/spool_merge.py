@@ -23,7 +23,7 @@ from claude_loop.events import Event
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.breath import Breath
 from claude_loop.intake.rejected_lines import RejectedLine
-from claude_loop.intake.spool_files import SpoolFiles, Unreadable
+from claude_loop.intake.spool_files import Place, SpoolFiles, Unreadable
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
 from claude_loop.intake.spool_names import earliest_us
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
@@ -64,7 +64,7 @@ class _Source:
 
 
 class Merge:
-    """One pass. ``held`` says afterwards when the first line that waits was stamped, if one does."""
+    """One pass. Afterwards ``held_files`` have lines that wait, the first one until ``held_until``."""
 
     def __init__(
         self, files: SpoolFiles, table: SpoolTable, acceptor: Acceptor, clock: Clock, breath: Breath, horizon_us: int
@@ -76,9 +76,9 @@ class Merge:
         self._breath = breath
         self._horizon = horizon_us
         self._heap: list[tuple[int, int, _Source]] = []
-        self._open = 0
-        self.held: int | None = None
-        self.unreadable: list[tuple[str, str]] = []
+        self.held_until: int | None = None
+        self.held_files: list[SpoolFile] = []
+        self.unreadable: list[tuple[Place, str, str]] = []
         self.waiting = 0
 
     async def runs(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> AsyncIterator[Run]:
@@ -122,7 +122,8 @@ class Merge:
         """Read the next piece; a source that has nothing more for this pass ends with ``upto`` at ``limit`` or -1."""
         source.records, source.next = [], 0
         file = source.file
-        place, entry = ("spool", source.name) if file is None else (file.place, file.entry)
+        place: Place = "spool" if file is None else file.place
+        entry = source.name if file is None else file.entry
         first = source.limit < 0
         upto, source.upto = source.upto, -1
         try:
@@ -140,7 +141,7 @@ class Merge:
         except Unreadable as reason:
             if file is not None:
                 self._table.forget(file)
-            self.unreadable.append((entry, str(reason)))
+            self.unreadable.append((place, entry, str(reason)))
 
     def _look(self, source: _Source, status: os.stat_result) -> SpoolFile:
         file = source.file
@@ -174,7 +175,8 @@ class Merge:
             if at_us is None:  # no time of its own: after all that has one
                 key = max(key, self._horizon - 1)
             elif self._horizon <= at_us <= self._horizon + AHEAD_US:
-                self.held = at_us if self.held is None else min(self.held, at_us)
+                self.held_files.append(file)
+                self.held_until = at_us if self.held_until is None else min(self.held_until, at_us)
                 return
             else:
                 key = max(key, min(at_us, self._horizon))

@@ -38,7 +38,7 @@ def author(stem: str) -> Author | None:
 
 
 def earliest_us(name: str) -> int:
-    """A time before which no line of this file was written, microseconds since the epoch; 0 if the name does not say."""
+    """No line of this file is older, in microseconds since the epoch; 0 if the name does not say."""
     found = author(name.removesuffix(SUFFIX))
     return 0 if found is None else max(0, found.since_us - _NAME_SLACK_US)
 

@@ -47,6 +47,12 @@ def story_key(project: str | None, prd_id: str, run_id: str, story_id: str) -> s
     return f"{STORIES}{_prd_path(project, prd_id)}/{_component(run_id)}/{_component(story_id)}"
 
 
+def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str]:
+    """Of everything that belongs to one PRD: its own key, its runs, and their stories."""
+    path = _prd_path(project, prd_id)
+    return f"{PRDS}{path}", f"{RUNS}{path}/", f"{STORIES}{path}/"
+
+
 def runs_prefix(project: str | None, prd_id: str) -> str:
     """Of all runs of one PRD."""
     return f"{RUNS}{_prd_path(project, prd_id)}/"

@@ -99,13 +99,15 @@ async def prd_patches(
     """The patches of one PRD from its events in order of ``seq``; events of others are passed over.
 
     Ends with what time has changed up to ``now_ms``. ``events`` must begin at the PRD's first one, or where
-    ``documents`` stood. Patches of events up to ``after_seq`` are made but not given.
+    ``documents`` stood. What was before the event ``after_seq`` is made but not given; what time changed since then
+    is, even if the asker had it: applying it again is harmless.
     """
     maker = PatchMaker(stalled_after_ms, documents)
     async for event in events:
         if event.prd_id == prd_id and event.project == project:
-            for patch in maker.event(event):
-                if patch["seq"] > after_seq:
+            patches = maker.event(event)
+            if event.seq > after_seq:
+                for patch in patches:
                     yield patch
     if now_ms is not None:
         for patch in maker.advance(now_ms):

@@ -38,7 +38,7 @@ def started(draft: Draft) -> None:
     if title is not None and draft.prd()["title"] != title:
         draft.prd()["title"] = title
     owner = _owner(data.get("owner"))
-    if owner is not None:
+    if owner is not None and owner != run["owner"]:
         run["owner"] = owner
         run["owned"] = False
     total = count(data, "total_stories")

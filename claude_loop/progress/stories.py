@@ -17,9 +17,9 @@ from claude_loop.progress.draft import Draft
 from claude_loop.progress.reading import LONGEST_NAME, LONGEST_TEXT, count, line, number, outcome, text
 from claude_loop.progress.timing import estimate_end, record_story_time
 
-KEPT_ATTEMPTS = 20
+KEPT_ATTEMPTS = 12
 KEPT_TEST_RUNS = 12
-KEPT_COMMITS = 20
+KEPT_COMMITS = 12
 # More stories than this at work at once only lose their place in the list, not their state.
 KEPT_RUNNING = 32
 NAMED_FAILURES = 10

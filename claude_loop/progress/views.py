@@ -24,7 +24,8 @@ class EntityReader(Protocol):
 
 
 class Moment:
-    """The time of a view: now, the beginning of today, and how much silence means stalled; all in milliseconds."""
+    """The time of a view: now, how much silence means stalled, and when today began (this machine's day unless given);
+    all in milliseconds."""
 
     __slots__ = ("now_ms", "stalled_after_ms", "today_ms")
 

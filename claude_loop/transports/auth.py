@@ -135,5 +135,9 @@ def needs_token(loopback: LoopbackTrust, *, behind_proxy: bool) -> bool:
 
 
 def how_to_authenticate(url: str, token_file: Path) -> str:
-    """The line to type where a token is needed, as on macOS, which cannot tell whose a connection is."""
-    return f'curl -H "Authorization: Bearer $(cat {shlex.quote(str(token_file))})" {url}'
+    """The line to type where a token is needed, as on macOS, which cannot tell whose a connection is.
+
+    It keeps the token out of curl's command line, which every user of the machine can read.
+    """
+    header = f"printf 'Authorization: Bearer %s' \"$(cat {shlex.quote(str(token_file))})\""
+    return f"{header} | curl -H @- {shlex.quote(url)}"

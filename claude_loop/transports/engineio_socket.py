@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
-from engineio import exceptions, packet
+from engineio import packet
 from engineio.async_socket import AsyncSocket
 from typing_extensions import override
 
@@ -48,12 +48,8 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
         return not self.upgraded
 
     async def poll(self) -> list[packet.Packet]:
-        """The next round of packets; none at the end. Raises ``QueueEmpty`` when not even a ping came up."""
-        try:
-            async with asyncio.timeout(self.server.ping_interval + self.server.ping_timeout):
-                return await self.queue.take()
-        except TimeoutError:
-            raise exceptions.QueueEmpty from None
+        """The next round of packets; none at the end. Without a time limit: a ping comes up, or the session ends."""
+        return await self.queue.take()
 
     def push(self, frames: list[Frame]) -> None:
         """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""

@@ -85,7 +85,7 @@ class HttpTransport:
         response = await answer_or_error(request, handler)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "(none)"
-        seconds = None if response.chunked else time.perf_counter() - begun
+        seconds = time.perf_counter() - begun if isinstance(response, web.Response) else None
         self._metrics.request(request.method, route, response.status, seconds)
         return response
 

@@ -13,22 +13,30 @@ log = structlog.get_logger(__name__)
 
 
 async def answer_or_error(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The handler's answer, or the error it failed with. Raises only where no answer can be sent any more."""
+    """The handler's answer, or the error it failed with."""
     try:
         return await handler(request)
-    except ClaudeLoopError as error:
-        return error_response(error)
     except web.HTTPException as exception:
         if exception.status < 400:
             raise
         return _translated(request, exception)
     except ConnectionResetError:
-        raise  # the client has gone; there is nobody to tell
-    except Exception:
+        return _cut_off(request)  # the client has gone
+    except Exception as failure:
         if request.writer.output_size > 0:
-            raise  # the answer has begun: it can only be cut off
+            log.exception("an answer had to be broken off", path=request.path)
+            return _cut_off(request)
+        if isinstance(failure, ClaudeLoopError):
+            return error_response(failure)
         log.exception("request failed", method=request.method, path=request.path)
         return error_response(Internal("The request failed."))
+
+
+def _cut_off(request: web.Request) -> web.StreamResponse:
+    """Ends the connection: half an answer must not look like a whole one, nor be followed by another."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)  # never sent
 
 
 def _translated(request: web.Request, exception: web.HTTPException) -> web.StreamResponse:

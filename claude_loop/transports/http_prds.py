@@ -10,10 +10,12 @@ from aiohttp import hdrs, web
 from typing_extensions import TypedDict
 
 from claude_loop.clock import Clock
+from claude_loop.errors import StorageFailed
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.documents import Card, Patch, PrdDocument
+from claude_loop.progress.keys import prd_prefixes
 from claude_loop.progress.patches import prd_patches
 from claude_loop.progress.views import Moment, find_prd, list_cards, prd_detail
 from claude_loop.subscription import Reset, Start
@@ -71,7 +73,7 @@ class PrdsHandler:
         return json_answer(detail)
 
     async def get_patches(self, request: web.Request) -> web.StreamResponse:
-        """What changed in one PRD, in order: replay applies these to empty documents."""
+        """What changed in one PRD, in order: replay applies these to the documents they begin with."""
         query = Query(request, PATCHES_QUERY)
         prd = await find_prd(self._hub.log, request.match_info["id"], query.text("project"))
         after, reset = 0, None
@@ -81,46 +83,63 @@ class PrdsHandler:
             after = cursor.seq
             if opened.reason is not None:
                 after, reset = 0, Reset(opened.reason, self._hub.state.trimmed_cursor)
-        return await self._send_patches(request, prd, after, reset)
-
-    async def _send_patches(
-        self, request: web.Request, prd: PrdDocument, after: int, reset: Reset | None
-    ) -> web.StreamResponse:
         head = self._hub.state.head_cursor
-        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
-        await response.prepare(request)
+        place, documents = await self._before_the_oldest(prd)
+        opening: dict[str, Any] = {"cursor": str(head)}
+        if reset is not None:
+            opening["reset"] = {"reason": reset.reason, "cursor": str(reset.cursor)}
+        if after == 0:
+            opening["documents"] = documents
         patches = prd_patches(
-            self._events(prd, head.seq),
+            self._events(prd, place, head.seq),
             prd["project"],
             prd["prd_id"],
             stalled_after_ms=self._stalled_after_ms,
             now_ms=self.moment().now_ms,
             after_seq=after,
+            documents=documents,
         )
-        buffer = bytearray(b'{"patches":[')
-        first = True
-        async for patch in patches:
-            buffer += b"" if first else b","
-            buffer += orjson.dumps(patch)
-            first = False
-            if len(buffer) > _CHUNK_BYTES:
-                await response.write(bytes(buffer))
-                buffer.clear()
-        buffer += b'],"cursor":"%s"' % str(head).encode()
-        if reset is not None:
-            buffer += b',"reset":' + orjson.dumps({"reason": reset.reason, "cursor": str(reset.cursor)})
-        await response.write(bytes(buffer + b"}"))
-        await response.write_eof()
-        return response
+        return await _send_patches(request, opening, patches)
 
-    async def _events(self, prd: PrdDocument, head: int) -> AsyncIterator[Event]:
-        """The PRD's events up to ``head``."""
-        place = self._hub.state.first - 1
+    async def _before_the_oldest(self, prd: PrdDocument) -> tuple[int, dict[str, dict[str, Any]]]:
+        """What the oldest event kept applies to, and the position before it."""
+        prefixes = prd_prefixes(prd["project"], prd["prd_id"])
+        while True:
+            found = [await self._hub.log.trimmed_entities(prefix) for prefix in prefixes]
+            place = found[0][0]
+            if all(position == place for position, _ in found):  # else it moved between two of them
+                break
+        own, runs, stories = (documents for _, documents in found)
+        return place, {key: own[key] for key in own if key == prefixes[0]} | runs | stories
+
+    async def _events(self, prd: PrdDocument, place: int, head: int) -> AsyncIterator[Event]:
+        """The PRD's events between the two positions."""
         filter_ = Filter(prd_ids=(prd["prd_id"],))
         while place < head:
             page = await self._hub.log.read(place, _PAGE_EVENTS, filter_)
+            if place < page.first - 1:
+                raise StorageFailed("Events were pruned while they were being replayed.", hint="Ask again.")
             for event in page.events:
                 if event.seq > head:
                     return
                 yield event
             place = page.upto
+
+
+async def _send_patches(
+    request: web.Request, opening: dict[str, Any], patches: AsyncIterator[Patch]
+) -> web.StreamResponse:
+    """One JSON object, written as it is made: a long run has more patches than fit into memory comfortably."""
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
+    await response.prepare(request)
+    buffer = bytearray(orjson.dumps(opening)[:-1] + b',"patches":[')
+    comma = b""
+    async for patch in patches:
+        buffer += comma + orjson.dumps(patch)
+        comma = b","
+        if len(buffer) > _CHUNK_BYTES:
+            await response.write(bytes(buffer))
+            buffer.clear()
+    await response.write(bytes(buffer + b"]}"))
+    await response.write_eof()
+    return response

@@ -218,6 +218,8 @@ async def test_pruning_by_count_keeps_the_edge_and_the_read_model(log):
     assert (log.state.first, log.state.head, log.state.trimmed_digest) == (7, 10, edge)
     assert await log.digest_at(6) == edge
     assert await log.digest_at(5) is None
+    assert await log.trimmed_entities("prd/") == (6, {"prd/P": {"count": 6, "run": "e1"}})
+    assert await log.trimmed_entities("prd/Q") == (6, {})
     page = await log.read(0, 100)
     assert ([e.seq for e in page.events], page.first) == ([7, 8, 9, 10], 7)
     before = await log.entities("")

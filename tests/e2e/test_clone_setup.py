@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -23,6 +24,11 @@ print(json.dumps({"arguments": sys.argv[1:], "source": __file__, "isolated": sys
 sys.exit(7)
 """
 SETTING_UP = "claude-loop: making .venv"
+
+# Seconds for one set-up on a busy machine; it takes three on an idle one.
+PATIENCE = 120
+
+pytestmark = pytest.mark.timeout(4 * PATIENCE)
 
 
 class Clone:
@@ -56,7 +62,7 @@ class Clone:
     def run(self, *arguments: str, **options: object) -> tuple[dict[str, object], str]:
         """What the program said of itself, and what stood on stderr."""
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 7, err
         return json.loads(out), err
 
@@ -186,50 +192,45 @@ def test_an_interpreter_that_went_away_is_replaced(clone):
 
 def test_four_first_runs_at_once_set_up_once(bare):
     processes = [bare.start(str(number)) for number in range(4)]
-    answers = [process.communicate(timeout=60) for process in processes]
+    answers = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [json.loads(out)["arguments"] for out, _ in answers] == [["0"], ["1"], ["2"], ["3"]]
     assert "".join(err for _, err in answers).count("\n") == 1
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["with pip", "without pip"])
-def test_a_set_up_that_was_killed_is_never_taken_for_finished(bare, whole_group):
-    """Killed while venv is at work, and while pip is; "without pip" leaves the running step behind, as the OOM killer would."""
-    for delay in (0.3, 1.5):
-        shutil.rmtree(bare.root / ".venv", ignore_errors=True)
-        process = bare.start(start_new_session=True)
-        worker = until(lambda process=process: process.poll() is not None or _child(process.pid), 20)
-        time.sleep(delay)  # the moment of the kill is what is varied here
-        if process.poll() is None:
-            if whole_group:
-                os.killpg(process.pid, signal.SIGKILL)
-            elif worker is not True:
-                os.kill(worker, signal.SIGKILL)
-        process.communicate(timeout=60)
-        said, _ = bare.run("again")
-        assert said["arguments"] == ["again"]
-        assert bare.stamp.read_text() == "# first\n"
-        pip = [bare.root / ".venv" / "bin" / "python", "-I", "-m", "pip", "--version"]
-        subprocess.run(pip, check=True, capture_output=True)
+@pytest.mark.requires("linux")
+@pytest.mark.parametrize(("delay", "whole_group"), [(0.3, False), (1.0, True)], ids=["alone", "with pip"])
+def test_a_set_up_that_was_killed_is_never_taken_for_finished(bare, delay, whole_group):
+    """Killed alone, as the OOM killer would, it leaves its running step behind: the next set-up waits for that."""
+    process = bare.start(start_new_session=True)
+    worker = until(lambda: _child(process.pid), PATIENCE)
+    time.sleep(delay)  # any moment will do: what is killed is a set-up somewhere in its first seconds
+    if whole_group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        os.kill(worker, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert not bare.stamp.exists()
+    said, _ = bare.run("again")
+    assert said["arguments"] == ["again"]
+    assert bare.stamp.read_text() == "# first\n"
+    pip = [bare.root / ".venv" / "bin" / "python", "-I", "-m", "pip", "--version"]
+    subprocess.run(pip, check=True, capture_output=True)
 
 
 def _child(pid: int) -> int | None:
     """The Python that `bin/claude-loop` runs the set-up with."""
-    for line in subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.splitlines():
-        number, arguments = line.split(None, 1)
-        if "make_venv.py" in arguments:
-            return int(number)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):  # one of the Pythons that were only asked for their version
+            if b"make_venv.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
     return None
 
 
 def test_a_set_up_that_fails_says_why_and_the_next_one_mends_it(bare):
     lock = bare.root / "requirements.lock"
-    lock.write_text(
-        "nothing @ file:///nowhere/nothing-1.0-py3-none-any.whl \\\n    --hash=sha256:" + "0" * 64 + "\n"
-    )
+    lock.write_text("nothing @ file:///nowhere/nothing-1.0-py3-none-any.whl \\\n    --hash=sha256:" + "0" * 64 + "\n")
     process = bare.start()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert out == ""
     assert "nowhere/nothing-1.0" in err, "pip's own reason"
@@ -242,7 +243,7 @@ def test_a_set_up_that_fails_says_why_and_the_next_one_mends_it(bare):
 def test_a_clone_that_may_not_be_written_to_is_said_to_be_so(bare):
     (bare.root / ".venv.guard").mkdir()  # fails for root as well, which no permission does
     process = bare.start()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert err.startswith("claude-loop: set-up failed:")
     assert "Traceback" not in err
@@ -273,7 +274,7 @@ def machine(bare: Clone, tmp_path: Path) -> Machine:
 
 def test_without_python_it_says_what_to_install(bare, machine):
     process = bare.start()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "needs Python 3.11" in err
     assert "There is no Python here" in err
@@ -283,7 +284,7 @@ def test_without_python_it_says_what_to_install(bare, machine):
 def test_an_old_python_is_named(bare, machine):
     machine.add("python3", "case $* in *print*) echo 3.9 ;; *) exit 1 ;; esac")
     process = bare.start()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert f"{machine.folder}/python3 is Python 3.9" in err
 
@@ -291,7 +292,7 @@ def test_an_old_python_is_named(bare, machine):
 def test_a_python_without_venv_is_named_with_its_package(bare, machine):
     machine.add("python3", f'case $* in *ensurepip*) exit 1 ;; *) exec {sys.executable} "$@" ;; esac')
     process = bare.start()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert f"apt-get install python{version}-venv" in err
@@ -300,4 +301,6 @@ def test_a_python_without_venv_is_named_with_its_package(bare, machine):
 def test_the_first_python_that_will_do_is_taken(bare, machine):
     machine.add("python3", "exit 1")
     machine.add("python", f'exec {sys.executable} "$@"')
-    assert bare.run()[1].startswith(SETTING_UP)
+    line = [machine.folder / "bash", bare.root / "bin" / "find_python.sh"]
+    found = subprocess.run(line, env=bare.environment, capture_output=True, text=True, check=True)
+    assert found.stdout == f"{machine.folder}/python\n"

@@ -10,15 +10,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import socketio
 from aiohttp import web
 
 from claude_loop.clock import SystemClock
+from claude_loop.settings import load_settings
 from claude_loop.transports.auth import Authenticator, Principal
 from claude_loop.transports.gate import principal_of
 from claude_loop.transports.peer import Peer
-from claude_loop.transports.token_file import ensure_token
+from claude_loop.transports.token_file import ensure_token, read_token
+from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 from tests.guarded_server import SECRET, TOKEN, Guarded, ask, guarded
 from tests.requirements import find_chromium
 
@@ -185,9 +188,12 @@ async def test_a_rebound_name_neither_reads_nor_writes() -> None:
 
 
 def assert_nothing_got_through(running: Guarded, results: dict[str, str], who: str, tells: str | None = None) -> None:
-    assert len(results) == 18, who
-    assert running.data_hits == [], (who, results)
     assert running.hits == [], (who, results)
+    assert_harmless(results, who, tells)
+
+
+def assert_harmless(results: dict[str, str], who: str, tells: str | None = None) -> None:
+    assert len(results) == 18, who
     assert SECRET not in json.dumps(results), (who, results)
     for name, result in results.items():
         harmless = result.startswith("failed:") or result in {
@@ -268,6 +274,55 @@ async def test_our_own_page_reads_emits_and_with_a_code_controls(name: str) -> N
         }
         assert ("POST socket.io connect", "browser") in running.hits
         assert any("Content Security Policy" in text for text in violations), violations
+
+
+# -- the whole server --------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def whole_server(**settings: Any) -> AsyncIterator[ClaudeLoopWebSocketServer]:
+    running = ClaudeLoopWebSocketServer(port=0, settings=load_settings(**settings))
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+async def test_strangers_get_no_data_from_any_route(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with whole_server(auth={"loopback": "token"}) as running, aiohttp.ClientSession(running.url) as client:
+        await running.broadcast("story.started", {"prd_id": "PRD-001", "story_id": "US-001"})
+        token = read_token(home / "token")
+        async with client.get("/api/openapi.json") as answer:
+            paths = (await answer.json())["paths"]
+        given: set[str] = set()
+        for path, method in [(path, method) for path, methods in paths.items() for method in methods]:
+            for headers in ({}, {"Authorization": f"Bearer {token}x"}):
+                json_type = {"Content-Type": "application/json"}
+                async with client.request(
+                    method, path.replace("{id}", "PRD-001"), headers={**headers, **json_type}
+                ) as answer:
+                    if answer.status != 401:
+                        given.add(path)
+                        assert "US-001" not in await answer.text()
+        assert given == {"/health", "/api/health", "/api/openapi.json"}
+        async with client.get("/api/events", headers={"Authorization": f"Bearer {token}"}) as answer:
+            assert "US-001" in await answer.text()
+        assert token not in "".join(capfd.readouterr())
+
+
+@pytest.mark.requires("chromium")
+async def test_the_whole_server_withstands_a_page_of_another_origin() -> None:
+    async with whole_server() as running, hostile_site(HOSTILE) as port, chromium() as browser:
+        await running.broadcast("log.message", {"prd_id": "PRD-001", "level": "info", "message": SECRET})
+        page = await browser.new_page()
+        await page.goto(f"http://localhost:{port}")
+        results = await page.evaluate("(base) => attack(base)", running.url)
+        assert_harmless(results, "the whole server")
+        async with aiohttp.ClientSession(running.url) as client, client.get("/api/events") as answer:
+            events = (await answer.json())["events"]
+        assert [event["type"] for event in events] == ["log.message"]
+        assert len(running.clients) == 0
 
 
 # -- another user of this machine --------------------------------------------------------------------------------------

@@ -60,13 +60,14 @@ async def test_silence_at_the_end_shows_up_to_now():
     assert (last["seq"], last["at"], last["value"]) == (6, world.now_ms + 300_000, "stalled")
 
 
-async def test_after_gives_the_rest():
+async def test_after_gives_the_rest_with_what_time_has_done_since():
     world = play(SCENARIO)
     everything = await patches_of(world)
     documents: dict[str, Any] = {}
-    apply_patches(documents, [patch for patch in everything if patch["seq"] <= 3])
-    rest = await patches_of(world, after_seq=3)
-    assert rest == [patch for patch in everything if patch["seq"] > 3]
+    apply_patches(documents, [patch for patch in everything if patch["seq"] <= 2 and patch["value"] != "stalled"])
+    rest = await patches_of(world, after_seq=2)
+    assert rest == [patch for patch in everything if patch["seq"] > 2 or patch["value"] == "stalled"]
+    assert rest[0]["value"] == "stalled"
     apply_patches(documents, rest)
     assert documents == world.documents
 

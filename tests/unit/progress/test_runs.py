@@ -216,6 +216,11 @@ def test_the_owner_is_kept():
     run = play(OWNED).run()
     assert run["owner"] == {"pid": 42, "start_ticks": 7, "boot_id": "b", "pid_namespace": None}
     assert run["owned"] is True
+    assert (
+        play(f'{OWNED} → prd.started run=event-1 owner={{"pid":42,"start_ticks":7,"boot_id":"b"}}').run()["owned"]
+        is True
+    )
+    assert play(f'{OWNED} → prd.started run=event-1 owner={{"pid":43}}').run()["owned"] is False
 
 
 def test_any_sign_of_life_brings_a_vanished_run_back():
@@ -225,7 +230,8 @@ def test_any_sign_of_life_brings_a_vanished_run_back():
 
 
 def test_a_finished_run_does_not_vanish_and_another_process_does_not_count():
-    assert play(f"{OWNED} → prd.completed success=false → system.run_vanished pid=42").run()["state"] == "failed"
+    finished = play(f"{OWNED} → prd.completed success=false → system.run_vanished pid=42").run()
+    assert (finished["state"], finished["vanished_at"]) == ("failed", None)
     assert play(f"{OWNED} → system.run_vanished pid=43").run()["state"] == "running"
 
 
@@ -250,9 +256,11 @@ def test_the_estimate_is_a_range_once_three_stories_are_done():
 def test_the_sparkline_widens_its_buckets():
     world = play("prd.started → log.message level=info message=x → 23 min → log.message level=info message=x")
     assert (world.run()["activity"], world.run()["activity_width_ms"]) == ([2] + [0] * 22 + [1], 60_000)
+    world.play("59 s → log.message level=info message=x")
+    assert (world.run()["activity"], world.run()["activity_width_ms"]) == ([2] + [0] * 10 + [1, 1], 120_000)
     world.play("60 min → log.message level=info message=x")
     run = world.run()
-    assert (sum(run["activity"]), len(run["activity"]), run["activity_width_ms"]) == (4, 21, 240_000)
+    assert (sum(run["activity"]), len(run["activity"]), run["activity_width_ms"]) == (5, 22, 240_000)
 
 
 def test_iterations():

@@ -98,10 +98,10 @@ def test_the_line_to_type_is_shell_that_works(tmp_path: Path) -> None:
     (folder / "token").write_text(SECRET + "\n")
     line = how_to_authenticate("http://127.0.0.1:1/api/prds", folder / "token")
     shown = subprocess.run(
-        ["bash", "-c", f'curl() {{ printf "%s\\n" "$@"; }}; {line}'],
+        ["bash", "-c", f'curl() {{ printf "%s\\n" "$@"; cat; }}; {line}'],
         capture_output=True,
         text=True,
         check=True,
         timeout=10,
     )
-    assert shown.stdout.splitlines() == ["-H", f"Authorization: Bearer {SECRET}", "http://127.0.0.1:1/api/prds"]
+    assert shown.stdout.splitlines() == ["-H", "@-", "http://127.0.0.1:1/api/prds", f"Authorization: Bearer {SECRET}"]

@@ -184,6 +184,22 @@ def test_another_network_namespace_does_not_answer_for_ours(listener) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_in_a_user_namespace_of_its_own_a_server_still_knows_its_user(listener) -> None:
+    """As a service of systemd with PrivateUsers= is: our uid is mapped, everybody else is the overflow uid."""
+    client, accepted = connect(listener)
+    with client, accepted:
+        script = (
+            "import os; from claude_loop.transports.peer import SocketDiagnostics;"
+            f"owner = SocketDiagnostics().connection_owner({accepted.getpeername()}, {accepted.getsockname()});"
+            "print(owner is not None and owner.uid == os.geteuid())"
+        )
+        command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", script]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip(f"no namespaces of our own here: {done.stderr.strip()}")
+    assert done.stdout.strip() == "True"
+
+
 def test_a_listener_of_ours_is_ours(listener) -> None:
     port = listener.getsockname()[1]
     assert listener_is_ours("127.0.0.1", port) is True

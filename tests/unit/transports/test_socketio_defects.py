@@ -388,3 +388,25 @@ def test_what_is_used_of_the_libraries_is_there() -> None:
         assert callable(getattr(server, name))
     assert list(inspect.signature(server._handle_eio_message).parameters) == ["self", "eio_sid", "data"]
     assert LOOPBACK.may("emit")
+
+
+async def test_a_polling_response_nobody_reads_does_not_stay() -> None:
+    async with serving(write_timeout=0.3) as rig, Clients(rig) as clients:
+        url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
+        sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
+        head = {"Content-Type": "text/plain"}
+        assert (await clients.http.post(f"{url}&sid={sid}", data=b"40", headers=head)).status == 200
+        await clients.http.close()
+        await eventually(lambda: connections(rig) == 0)
+        (joined,) = rig.transport.clients
+        for _ in range(13):
+            rig.transport.send_to_client(joined, "note", "x" * 300_000)
+        loop = asyncio.get_running_loop()
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setblocking(False)
+            await loop.sock_connect(raw, ("127.0.0.1", rig.port))
+            line = f"GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: 127.0.0.1:{rig.port}\r\n\r\n"
+            await loop.sock_sendall(raw, line.encode())
+            await eventually(lambda: connections(rig) == 1)
+            await eventually(lambda: connections(rig) == 0, 3, "the connection nobody reads is closed")

@@ -1,0 +1,84 @@
+"""A real daemon in a process of its own, to be started, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from claude_loop.paths import Home
+from tests.support import ROOT, free_port, until
+
+
+class Daemon:
+    """`claude-loop serve` on one home and one port, whatever happens to its processes."""
+
+    def __init__(self, root: Path, **environ: str) -> None:
+        self.home = Home(root)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = root.with_name(f"{root.name}.log")
+        self.environ = clean_environment(root) | environ
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, seconds: float = 20.0) -> None:
+        """Start it and wait until it listens."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "claude_loop", "serve", "--port", str(self.port)],
+                env=self.environ,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        process = self.process
+        until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+
+    def _serves(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            return json.loads(self.home.daemon_json.read_bytes())["pid"] == process.pid
+        except FileNotFoundError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it as `down` does; its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """A command of the command line on this home."""
+        return subprocess.run(
+            [sys.executable, "-m", "claude_loop", *arguments],
+            env=self.environ,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **options,
+        )
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """What a process under test sees: nothing of this test run's own settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLAUDE_LOOP_")}
+    return kept | {"CLAUDE_LOOP_HOME": str(home), "PYTHONPATH": str(ROOT), "CLAUDE_LOOP_PROJECT": "proof"}

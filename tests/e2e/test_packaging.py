@@ -1,0 +1,224 @@
+"""What is shipped: lock files, the sdist and the wheel, and an installation that works with nothing else around."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support import ROOT, free_port
+
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-node.lock"]
+PIN = re.compile(r"^([a-z0-9-]+)==([0-9][0-9a-z.]*)( ; [^\\]+)? \\$")
+HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}( \\)?$")
+
+# Split, so that this file does not hold what it forbids.
+ADDRESSES = [
+    "pypi" + ".org",
+    "python" + "hosted",
+    "registry." + "npmjs",
+    "registry." + "yarnpkg",
+    "extra-" + "index-url",
+    "find-" + "links",
+]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
+    """name -> (version, hashes)"""
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for entry in (ROOT / lock).read_text().replace("\\\n", "").splitlines():
+        pinned, *hashes = entry.split("--hash=")
+        name, _, version = pinned.split(";")[0].strip().partition("==")
+        found[name] = (version, frozenset(each.strip() for each in hashes))
+    return found
+
+
+def project_files(folder: Path) -> None:
+    """Copy what the project consists of, as git sees it, into ``folder``: no caches, no .venv."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_file_holds_versions_and_hashes_and_nothing_else(lock):
+    lines = (ROOT / lock).read_text().splitlines()
+    strange = [line for line in lines if not PIN.match(line) and not HASH.match(line)]
+    assert not strange
+    assert all(hashes for _, hashes in pins(lock).values())
+
+
+def test_tests_run_with_the_versions_that_users_get():
+    runtime, development = pins("requirements.lock"), pins("requirements-dev.lock")
+    assert {name: development.get(name) for name in runtime} == runtime
+
+
+@pytest.mark.parametrize(
+    ("lock", "declared"),
+    [
+        ("requirements.lock", PROJECT["dependencies"]),
+        ("requirements-dev.lock", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]),
+    ],
+)
+def test_each_declared_dependency_is_pinned_within_its_bounds(lock, declared):
+    pinned = pins(lock)
+    for requirement in map(Requirement, declared):
+        version, _ = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_node_s_lock_file_holds_no_address():
+    lock = json.loads((ROOT / "tests/e2e/node/package-lock.json").read_text())
+    packages = {path: entry for path, entry in lock["packages"].items() if path}
+    assert packages
+    assert not [path for path, entry in packages.items() if "resolved" in entry or "integrity" not in entry]
+
+
+def test_no_file_names_a_registry(tmp_path):
+    project_files(tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    text = {path.relative_to(tmp_path): path.read_bytes().decode(errors="replace") for path in files}
+    assert not [(str(path), address) for path, content in text.items() for address in ADDRESSES if address in content]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project that a build may write to."""
+    folder = tmp_path_factory.mktemp("sources")
+    project_files(folder)
+    return folder
+
+
+def build(kind: str, sources: Path, into: Path) -> Path:
+    line = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(into)]
+    subprocess.run(line, cwd=sources, check=True, capture_output=True, timeout=60)
+    (built,) = into.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def sdist(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", sources, tmp_path_factory.mktemp("sdist"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sources, tmp_path):
+    names = contents(build("wheel", sources, tmp_path))
+    version = PROJECT["version"]
+    modules = {str(path.relative_to(sources)) for path in (sources / "claude_loop").rglob("*.py")}
+    assert modules <= set(names)
+    assert {
+        "claude_loop/py.typed",
+        "claude_loop/examples/prd_loop.sh",
+        f"claude_loop-{version}.data/scripts/emit_progress.sh",
+        f"claude_loop-{version}.dist-info/licenses/LICENSE",
+    } <= set(names)
+    assert {name.split("/")[0] for name in names} == {
+        "claude_loop",
+        f"claude_loop-{version}.data",
+        f"claude_loop-{version}.dist-info",
+    }
+    assert not [name for name in names if "__pycache__" in name or "node_modules" in name]
+
+
+def test_the_wheel_built_from_the_sdist_is_the_one_built_from_the_clone(sources, sdist, tmp_path):
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    assert contents(build("wheel", unpacked, tmp_path / "a")) == contents(build("wheel", sources, tmp_path / "b"))
+
+
+class Installation:
+    """``pip install`` of the sdist into an environment of its own, used with a bare environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "venv" / "bin"
+        self.environment = {
+            "HOME": str(folder / "home"),
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "CLAUDE_LOOP_PORT": str(free_port()),
+        }
+
+    def run(self, *line: str) -> str:
+        done = subprocess.run(
+            line,
+            env=self.environment,
+            cwd=self.folder / "home",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installation(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    made = Installation(tmp_path_factory.mktemp("i"))
+    (made.folder / "home").mkdir()
+    venv.create(made.folder / "venv", with_pip=True)
+    versions = made.folder / "versions.txt"  # without hashes: pip would ask for the sdist's own
+    versions.write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins("requirements.lock").items()))
+    line = [made.bin / "python", "-I", "-m", "pip", "install", "--quiet", "--constraint", versions, sdist]
+    # In the environment of whoever runs the tests: it says where packages come from.
+    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.requires("package-index")
+class TestInstalled:
+    def test_the_commands_are_on_the_path_and_declare_all_they_import(self, installation):
+        assert PROJECT["version"] in installation.run("claude-loop", "--version")
+        everything = (
+            "import importlib, pkgutil, claude_loop\n"
+            "for module in pkgutil.walk_packages(claude_loop.__path__, 'claude_loop.'):\n"
+            "    if not module.name.endswith('__main__') and '.examples' not in module.name:\n"
+            "        importlib.import_module(module.name)\n"
+        )
+        installation.run(str(installation.bin / "python"), "-I", "-c", everything)
+        assert os.access(installation.bin / "emit_progress.sh", os.X_OK)
+
+    def test_an_event_emitted_in_bash_is_shown(self, installation):
+        script = """set -euo pipefail
+            source emit_progress.sh
+            emit_prd_started SHOP-7 1
+            emit_log_message SHOP-7 US-001 info 'emitted by an installed copy'
+            """
+        installation.run("bash", "-c", script)
+        try:
+            installation.run("claude-loop", "up")
+            shown = installation.run("claude-loop", "tail", "--no-follow")
+        finally:
+            installation.run("claude-loop", "down")
+        assert "started, 1 story" in shown
+        assert "emitted by an installed copy" in shown
+
+    def test_there_is_nothing_to_link(self, installation):
+        installation.run("claude-loop", "install")
+        assert not (installation.folder / "home" / ".local" / "bin").exists()

@@ -1,0 +1,132 @@
+"""Every failure over HTTP has the one form, and nothing leaks."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp import web
+
+from claude_loop.errors import StorageFailed
+from claude_loop.transports.gate import PUBLIC
+from tests.http_rig import TOKEN, serving
+
+ERROR_KEYS = {"code", "message", "hint"}
+
+
+async def test_an_unknown_path():
+    async with serving() as rig:
+        refusal = await rig.refusal("/api/nothing/here?q=1")
+        assert (refusal["status"], refusal["code"]) == (404, "not_found")
+        assert "/api/nothing/here" in refusal["message"]
+        assert "openapi" in refusal["hint"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"), [("DELETE", "/api/events", "GET, HEAD, POST"), ("POST", "/health", "GET, HEAD")]
+)
+async def test_a_method_that_a_path_does_not_have(method, path, allowed):
+    async with serving() as rig:
+        headers = {"Content-Type": "application/json"}
+        async with rig.session.request(method, path, headers=headers) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+            assert answer.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE"])
+async def test_a_method_that_no_path_has(method):
+    async with serving() as rig, rig.session.request(method, "/api/events") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_without_rights_the_answer_says_how_to_get_them():
+    async with serving(auth={"loopback": "token"}) as rig:
+        refusal = await rig.refusal("/api/events")
+        assert (refusal["status"], refusal["code"]) == (401, "unauthorized")
+        answer = await rig.post({"type": "a.b"}, status=401)
+        assert set(answer["error"]) == ERROR_KEYS
+        assert (await rig.get("/api/events", headers={"Authorization": f"Bearer {TOKEN}"}))["events"] == []
+        assert (await rig.get("/health"))["status"] == "healthy"
+
+
+class Broken:
+    """Handlers that fail in every way."""
+
+    async def unexpectedly(self, request):
+        raise RuntimeError("a secret detail")
+
+    async def when_begun(self, request):
+        return await self._begin(request, RuntimeError("a secret detail"))
+
+    async def deliberately_when_begun(self, request):
+        return await self._begin(request, StorageFailed("a disk on fire"))
+
+    async def _begin(self, request, failure):
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"events":[')
+        raise failure
+
+
+@pytest.fixture
+async def rig(monkeypatch):
+    from claude_loop.transports.http import HttpTransport
+    from claude_loop.transports.http_endpoint import Endpoint
+
+    broken = Broken()
+    extra = [
+        Endpoint("GET", f"/{name.replace('_', '-')}", PUBLIC, getattr(broken, name), {})
+        for name in ("unexpectedly", "when_begun", "deliberately_when_begun")
+    ]
+    real = HttpTransport._system_endpoints
+    monkeypatch.setattr(HttpTransport, "_system_endpoints", lambda self: (*real(self), *extra))
+    async with serving() as running:
+        yield running
+
+
+async def test_a_defect_is_an_error_like_any_other_and_tells_nothing_of_the_inside(rig, capsys):
+    refusal = await rig.refusal("/unexpectedly")
+    assert (refusal["status"], refusal["code"]) == (500, "internal")
+    assert "secret" not in json.dumps(refusal)
+    assert "secret detail" in "".join(capsys.readouterr())  # the log has the traceback
+    assert (await rig.get("/health"))["status"] == "healthy"
+
+
+@pytest.mark.parametrize("path", ["/when-begun", "/deliberately-when-begun"])
+async def test_an_answer_that_has_begun_is_cut_off_and_not_completed(rig, path):
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{rig.port}\r\n\r\n".encode())
+        text = b""
+        try:
+            while part := await asyncio.wait_for(reader.read(4096), 5):
+                text += part
+        except ConnectionResetError:
+            pass
+        assert text.count(b"HTTP/1.1") <= 1
+        assert b"0\r\n\r\n" not in text
+        assert b"secret" not in text
+    finally:
+        writer.close()
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_defect(rig, capsys):
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    head = f"POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{rig.port}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+    await writer.drain()
+    assert (await rig.get("/health"))["status"] == "healthy"
+    writer.close()
+    await writer.wait_closed()
+    del reader
+    for _ in range(20):
+        await rig.get("/health")
+    assert "failed" not in "".join(capsys.readouterr())
+
+
+async def test_every_answer_carries_the_headers_of_a_careful_server():
+    async with serving() as rig:
+        for path in ("/health", "/api/events", "/nothing"):
+            async with rig.session.get(path) as answer:
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert answer.headers["Cache-Control"] == "no-store"
+                assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
