@@ -1,6 +1,6 @@
 """Fan-out of committed events to Socket.IO clients, against plain `sio.emit`, and what stalled clients cost.
 
-    python bench/fanout.py [--clients 100] [--events 60000] [--log sqlite|memory] [--quick]
+    python bench/fanout.py [--clients 100] [--events 100000] [--rounds 3] [--quick] [--only throughput|stalled]
 
 Method. The server, the plain server and the clients are processes of their own on one machine. The clients are
 bare websockets on uvloop that count instead of parsing: a frame of `subscribe` counts `upto` minus `prev`, after
@@ -8,8 +8,8 @@ checking that `prev` is where the client stands; a plain message counts one. The
 with orjson and checks each `seq`; every eleventh reads the times in its frames for the latency. All clocks are
 CLOCK_MONOTONIC, which processes share. A delivery is one event at one client.
 
-Throughput: the server commits events (SQLite, synchronous=FULL, unless --log memory) in its own process as fast as
-its readers follow; the time runs from the first append to the last byte at the last client. Plain: python-socketio's
+Throughput: the whole server commits events (SQLite, synchronous=FULL, with the read model) in its own process as fast
+as its readers follow; they pass the hub, not the intake. The time runs from the first append to the last byte at the last client. Plain: python-socketio's
 defaults, `await sio.emit("event", event)` for each event, no log; the same event.
 
 Stalled: at a steady rate, rounds with and without two clients that subscribe and never read again, alternating; they
@@ -49,63 +49,32 @@ DATA = {
 # --- the servers
 
 
-async def serve_ours(options: dict[str, Any]) -> None:
-    from aiohttp import web
-
+def make_events(count: int) -> list[Any]:
+    """``count`` events as intake hands them to the log, stamped with the time."""
     from claude_loop.clock import SystemClock
-    from claude_loop.event_bus import EventBus
-    from claude_loop.eventlog.memory import MemoryEventLog
-    from claude_loop.eventlog.sqlite import SqliteEventLog
     from claude_loop.events import Event
-    from claude_loop.hub import Hub
     from claude_loop.ids import new_event_id
-    from claude_loop.intake.accept import Acceptor
-    from claude_loop.settings import Settings
-    from claude_loop.transports.auth import Authenticator
-    from claude_loop.transports.gate import ENGINE_IO, Gate
-    from claude_loop.transports.listeners import Listeners
-    from claude_loop.transports.socketio import SocketIOTransport
 
-    sys.setswitchinterval(0.0005)
-    clock, settings = SystemClock(), Settings(port=0)
+    clock, stamp = SystemClock(), time.monotonic_ns()
+    at = clock.now_us() // 1000
+    ids = {"project": "shop", "prd_id": "PRD-001", "story_id": "US-001", "source": "bench"}
+    return [Event("test.run", {**DATA, "t": stamp}, id=new_event_id(clock), at=at, **ids) for _ in range(count)]
+
+
+async def serve_ours() -> None:
+    from claude_loop.paths import Home
+    from claude_loop.websocket_server import ClaudeLoopWebSocketServer
+
     folder = tempfile.TemporaryDirectory(prefix="fanout-")
-    log = MemoryEventLog() if options["log"] == "memory" else SqliteEventLog(Path(folder.name) / "events.db")
-    hub = Hub(log, EventBus())
-    await hub.start()
-    acceptor = Acceptor(settings.limits, settings.redact, clock)
-    trust = Authenticator("t" * 43, session_of=lambda _token: None)
-    transport = SocketIOTransport(hub, acceptor, trust, settings, clock, "bench", write_timeout=600)
-    app = web.Application()
-    transport.attach(app)
-    access = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
-    Gate(trust, settings, access, handshake_principal=transport.handshake_principal).install(app)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    listeners = Listeners(settings)
-    listeners.bind()
-    await listeners.serve(runner.server)
+    server = ClaudeLoopWebSocketServer(port=0, home=Home(Path(folder.name) / "home"))
+    await server.start()
+    hub, transport = server.hub, server._socketio  # noqa: SLF001 - its statistics pace the publisher
+    transport._server.eio.write_timeout = 600  # noqa: SLF001 - stalled clients are to weigh all the time
 
-    def events(count: int) -> list[Event]:
-        stamp = time.monotonic_ns()
-        at = clock.now_us() // 1000
-        return [
-            Event(
-                "test.run",
-                {**DATA, "t": stamp},
-                id=new_event_id(clock),
-                project="shop",
-                prd_id="PRD-001",
-                story_id="US-001",
-                source="bench",
-                at=at,
-            )
-            for _ in range(count)
-        ]
-
-    prepared: list[Event] = []
+    prepared: list[Any] = []
 
     async def prepare(total: int) -> None:
-        prepared.extend(events(total))
+        prepared.extend(make_events(total))
 
     async def flat_out(total: int) -> None:
         step, ahead = 512, 8192
@@ -120,21 +89,17 @@ async def serve_ours(options: dict[str, Any]) -> None:
         for _ in range(total):
             due += 1 / rate
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-            hub.submit(events(1))
+            hub.submit(make_events(1))
 
-    await obey(listeners.port, {"prepare": prepare, "flat_out": flat_out, "steady": steady})
-    await transport.close(seconds=0.2)
-    listeners.close()
-    await runner.cleanup()
-    await hub.stop()
+    await obey(server.port, {"prepare": prepare, "flat_out": flat_out, "steady": steady})
+    await server.stop()
     folder.cleanup()
 
 
-async def serve_plain(options: dict[str, Any]) -> None:
+async def serve_plain() -> None:
     import socketio
     from aiohttp import web
 
-    del options
     sio = socketio.AsyncServer(async_mode="aiohttp")
     app = web.Application()
     sio.attach(app)
@@ -204,11 +169,7 @@ class Client(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        host, port = transport.get_extra_info("peername")
-        transport.write(
-            f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\n"
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        )
+        transport.write(upgrade_request(transport.get_extra_info("peername")[1]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
@@ -288,12 +249,12 @@ _POSITIONS = re.compile(rb'"prev":"[0-9a-f]+\.(\d+)\.[0-9a-f]+","upto":"[0-9a-f]
 _TIMES = re.compile(rb'"t":(\d+)')
 
 
-async def run_clients(options: dict[str, Any]) -> None:
+async def run_clients(port: int, count: int, mode: str) -> None:
     loop = asyncio.get_running_loop()
     clients: list[Client] = []
-    for n in range(options["clients"]):
-        client = Client(options["mode"], parse=n == 0, times=n % 11 == 5)
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", options["port"])
+    for n in range(count):
+        client = Client(mode, parse=n == 0, times=n % 11 == 5)
+        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
         await client.ready
         clients.append(client)
     say({"connected": len(clients)})
@@ -304,7 +265,7 @@ async def run_clients(options: dict[str, Any]) -> None:
         if request["do"] == "stop":
             return
         if request["do"] == "stall":
-            stalled += [await stalling_client(options["port"]) for _ in range(request["count"])]
+            stalled += [await stalling_client(port) for _ in range(request["count"])]
             say({"stalled": len(stalled)})
         elif request["do"] == "unstall":
             for each in stalled:
@@ -330,16 +291,24 @@ async def run_clients(options: dict[str, Any]) -> None:
                 client.ages = []
 
 
+def upgrade_request(port: int) -> bytes:
+    head = (
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    )
+    return "\r\n".join((*head, "", "")).encode()
+
+
 async def stalling_client(port: int) -> socket.socket:
     """Subscribes to everything there is and never reads again."""
     loop = asyncio.get_running_loop()
     raw = socket.create_connection(("127.0.0.1", port))
     raw.setblocking(False)
-    await loop.sock_sendall(
-        raw,
-        f"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode(),
-    )
+    await loop.sock_sendall(raw, upgrade_request(port))
     for text in ("40", '420["subscribe",{"from":"start"}]'):
         await asyncio.sleep(0.1)
         await loop.sock_sendall(raw, bytes([0x81, 0x80 | len(text)]) + bytes(4) + text.encode())
@@ -384,9 +353,9 @@ class Child:
             self.process.wait()
 
 
-def throughput(role: str, mode: str, clients: int, events: int, log: str) -> float:
-    server = Child(role, log=log)
-    readers = Child("clients", port=server.hello["port"], clients=clients, mode=mode)
+def throughput(role: str, mode: str, clients: int, events: int) -> float:
+    server = Child(role)
+    readers = Child("clients", port=server.hello["port"], count=clients, mode=mode)
     server.ask("prepare", **{"with": [events]})
     cpu = server.ask("cpu")["cpu"]
     began = server.ask("flat_out", **{"with": [events]})
@@ -404,9 +373,9 @@ def throughput(role: str, mode: str, clients: int, events: int, log: str) -> flo
     return rate
 
 
-def stalled(clients: int, log: str, rate: int, seconds: float, rounds: int) -> None:
-    server = Child("ours", log=log)
-    readers = Child("clients", port=server.hello["port"], clients=clients, mode="subscribe")
+def stalled(clients: int, rate: int, seconds: float, rounds: int) -> None:
+    server = Child("ours")
+    readers = Child("clients", port=server.hello["port"], count=clients, mode="subscribe")
     pid, events = server.hello["pid"], int(rate * seconds)
 
     def one_round() -> tuple[float, float]:
@@ -469,7 +438,6 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--plain-events", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--log", choices=["sqlite", "memory"], default="sqlite")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument("--only", choices=["throughput", "stalled"])
     parser.add_argument("--role", help=argparse.SUPPRESS)
@@ -479,15 +447,15 @@ def main() -> None:
         import uvloop
 
         roles = {"ours": serve_ours, "plain": serve_plain, "clients": run_clients}
-        uvloop.run(roles[args.role](json.loads(args.options)))
+        uvloop.run(roles[args.role](**json.loads(args.options)))
         return
     scale = 10 if args.quick else 1
     print(f"{os.cpu_count()} cores, {cpu_name()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
     if args.only != "stalled":
         ratios, rates = [], []
         for _ in range(args.rounds):
-            plain = throughput("plain", "plain", args.clients, args.plain_events // scale, args.log)
-            ours = throughput("ours", "subscribe", args.clients, args.events // scale, args.log)
+            plain = throughput("plain", "plain", args.clients, args.plain_events // scale)
+            ours = throughput("ours", "subscribe", args.clients, args.events // scale)
             rates.append(ours)
             ratios.append(ours / plain)
         print(
@@ -495,7 +463,7 @@ def main() -> None:
             f"{statistics.median(ratios):.1f} times plain (to reach: 15)"
         )
     if args.only != "throughput":
-        stalled(args.clients, args.log, rate=500, seconds=6 / scale, rounds=args.rounds)
+        stalled(args.clients, rate=500, seconds=6 / scale, rounds=args.rounds)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 
 if [ -z "${BASH_VERSION-}" ]; then
   echo 'emit_progress.sh needs bash; this is another shell.' >&2
+  # shellcheck disable=SC2317 # reached when this is run, not sourced
   return 1 2>/dev/null || exit 1
 fi
 
@@ -50,15 +51,15 @@ emit_waiting() {
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
 emit_flush() {
-  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_stem-} ]]; then \builtin return 0; fi
+  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_key-} ]]; then \builtin return 0; fi
   \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace
   __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace=''
   if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
-  __claude_loop_ask "${1-}" 2>/dev/null || __cl_outcome=late
+  __claude_loop_ask "${1-}" 2>/dev/null || (( 1 ))
   # Not silenced as a whole: a trap of the caller's that fires during the wait may have something to say.
   if [[ -z $__cl_outcome ]]; then __claude_loop_await || (( 1 )); fi
   if [[ -n $__cl_trace ]]; then \builtin set -x; fi
-  if [[ $__cl_outcome == late || -n ${__claude_loop_lost-} ]]; then \builtin return 1; fi
+  if [[ $__cl_outcome != committed ]]; then \builtin return 1; fi
 }
 
 # ---- What each event holds -----------------------------------------------------------------------------------
@@ -66,38 +67,38 @@ emit_flush() {
 __claude_loop_describe() { # KIND ARG...: set the type, the ids and the data of the record being made
   case $1 in
     (prd_started)
-      __cl_type=prd.started __cl_prd=${2-} __cl_data=',"status":"running"'
+      __cl_type='"prd.started"' __cl_prd=${2-} __cl_data=',"status":"running"'
       if [[ -n ${3-} ]]; then __claude_loop_count total_stories "$3"; fi
       if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi ;;
-    (prd_completed) __cl_type=prd.completed __cl_prd=${2-}; __claude_loop_success "${3-true}" ;;
-    (story_started) __cl_type=story.started __cl_prd=${2-} __cl_story=${3-} __cl_data=',"status":"in_progress"' ;;
+    (prd_completed) __cl_type='"prd.completed"' __cl_prd=${2-}; __claude_loop_success "${3-true}" ;;
+    (story_started) __cl_type='"story.started"' __cl_prd=${2-} __cl_story=${3-} __cl_data=',"status":"in_progress"' ;;
     (story_completed)
-      __cl_type=story.completed __cl_prd=${2-} __cl_story=${3-}
+      __cl_type='"story.completed"' __cl_prd=${2-} __cl_story=${3-}
       __claude_loop_success "${4-true}" ;;
     (commit_created)
-      __cl_type=commit.created __cl_prd=${2-} __cl_story=${3-}
+      __cl_type='"commit.created"' __cl_prd=${2-} __cl_story=${3-}
       __claude_loop_text commit_hash "${4-}"
       if [[ -n $__cl_text ]]; then __claude_loop_long subject; fi ;;
-    (error) __cl_type=error.occurred __cl_prd=${2-} __cl_story=${3-}; __claude_loop_long error ;;
+    (error) __cl_type='"error.occurred"' __cl_prd=${2-} __cl_story=${3-}; __claude_loop_long error ;;
     (log_message)
-      __cl_type=log.message __cl_prd=${2-} __cl_story=${3-}
+      __cl_type='"log.message"' __cl_prd=${2-} __cl_story=${3-}
       __claude_loop_text level "${4-}"
       __claude_loop_long message ;;
     (progress)
-      __cl_type=progress.updated __cl_prd=${2-} __cl_story=${3-}
+      __cl_type='"progress.updated"' __cl_prd=${2-} __cl_story=${3-}
       __claude_loop_number current "${4-}"
       __claude_loop_number total "${5-}"
       if [[ -n $__cl_text ]]; then __claude_loop_long message; fi ;;
     (iteration)
-      __cl_type=iteration.started __cl_prd=${2-}
+      __cl_type='"iteration.started"' __cl_prd=${2-}
       __claude_loop_count iteration "${3-}"
       if [[ -n ${4-} ]]; then __claude_loop_count max_iterations "$4"; fi ;;
     (waiting)
-      __cl_type=agent.waiting __cl_prd=${2-}
+      __cl_type='"agent.waiting"' __cl_prd=${2-}
       __claude_loop_text for "${3-}"
       __claude_loop_long reason
       if [[ -n ${4-} ]]; then __claude_loop_number until "$4"; fi ;;
-    (resumed) __cl_type=agent.resumed __cl_prd=${2-} ;;
+    (resumed) __cl_type='"agent.resumed"' __cl_prd=${2-} ;;
   esac
 }
 
@@ -111,7 +112,7 @@ __claude_loop_success() { # anything but true and false, "" too, goes as it is: 
 
 __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
   \builtin local __cl_names __cl_left
-  __cl_type=test.run __cl_prd=${1-} __cl_story=${2-} __cl_names='' __cl_left=50 # as many as the payload takes
+  __cl_type='"test.run"' __cl_prd=${1-} __cl_story=${2-} __cl_names='' __cl_left=50 # as many as the payload takes
   __claude_loop_count passed "${3-}"
   __claude_loop_count failed "${4-}"
   if (( $# <= 4 )); then \builtin return 0; fi
@@ -125,29 +126,41 @@ __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
-  \builtin local __cl_text __cl_key __cl_bare
-  __cl_type=${1-} __cl_bare=''
-  if (( $# )); then \builtin shift; fi
+  \builtin local __cl_text __cl_bare
+  __cl_bare=''
+  if (( $# == 0 )); then \builtin return 0; fi
+  __claude_loop_quote "$1"
+  __cl_type=$__cl_json
+  \builtin shift
   for __cl_text do
-    __cl_key=${__cl_text:0:1024}
-    case $__cl_key in
-      (=* | :=*) __cl_key='' ;;
-      (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
-      (*) __cl_key='' ;;
-    esac
-    case $__cl_key in
-      ('') __claude_loop_quote "$__cl_text"; __cl_bare+=,$__cl_json ;;
-      (project | project:) __cl_project=$__cl_text ;;
-      (prd | prd:) __cl_prd=$__cl_text ;;
-      (story | story:) __cl_story=$__cl_text ;;
-      (run | run:) __cl_run=$__cl_text ;;
-      (session | session:) __cl_session=$__cl_text ;;
-      (*:) __claude_loop_raw "${__cl_key%:}" ;;
-      (*) __claude_loop_long "$__cl_key" ;;
-    esac
+    if (( __cl_short && ${#__cl_text} > __cl_short )); then
+      __claude_loop_in_bytes __claude_loop_argument
+    else
+      __claude_loop_argument
+    fi
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
+}
+
+__claude_loop_argument() { # __cl_text is one of them
+  \builtin local __cl_key
+  __cl_key=${__cl_text:0:1024}
+  case $__cl_key in
+    (=* | :=*) __cl_key='' ;;
+    (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
+    (*) __cl_key='' ;;
+  esac
+  case $__cl_key in
+    ('') __claude_loop_quote "$__cl_text"; __cl_bare+=,$__cl_json ;;
+    (project | project:) __cl_project=$__cl_text ;;
+    (prd | prd:) __cl_prd=$__cl_text ;;
+    (story | story:) __cl_story=$__cl_text ;;
+    (run | run:) __cl_run=$__cl_text ;;
+    (session | session:) __cl_session=$__cl_text ;;
+    (*:) __claude_loop_raw "${__cl_key%:}" ;;
+    (*) __claude_loop_long "$__cl_key" ;;
+  esac
 }
 
 __claude_loop_owner() { # whose run this is: $$, in a subshell too; start time and boot tell it from a later process
@@ -164,11 +177,13 @@ __claude_loop_owner() { # whose run this is: $$, in a subshell too; start time a
 # ---- JSON ----------------------------------------------------------------------------------------------------
 
 __claude_loop_text() { # KEY VALUE: one more string in the data
-  __claude_loop_quote "$2"
+  __cl_json=$2
+  __claude_loop_string
   __cl_data+=",\"$1\":$__cl_json"
 }
 
 __claude_loop_long() { # KEY: the same for __cl_text; this key may be anything
+  if (( __cl_short && ${#__cl_text} > __cl_short )); then __claude_loop_in_bytes __claude_loop_long "$1"; \builtin return 0; fi
   __claude_loop_quote "$1"
   __cl_data+=,$__cl_json:
   __cl_json=$__cl_text
@@ -178,6 +193,10 @@ __claude_loop_long() { # KEY: the same for __cl_text; this key may be anything
 
 __claude_loop_count() { # KEY VALUE: an integer where it is one, else a string, which the daemon marks
   \builtin local __cl_n __cl_sign
+  if [[ $2 == 0 || $2 == [123456789]* && $2 != *[!0123456789]* && ${#2} -le 18 ]]; then
+    __cl_data+=",\"$1\":$2"
+    \builtin return 0
+  fi
   __cl_n=${2#"${2%%[! ]*}"} __cl_sign='' # `wc -l` pads with spaces on macOS
   __cl_n=${__cl_n%"${__cl_n##*[! ]}"}
   if [[ $__cl_n == -* ]]; then __cl_n=${__cl_n#-} __cl_sign=-; fi
@@ -208,10 +227,26 @@ __claude_loop_quote() { # VALUE: __cl_json becomes it as a JSON string
 }
 
 __claude_loop_string() { # the same in place: 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do
+  if (( __cl_short && ${#__cl_json} > __cl_short )); then __claude_loop_in_bytes __claude_loop_string; \builtin return 0; fi
   if (( ${#__cl_json} > 16384 || ${#__cl_json} > __cl_room )); then __claude_loop_cut; fi
   (( __cl_room -= ${#__cl_json}, 1 ))
   if [[ $__cl_json == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape; fi
   __cl_json=\"$__cl_json\"
+}
+
+# Changing the locale costs more than all the rest, so that short values in UTF-8 go without it. __cl_short is the
+# length from which on a value is worth it: `${s//…}` on characters is quadratic. 0: this locale has bytes already.
+__claude_loop_in_bytes() { # FUNCTION [ARG]...: call it where a character is a byte, unless LC_ALL is readonly
+  \builtin local __cl_locale __cl_restored
+  __cl_locale=${LC_ALL-} __cl_restored=$__cl_short __cl_short=0
+  if \builtin local LC_ALL; then LC_ALL=C; else __cl_locale=''; fi
+  "$@"
+  __cl_short=$__cl_restored
+  if [[ -n $__cl_locale ]]; then
+    LC_ALL=$__cl_locale __cl_locale=€
+    # Still bytes: this LC_ALL does not exist here, and what was in force before was LANG.
+    if (( ${#__cl_locale} == 3 )); then LC_ALL=''; fi
+  fi
 }
 
 __claude_loop_cut() {
@@ -365,48 +400,85 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 __claude_loop_emit() { # FUNCTION ARG...: it sets the type, the ids and the data
   if [[ ${CLAUDE_LOOP_DISABLE-} == 1 ]]; then \builtin return 0; fi
   \builtin local __cl_type __cl_project __cl_prd __cl_story __cl_run __cl_session __cl_data __cl_json __cl_room \
-    __cl_probe __cl_locale __cl_case
-  __cl_type='' __cl_project='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_data='' __cl_room=65536
-  __cl_probe=$'\xc3\xa9\x83\x5c' __cl_locale='' __cl_case=''
-  # Bytes, not characters. A locale that sees four characters in the probe has bytes already; a readonly LC_ALL stays.
-  if (( ${#__cl_probe} < 4 )); then
-    __cl_locale=${LC_ALL-}
-    if \builtin local LC_ALL; then LC_ALL=C; else __cl_locale=''; fi
-  fi
+    __cl_short __cl_case __cl_probe
+  __cl_type='' __cl_project='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_data='' __cl_room=65536 \
+    __cl_short=400 __cl_case='' __cl_probe=€
   # shellcheck disable=SC2050 # not constant: the caller may have set nocasematch
   if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
-  "$@"
-  if [[ -n $__cl_type ]]; then __claude_loop_send; fi
-  if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
-  if [[ -n $__cl_locale ]]; then
-    LC_ALL=$__cl_locale
-    # Still bytes: this LC_ALL does not exist here, and what was in force before is LANG.
-    if (( ${#__cl_probe} == 4 )); then LC_ALL=''; fi
+  if (( ${#__cl_probe} == 1 && ${__claude_loop_level:-3} >= 5 )); then # UTF-8
+    "$@"
+    if [[ -n $__cl_type ]]; then __claude_loop_send; fi
+  else
+    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' # six characters, except in encodings that use several bytes for one
+    if (( ${#__cl_probe} == 6 )); then __cl_short=0 __cl_probe=''; else __cl_probe=__claude_loop_in_bytes; fi
+    ${__cl_probe:+"$__cl_probe"} "$@"
+    if [[ -n $__cl_type ]]; then ${__cl_probe:+"$__cl_probe"} __claude_loop_send; fi
   fi
+  if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
 }
 
 __claude_loop_send() { # append the record; remember a failure for emit_flush
-  \builtin local __cl_ids __cl_home __cl_now __cl_time __cl_stem __cl_n __cl_file
-  __cl_ids=''
-  __claude_loop_project
-  __claude_loop_id prd_id "${__cl_prd:-${CLAUDE_LOOP_PRD-}}"
-  __claude_loop_id story_id "${__cl_story:-${CLAUDE_LOOP_STORY-}}"
-  __claude_loop_id run_id "${__cl_run:-${CLAUDE_LOOP_RUN-}}"
-  __claude_loop_id session_id "${__cl_session:-${CLAUDE_LOOP_SESSION-}}"
-  __claude_loop_quote "$__cl_type"
-  __cl_type=$__cl_json
-  __claude_loop_home
-  __claude_loop_identify
-  __claude_loop_timestamp
+  \builtin local __cl_ids __cl_key __cl_home __cl_pid __cl_now __cl_date __cl_stem __cl_n __cl_file
+  __cl_prd=${__cl_prd:-${CLAUDE_LOOP_PRD-}} __cl_story=${__cl_story:-${CLAUDE_LOOP_STORY-}} \
+    __cl_run=${__cl_run:-${CLAUDE_LOOP_RUN-}} __cl_session=${__cl_session:-${CLAUDE_LOOP_SESSION-}} \
+    __cl_project=${__cl_project:-${CLAUDE_LOOP_PROJECT-}} \
+    __cl_home=${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}
+  if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
+  # The ids change rarely from call to call, so that their JSON is kept. The lengths keep the values apart.
+  __cl_key=${#__cl_project}.${#__cl_prd}.${#__cl_story}.${#__cl_run}.$__cl_project$__cl_prd$__cl_story$__cl_run
+  __cl_key+=${#__cl_session}.$__cl_session${PWD-} __cl_date=${__claude_loop_ids_of-} __cl_ids=${__claude_loop_ids-}
+  if [[ $__cl_key != "$__cl_date" ]]; then __claude_loop_make_ids; fi
+
+  __cl_pid='' __cl_now=''
+  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_pid=${BASHPID-} __cl_now=${EPOCHREALTIME-}; fi
+  if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
+  if (( ${#__cl_now} != 17 )); then __claude_loop_old_now; fi
+  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_key-}" ]]; then __claude_loop_new_file; fi
+  __cl_date=${__claude_loop_second-} # the second and what it is in UTC, in one variable, so that a trap cannot part them
+  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
+
   __cl_n=$(( ++__claude_loop_n )) __cl_stem=$__claude_loop_stem
   __cl_file=$__cl_home/spool/$__cl_stem.jsonl
-  __cl_json="{\"id\":\"$__cl_stem.$__cl_n\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\""
-  __cl_json+=",\"timestamp\":\"$__cl_time\",\"data\":{${__cl_data#,}}}"
-  if ! __claude_loop_append; then
-    __claude_loop_lost=1
-  elif [[ $__cl_stem == "$__claude_loop_stem" ]]; then
-    (( __claude_loop_written = __cl_n > __claude_loop_written ? __cl_n : __claude_loop_written, 1 ))
+  # The newline in front ends whatever a full disk or a crash tore off before.
+  __cl_json=$'\n'"{\"id\":\"$__cl_stem.$__cl_n\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\",\"timestamp\":\""
+  __cl_json+="${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
+  if __claude_loop_append; then __claude_loop_last=$__cl_stem.$__cl_n; else __claude_loop_lost=1; fi
+}
+
+__claude_loop_append() {
+  if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || \builtin return 1; fi
+  # One argument, because a newline in the format would be a write of its own. Up to 4096 bytes are one write;
+  # stdio makes two or three of what is longer.
+  if (( ${__claude_loop_level:-3} >= 4 )); then
+    \builtin printf %s "$__cl_json" >>"$__cl_file"
+  else
+    # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
+    ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"
   fi
+}
+
+__claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP_HOME may be one
+  if [[ -n ${CLAUDE_LOOP_HOME-} ]]; then
+    __cl_home=${PWD-}/$CLAUDE_LOOP_HOME
+  else
+    __cl_home=${HOME-~}/.local/state/claude-loop
+  fi
+}
+
+__claude_loop_make_ids() {
+  if [[ -z $__cl_project && -n ${PWD-} ]]; then # the nearest directory upwards that has a .git, else the current one
+    __cl_project=$PWD
+    while [[ -n $__cl_project && ! -e $__cl_project/.git ]]; do __cl_project=${__cl_project%/*}; done
+    __cl_project=${__cl_project:-$PWD}
+    __cl_project=${__cl_project##*/}
+  fi
+  __cl_ids=''
+  __claude_loop_id project "$__cl_project"
+  __claude_loop_id prd_id "$__cl_prd"
+  __claude_loop_id story_id "$__cl_story"
+  __claude_loop_id run_id "$__cl_run"
+  __claude_loop_id session_id "$__cl_session"
+  __claude_loop_ids_of=$__cl_key __claude_loop_ids=$__cl_ids
 }
 
 __claude_loop_id() { # KEY VALUE
@@ -416,49 +488,20 @@ __claude_loop_id() { # KEY VALUE
   fi
 }
 
-__claude_loop_project() { # the nearest directory upwards that has a .git, else the current one; remembered
-  \builtin local __cl_directory
-  __cl_project=${__cl_project:-${CLAUDE_LOOP_PROJECT-}}
-  if [[ -z $__cl_project && -n ${PWD-} ]]; then
-    if [[ $PWD != "${__claude_loop_project_of-}" ]]; then
-      __cl_directory=$PWD
-      while [[ -n $__cl_directory && ! -e $__cl_directory/.git ]]; do __cl_directory=${__cl_directory%/*}; done
-      __cl_directory=${__cl_directory:-$PWD}
-      __claude_loop_project_of=$PWD __claude_loop_project_is=${__cl_directory##*/}
-    fi
-    __cl_project=$__claude_loop_project_is
-  fi
-  __claude_loop_id project "$__cl_project"
-}
-
-__claude_loop_home() { # the state directory
-  __cl_home=${CLAUDE_LOOP_HOME-}
-  if [[ -z $__cl_home ]]; then
-    __cl_home=${XDG_STATE_HOME-}
-    if [[ $__cl_home != /* ]]; then __cl_home=${HOME-~}/.local/state; fi
-    __cl_home+=/claude-loop
-  elif [[ $__cl_home != /* ]]; then
-    __cl_home=${PWD-}/$__cl_home
-  fi
-}
-
-__claude_loop_identify() { # a file for every process: a child inherits all of this and must not write as its parent
-  \builtin local __cl_pid __cl_key __cl_random
-  __cl_pid='' __cl_random=''
-  if (( ${__claude_loop_level:-3} >= 4 )); then __cl_pid=${BASHPID-}; fi
-  if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
-  __cl_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home
-  if [[ $__cl_key == "${__claude_loop_key-}" ]]; then \builtin return 0; fi
-  __claude_loop_now
+__claude_loop_new_file() { # one for every process: a child inherits all of this and must not write as its parent
+  \builtin local __cl_random
+  __cl_random=''
   if (( ${__claude_loop_level:-3} >= 5 )); then __cl_random=${SRANDOM-}; fi
   if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
   # One command: a trap that emits between two of these would number two records alike.
-  __claude_loop_key=$__cl_key __claude_loop_stem=$__cl_now-$__cl_pid-$__cl_random __claude_loop_n=0 \
-    __claude_loop_written=0 __claude_loop_lost=''
+  __claude_loop_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_last='' \
+    __claude_loop_lost='' __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
 }
 
-__claude_loop_old_pid() { # before bash 4 there is no BASHPID
+__claude_loop_old_pid() {
   \builtin local __cl_line
+  if (( ${__claude_loop_level:-3} >= 4 )); then __cl_pid=${BASHPID-}; fi
+  if [[ -n $__cl_pid ]]; then \builtin return 0; fi
   if __claude_loop_line /proc/self/stat 0; then
     __cl_pid=${__cl_line%% *}
   else
@@ -477,54 +520,29 @@ __claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts o
   done
 }
 
-__claude_loop_now() { # __cl_now: microseconds since the epoch
-  __cl_now=''
-  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_now=${EPOCHREALTIME-}; fi
-  __cl_now=${__cl_now//[!0123456789]/} # the point is a comma in some locales
-  if (( ${#__cl_now} != 16 )); then __claude_loop_old_now; fi
-}
-
 __claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
   __cl_now=''
-  if (( ${__claude_loop_level:-3} >= 3 )); then __cl_now=$(\builtin command -p date +%s%N) || __cl_now=''; fi
-  if (( ${#__cl_now} != 19 )); then
-    __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.0f", time * 1e6') || __cl_now=''
-    if (( ${#__cl_now} != 16 )); then __cl_now=$(\builtin command -p date +%s)000000 || __cl_now=''; fi
+  if (( ${__claude_loop_level:-3} >= 3 )); then __cl_now=$(\builtin command -p date +%s.%N) || __cl_now=''; fi
+  __cl_now=${__cl_now:0:17}
+  if [[ ${#__cl_now} != 17 || $__cl_now == *[!0123456789.]* ]]; then
+    __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.6f", time') || __cl_now=''
+    if [[ ${#__cl_now} != 17 ]]; then __cl_now=$(\builtin command -p date +%s).000000 || __cl_now=''; fi
+    if [[ ${#__cl_now} != 17 ]]; then __cl_now=0000000000.000000; fi
   fi
-  __cl_now=${__cl_now:0:16}
-  if [[ -z $__cl_now || $__cl_now == *[!0123456789]* ]]; then __cl_now=0000000000000000; fi
 }
 
-__claude_loop_timestamp() { # __cl_time; the date is computed once a day: `printf %(…)T` would need a TZ, and bash 4.2
-  \builtin local __cl_second __cl_day __cl_z __cl_e __cl_y __cl_d __cl_m __cl_date
-  __claude_loop_now
-  __cl_second=$(( 10#${__cl_now:0:10} ))
-  __cl_day=$(( __cl_second / 86400 )) __cl_second=$(( __cl_second % 86400 ))
-  __cl_date=${__claude_loop_date-} # day and date in one variable, so that a trap cannot part them
-  if [[ ${__cl_date%%:*} != "$__cl_day" ]]; then
-    # From days to a date, with years that begin in March, so that the leap day is a year's last.
-    (( __cl_z = __cl_day + 719468, __cl_e = __cl_z % 146097,
-       __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
-       __cl_d = __cl_e - (365 * __cl_y + __cl_y / 4 - __cl_y / 100), __cl_m = (5 * __cl_d + 2) / 153,
-       __cl_d = __cl_d - (153 * __cl_m + 2) / 5 + 1, __cl_y += __cl_z / 146097 * 400,
-       __cl_m = __cl_m < 10 ? __cl_m + 3 : __cl_m - 9, __cl_y += __cl_m <= 2, 1 ))
-    \builtin printf -v __cl_date '%d:%04d-%02d-%02d' "$__cl_day" "$__cl_y" "$__cl_m" "$__cl_d"
-    __claude_loop_date=$__cl_date
-  fi
-  \builtin printf -v __cl_time '%sT%02d:%02d:%02d.%sZ' "${__cl_date#*:}" "$(( __cl_second / 3600 ))" \
-    "$(( __cl_second / 60 % 60 ))" "$(( __cl_second % 60 ))" "${__cl_now:10}"
-}
-
-__claude_loop_append() {
-  if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || \builtin return 1; fi
-  # The leading newline ends whatever a full disk or a crash tore off before it. In the format it would be a write
-  # of its own; like this, up to 4096 bytes are one write, and stdio makes two or three of what is longer.
-  if (( ${__claude_loop_level:-3} >= 4 )); then
-    \builtin printf %s $'\n'"$__cl_json"$'\n' >>"$__cl_file"
-  else
-    # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
-    ( \builtin printf %s $'\n'"$__cl_json"$'\n' ) >>"$__cl_file"
-  fi
+__claude_loop_make_date() { # the second in UTC. `printf %(…)T` would need a TZ, and bash 4.2
+  \builtin local __cl_s __cl_z __cl_e __cl_y __cl_d __cl_m
+  __cl_s=$(( 10#${__cl_now:0:10} ))
+  # Days to a date, counting years from March, so that the leap day is a year's last.
+  (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
+     __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
+     __cl_d = __cl_e - (365 * __cl_y + __cl_y / 4 - __cl_y / 100), __cl_m = (5 * __cl_d + 2) / 153,
+     __cl_d = __cl_d - (153 * __cl_m + 2) / 5 + 1, __cl_y += 400 * (__cl_z / 146097),
+     __cl_m = __cl_m < 10 ? __cl_m + 3 : __cl_m - 9, __cl_y += __cl_m <= 2, 1 ))
+  \builtin printf -v __cl_date '%s=%04d-%02d-%02dT%02d:%02d:%02d' "${__cl_now:0:10}" "$__cl_y" "$__cl_m" "$__cl_d" \
+    "$(( __cl_s / 3600 % 24 ))" "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
+  __claude_loop_second=$__cl_date
 }
 
 __claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME of the home, 0700
@@ -570,8 +588,8 @@ __claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
 
 # ---- emit_flush ----------------------------------------------------------------------------------------------
 
-__claude_loop_ask() { # SECONDS: how long to wait, and the marker that the daemon is to remove
-  \builtin local __cl_home __cl_now __cl_whole __cl_part
+__claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and set how long to wait for that
+  \builtin local __cl_home __cl_pid __cl_whole __cl_part
   case ${1:-5} in
     (*[!0123456789.,]* | *[.,]*[.,]* | [.,]) __cl_ms=5000 ;;
     (*)
@@ -580,15 +598,19 @@ __claude_loop_ask() { # SECONDS: how long to wait, and the marker that the daemo
       __cl_part=${__cl_part#[.,]}000
       __cl_ms=$(( 10#${__cl_whole: -8} * 1000 + 10#${__cl_part:0:3} )) ;;
   esac
-  __claude_loop_home
-  __claude_loop_identify
-  if (( __claude_loop_written == 0 )); then \builtin return 0; fi
-  __cl_marker=$__cl_home/flush/$__claude_loop_stem.$__claude_loop_written
-  __claude_loop_create flush "$__cl_marker"
+  __cl_pid=''
+  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_pid=${BASHPID-}; fi
+  if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
+  __cl_home=${__claude_loop_key#"$__cl_pid.${BASH_SUBSHELL-}."}
+  if [[ $__cl_home == "$__claude_loop_key" ]]; then # a subshell that has emitted nothing itself
+    __cl_outcome=committed
+  else
+    __cl_marker=$__cl_home/flush/$__claude_loop_last
+    if [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then __cl_outcome=lost; fi
+  fi
 }
 
 __claude_loop_await() { # until the marker is gone
-  if [[ -z $__cl_marker ]]; then \builtin return 0; fi
   if (( ${__claude_loop_level:-3} >= 5 )); then
     # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened
     # again for reading and writing it never ends. Where that does not work (not Linux, before 5.1) it is `sleep`.
@@ -628,7 +650,7 @@ case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or a
 esac
 __claude_loop_executed=''
 
-if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # run as a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT
+if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT
   __claude_loop_executed=1
   case ${1-} in
     (emit_*) if declare -F "$1" >/dev/null; then "$@"; exit "$?"; fi ;;

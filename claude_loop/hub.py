@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
+from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.base import Appended, EventLog, LogState, SpoolOffset
 from claude_loop.events import Event
@@ -18,11 +21,15 @@ from claude_loop.ring import Ring
 from claude_loop.subscription import Batch, Opened, Reset, ResetReason, Start, Subscription
 from claude_loop.supervision import TaskOwner
 
+log = structlog.get_logger(__name__)
+
 # A batch ends at a multiple of this many events, so that readers who started apart soon share batches.
 BATCH_EVENTS = 256
 BATCH_BYTES = 65_536
 # How many batches are kept for readers that come to the same place; together at most this many × BATCH_BYTES.
 SHARED_BATCHES = 64
+# The bus waits this long, in seconds, before it reads again from a log that could not be read.
+BUS_RETRY = 1.0
 
 
 class Hub:
@@ -35,14 +42,21 @@ class Hub:
         self._tasks = TaskOwner("hub")
         self._batches: dict[tuple[str, int], asyncio.Future[Batch | Reset]] = {}
         self._committed: asyncio.Future[None] | None = None
+        self._stopped = False
 
     async def start(self) -> None:
-        """Open the log and begin to feed the bus."""
+        """Open the log and begin to feed the bus. A hub is started once."""
         await self.log.open(self._announce)
-        self._tasks.spawn(self._feed_bus(), "bus feeder")
+        # Subscribed here, not in the task: what is published before that first runs is for the bus too.
+        self._tasks.spawn(self._feed_bus((await self.subscribe()).subscription), "bus feeder")
 
     async def stop(self) -> None:
-        """Finish what was submitted, then close the log."""
+        """Finish what was submitted, then close the log. Whoever still reads or publishes gets ``ShuttingDown``."""
+        self._stopped = True
+        if self._committed is not None:
+            self._committed.set_exception(_stopping())
+            self._committed.exception()  # nobody has to be waiting
+            self._committed = None
         await self._tasks.close()
         await self.log.close()
 
@@ -55,6 +69,10 @@ class Hub:
 
         The future gives an ``Appended`` for each event once they are durable, or raises a ``LoadError``.
         """
+        if self._stopped:
+            refusal: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            refusal.set_exception(_stopping())
+            return refusal
         return self.log.append(events, offsets)
 
     async def publish(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> list[Appended]:
@@ -69,13 +87,21 @@ class Hub:
             self._committed = None
 
     def next_commit(self) -> asyncio.Future[None]:
-        """A future that is done at the next announcement. Shared: to be awaited, not cancelled."""
+        """A future that is done at the next announcement; one for each caller, who may cancel it.
+
+        Raises ``ShuttingDown``, at once or through the future, when there will be none.
+        """
+        self._insist_on_running()
         if self._committed is None:
             self._committed = asyncio.get_running_loop().create_future()
         return asyncio.shield(self._committed)
 
     async def subscribe(self, filter_: Filter = MATCH_ALL, start: Start | None = None) -> Opened:
-        """Open a subscription. An unusable cursor gives status ``reset`` with the reason, never a silent gap."""
+        """Open a subscription. An unusable cursor gives status ``reset`` with the reason, never a silent gap.
+
+        Raises ``LoadError`` when the log cannot be read.
+        """
+        self._insist_on_running()
         start = start or Start("now")
         if start.cursor is not None:
             return await self._resume(filter_, start.cursor)
@@ -89,9 +115,11 @@ class Hub:
             return self.state.trimmed_cursor
         if start.kind == "since":
             return await self.cursor_at(await self.log.position_since(start.since_ms))
-        if start.last == 0:
-            return self.state.head_cursor
         head = self.state.head_cursor
+        if start.last == 0:
+            return head
+        if filter_.is_empty:  # numbers have no gaps: no need to read what will be read again
+            return await self.cursor_at(max(head.seq - start.last, self.state.first - 1))
         newest = await self.log.read_backwards(head.seq + 1, start.last, filter_)
         return await self.cursor_at(newest[-1].seq - 1) if newest else head
 
@@ -125,11 +153,15 @@ class Hub:
         return Opened(Subscription(self, filter_, position), "reset", reason)
 
     async def batch_after(self, position: Cursor, filter_: Filter) -> Batch | Reset:
-        """The next batch for a reader at ``position``, which must be behind the head. Shared between readers."""
+        """The next batch for a reader at ``position``, which must be behind the head. Shared between readers.
+
+        Raises ``LoadError`` when the log cannot be read; the reader is then where it was, and may try again.
+        """
+        self._insist_on_running()
         key = (filter_.key, position.seq)
         shared = self._batches.get(key)
         if shared is not None and _reusable(shared):
-            return shared.result() if shared.done() else await asyncio.shield(shared)
+            return shared.result() if shared.done() else await _outcome_of(shared)
         if position.seq < self.state.first - 1:
             return Reset("trimmed", self.state.trimmed_cursor)
         if self._ring.covers(position.seq):
@@ -138,7 +170,11 @@ class Hub:
             return batch
         reading = self._tasks.spawn(self._batch_from_log(position, filter_), f"read after {position.seq}")
         self._share(key, reading)
-        return await asyncio.shield(reading)
+        return await _outcome_of(reading)
+
+    def _insist_on_running(self) -> None:
+        if self._stopped:
+            raise _stopping()
 
     def _share(self, key: tuple[str, int], batch: Batch | asyncio.Future[Batch | Reset]) -> None:
         if isinstance(batch, Batch):
@@ -174,14 +210,23 @@ class Hub:
             upto = Cursor(position.epoch, page.upto, id_digest(page.events[-1].id))
         else:
             upto = await self.cursor_at(page.upto)
+            if upto.seq != page.upto:  # pruned while we read: what lies between has not been searched
+                if not page.events:
+                    return Reset("trimmed", upto)
+                upto = Cursor.at(position.epoch, page.events[-1].seq, page.events[-1].id)
         return Batch(position, upto, page.events)
 
-    async def _feed_bus(self) -> None:
+    async def _feed_bus(self, reader: Subscription) -> None:
         """A reader like any other: a slow handler delays the bus, never the log or another reader."""
-        reader = (await self.subscribe()).subscription
         while True:
-            outcome = await reader.next()
+            try:
+                outcome = await reader.next()
+            except LoadError as failure:
+                log.warning("the event bus waits for the log", code=failure.code)
+                await asyncio.sleep(BUS_RETRY)
+                continue
             if isinstance(outcome, Reset):
+                log.warning("the event bus missed events", reason=outcome.reason)
                 continue
             if self.bus.listener_count() == 0:
                 self.bus.record(outcome.events)
@@ -192,6 +237,21 @@ class Hub:
 
 def _aligned_end(after: int) -> int:
     return (after // BATCH_EVENTS + 1) * BATCH_EVENTS
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("The daemon is stopping.")
+
+
+async def _outcome_of(shared: asyncio.Future[Batch | Reset]) -> Batch | Reset:
+    """The outcome of a read that others wait for too: a reader that is cancelled leaves it to them."""
+    try:
+        return await asyncio.shield(shared)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if shared.cancelled() and (task is None or not task.cancelling()):
+            raise _stopping() from None  # the hub's end, which is not the reader's
+        raise
 
 
 def _reusable(shared: asyncio.Future[Batch | Reset]) -> bool:

@@ -46,7 +46,7 @@ class EventStream:
 
     async def _read(self) -> Message:
         message, data = Message(), []
-        while line := await self.answer.content.readline():
+        while line := await self.answer.content.readline(max_line_length=1 << 24):
             text = line.decode().rstrip("\n")
             if not text:
                 message.data = "\n".join(data)

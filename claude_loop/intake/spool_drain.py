@@ -207,8 +207,10 @@ class SpoolDrain:
         for place, entry, reason in merge.unreadable:
             self._set_aside(place, entry, reason)
         self._held = merge.held_files
+        for file in merge.behind:
+            self._mark(file)
         self._last_pass_ms = (self._clock.monotonic() - started) * 1000
-        return merge.held_until
+        return horizon_us if merge.behind else merge.held_until
 
     async def _commit_runs(self, merge: Merge, names: set[str], leaving: list[SpoolFile]) -> None:
         await self._committer.settle()

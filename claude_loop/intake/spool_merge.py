@@ -78,6 +78,8 @@ class Merge:
         self._heap: list[tuple[int, int, _Source]] = []
         self.held_until: int | None = None
         self.held_files: list[SpoolFile] = []
+        # Older lives that must be read before the younger one of their name.
+        self.behind: list[SpoolFile] = []
         self.unreadable: list[tuple[Place, str, str]] = []
         self.waiting = 0
 
@@ -132,7 +134,7 @@ class Merge:
                     file = source.file = self._look(source, status)
                     upto, source.limit = file.offset, status.st_size
                     source.at = upto
-                if file is None or file.inode != status.st_ino or (first and self._table.is_blocked(file)):
+                if file is None or file.inode != status.st_ino or (first and self._is_blocked(file)):
                     return
                 self._read(source, file, descriptor, upto)
         except FileNotFoundError:
@@ -159,6 +161,27 @@ class Merge:
             age = max(0.0, self._clock.now_us() / 1e6 - status.st_mtime) if is_new else 0.0
             file.changed, file.size, file.dead_since = now - age, size, None
         return file
+
+    def _is_blocked(self, file: SpoolFile) -> bool:
+        """Whether an older life of the name may still get lines, or has some that are not committed.
+
+        When nobody has the older one open, an emitter that began a younger one is done with it: the younger need not
+        wait until the older has left. Were it to, files of other names would overtake it.
+        """
+        for older in self._table.lives(file.name):
+            if older is file:
+                return False
+            try:
+                writers, size = self._files.writers(older.place, older.entry)
+            except (FileNotFoundError, Unreadable):
+                continue
+            if writers == "none" and size <= older.offset:
+                continue
+            if size > max(older.offset, older.rest_at):
+                self.behind.append(older)
+            self.held_files.append(file)
+            return True
+        return False
 
     def _read(self, source: _Source, file: SpoolFile, descriptor: int, upto: int) -> None:
         piece = min(max(HELD_BYTES // (len(self._heap) + 1), LEAST_PIECE), LARGEST_PIECE)

@@ -90,10 +90,6 @@ class SpoolTable:
         """The files of this name, oldest first."""
         return self._by_name.get(name, [])
 
-    def is_blocked(self, file: SpoolFile) -> bool:
-        """Whether an older life of the name is still there: a younger one is never read past it."""
-        return self.lives(file.name)[0] is not file
-
     def meet(self, name: str, inode: int, now_us: int) -> SpoolFile:
         """The file seen as ``spool/NAME``: the known one, or one that takes up its row, or a new one."""
         known = self.spool.get(name)

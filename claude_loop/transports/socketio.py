@@ -39,7 +39,8 @@ class SocketIOTransport:
     ``clients`` are the sids of those connected, ``subscriptions`` maps each PRD of `subscribe_prd` to the sids that
     hold it. ``handlers`` are called for the clients' events of those names; without one a name is refused.
     ``on_rejected`` hears of each refused publish with what was sent. ``ping`` is (interval, timeout), in seconds;
-    after ``write_timeout`` seconds a client that does not read is cut off.
+    after ``write_timeout`` seconds a client that does not read is cut off. ``pace`` is the beat of the pumps;
+    transports that share one also share the work of reading the log.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class SocketIOTransport:
         handlers: dict[str, Handler] | None = None,
         on_rejected: Callable[[ClaudeLoopError, object], None] = lambda _error, _raw: None,
         timing: PumpTiming | None = None,
+        pace: Pace | None = None,
         ping: tuple[float, float] = (25.0, 20.0),
         write_timeout: float = 10.0,
     ) -> None:
@@ -67,7 +69,7 @@ class SocketIOTransport:
         self._clock = clock
         self._version = version
         self._timing = timing or PumpTiming()
-        self._pace = Pace(self._timing)
+        self._pace = pace or Pace(self._timing)
         self._tasks = TaskOwner("socketio")
         self._by_sid: dict[str, Client] = {}
         self._opening: dict[str, tuple[Client, read.Subscribe | None, Opened | None]] = {}
@@ -108,7 +110,7 @@ class SocketIOTransport:
         socket = self._server.eio.find(eio_sid)
         return None if socket is None else socket.principal
 
-    # --- connecting
+    # --- what the server tells of its clients: the `Receiver`
 
     async def admit(self, sid: str, socket: LoopSocket, auth: dict[str, Any]) -> None:
         principal = self._authenticator.from_socketio_auth(auth, socket.principal)
@@ -169,8 +171,6 @@ class SocketIOTransport:
             client.leave()
             for prd_id in client.prds.prd_ids:
                 self._events.forget_holder(prd_id, sid)
-
-    # --- what clients send
 
     async def received(self, sid: str, name: str, payload: Any, reply: Reply) -> None:
         client = self._by_sid.get(sid)

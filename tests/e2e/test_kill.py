@@ -8,6 +8,7 @@ it, and the read model equals a rebuild (9).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import subprocess
@@ -23,10 +24,12 @@ from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.ids import new_event_id
 from claude_loop.progress.projection import ProgressProjection
+from claude_loop.supervision import TaskOwner
 from tests.e2e.daemon import Daemon
 from tests.support import BIN, eventually
 
 KILLS = 50
+RETRY_SECONDS = 0.05
 
 # Each chain is a parent, its subshell, and the parent again: three spool files take part in two.
 BASH_LOAD = """
@@ -40,10 +43,29 @@ while [[ ! -e $stop ]]; do
   emit_event chain.step prd=KILL story="$name" chain:=$chain step:=3
   emit_story_started KILL "$name"
   emit_test_run KILL "$name" "$chain" 0
-  read -r -t 0.02 _ < <(:) || true
+  sleep 0.05
 done
 emit_flush 30 && printf '%s\\n' "$chain" > "$stop.$name"
 """
+
+
+async def call(client: socketio.AsyncClient, gone: asyncio.Event, name: str, payload: dict) -> dict:
+    """``client.call`` that also ends when the connection does; the library's own waits for its timeout then."""
+    answer: asyncio.Future[dict] = asyncio.get_running_loop().create_future()
+    await client.emit(name, payload, callback=answer.set_result)
+    ends = TaskOwner("call")
+    broken = ends.spawn(gone.wait(), name)
+    await asyncio.wait([answer, broken], return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    await ends.close()
+    if not answer.done():
+        raise TimeoutError
+    return answer.result()
+
+
+async def leave(client: socketio.AsyncClient) -> None:
+    """Disconnect; the client library may wait for ever for a server that is gone."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(client.disconnect(), 2)
 
 
 class Publisher:
@@ -80,28 +102,32 @@ class HttpPublisher(Publisher):
                             self.answered(one["id"], one)
                         return
             except (aiohttp.ClientError, TimeoutError, OSError):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(RETRY_SECONDS)
 
 
 class SocketIOPublisher(Publisher):
     async def run(self, url: str) -> None:
-        while not self.stopping:
+        async with aiohttp.ClientSession() as session:
             event = self.event()
-            while event["id"] not in self.acknowledged:
+            while not self.stopping or event["id"] not in self.acknowledged:
                 try:
-                    await self.publish(url, event)
+                    await self.publish(session, url, event)
                 except (socketio.exceptions.SocketIOError, aiohttp.ClientError, TimeoutError, OSError):
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(RETRY_SECONDS)
 
-    async def publish(self, url: str, event: dict) -> None:
-        async with socketio.AsyncSimpleClient(reconnection=False) as client:
-            await client.connect(url, transports=["websocket"])
-            while True:
-                self.answered(event["id"], await client.call("event", event, timeout=3))
-                if self.stopping:
-                    return
-                event.clear()
-                event.update(self.event())
+    async def publish(self, session: aiohttp.ClientSession, url: str, event: dict) -> None:
+        """Publish ``event`` and more after it, until something breaks."""
+        client = socketio.AsyncClient(reconnection=False, http_session=session)
+        gone = asyncio.Event()
+        client.on("disconnect", lambda *_: gone.set())
+        await client.connect(url, transports=["websocket"])
+        try:
+            while not self.stopping or event["id"] not in self.acknowledged:
+                self.answered(event["id"], await call(client, gone, "event", event))
+                if not self.stopping:
+                    event.update(self.event())
+        finally:
+            await leave(client)
 
 
 class Reader:
@@ -124,7 +150,7 @@ class Reader:
                     await self.follow(session, url)
                 except (aiohttp.ClientError, socketio.exceptions.SocketIOError, TimeoutError, OSError):
                     pass
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(RETRY_SECONDS)
 
     async def follow(self, session: aiohttp.ClientSession, url: str) -> None:
         raise NotImplementedError
@@ -152,7 +178,7 @@ class SseReader(Reader):
 
 class SocketIOReader(Reader):
     async def follow(self, session: aiohttp.ClientSession, url: str) -> None:
-        client = socketio.AsyncClient(reconnection=False)
+        client = socketio.AsyncClient(reconnection=False, http_session=session)
         gone = asyncio.Event()
 
         @client.on("events")
@@ -169,13 +195,13 @@ class SocketIOReader(Reader):
 
         await client.connect(url, transports=["websocket"])
         try:
-            answer = await client.call("subscribe", {"from": self.cursor or "start"}, timeout=5)
+            answer = await call(client, gone, "subscribe", {"from": self.cursor or "start"})
             assert answer["ok"], answer
             if answer["status"] == "reset":
                 self.resets.append(answer["reason"])
             await gone.wait()
         finally:
-            await client.disconnect()
+            await leave(client)
 
 
 class PollingReader(Reader):
@@ -206,11 +232,13 @@ async def test_nothing_is_lost_doubled_or_misplaced_however_often_the_daemon_is_
     readers = [SseReader(), SocketIOReader(), PollingReader()]
     stop_file = tmp_path / "stop"
     shells = [start_shell(daemon, f"shell-{n}", stop_file) for n in range(2)]
-    publishing = [asyncio.ensure_future(one.run(daemon.url)) for one in publishers]
-    reading = [asyncio.ensure_future(one.run(daemon.url)) for one in readers]
+    tasks = TaskOwner("kill test")
+    publishing = [tasks.spawn(one.run(daemon.url), one.name) for one in publishers]
+    for one in readers:
+        tasks.spawn(one.run(daemon.url), type(one).__name__)
     try:
         for _ in range(KILLS):
-            await asyncio.sleep(dice.uniform(0.0, 0.4))
+            await some_moment(dice, publishers)
             await asyncio.to_thread(daemon.kill)
             await asyncio.to_thread(daemon.start)
         for one in publishers:
@@ -224,9 +252,7 @@ async def test_nothing_is_lost_doubled_or_misplaced_however_often_the_daemon_is_
         for one in readers:
             await eventually(lambda one=one: one.seen and one.seen[-1][0] >= head, 60, f"{type(one).__name__} at head")
     finally:
-        for task in publishing + reading:
-            task.cancel()
-        await asyncio.gather(*publishing, *reading, return_exceptions=True)
+        await tasks.close()
         for shell in shells:
             shell.kill()
             shell.wait()
@@ -236,6 +262,20 @@ async def test_nothing_is_lost_doubled_or_misplaced_however_often_the_daemon_is_
     check_readers(stored, readers)
     check_chains(stored)
     print(f"{KILLS} kills, {len(stored)} events, reconnects {[one.resumed for one in readers]}")
+
+
+async def some_moment(dice: random.Random, publishers: list[Publisher]) -> None:
+    """Now and then while the daemon has hardly begun, else at some moment after everybody has got through to it."""
+    if dice.random() < 0.2:
+        await asyncio.sleep(dice.uniform(0.0, 0.05))
+        return
+    before = [len(one.acknowledged) for one in publishers]
+    await eventually(
+        lambda: all(len(one.acknowledged) > n for one, n in zip(publishers, before, strict=True)),
+        30,
+        "acknowledgements",
+    )
+    await asyncio.sleep(dice.uniform(0.0, 0.3))
 
 
 def start_shell(daemon: Daemon, name: str, stop_file: Path) -> subprocess.Popen[bytes]:
@@ -276,7 +316,7 @@ def check_log(stored: list, publishers: list[Publisher], stop_file: Path) -> Non
     for n in range(2):
         chains = int(Path(f"{stop_file}.shell-{n}").read_text())
         steps = Counter(e.data["chain"] for e in stored if e.type == "chain.step" and e.story_id == f"shell-{n}")
-        assert steps == {chain: 3 for chain in range(1, chains + 1)}
+        assert steps == dict.fromkeys(range(1, chains + 1), 3)
         others = [e for e in stored if e.type in ("story.started", "test.run") and e.story_id == f"shell-{n}"]
         assert len(others) == 2 * chains
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 
 import orjson
@@ -103,7 +104,7 @@ async def test_frames_join_without_gap(bench: Bench) -> None:
     assert outlet.seqs == list(range(1, 1309))
     frames = [payload for _, payload in outlet.payloads]
     assert frames[0]["prev"] == first
-    assert all(one["upto"] == two["prev"] for one, two in zip(frames, frames[1:], strict=False))
+    assert all(one["upto"] == two["prev"] for one, two in itertools.pairwise(frames))
     assert max(len(frame["events"]) for frame in frames) <= 256
     assert str(feed.told) == str(bench.hub.state.head_cursor)
 
@@ -253,7 +254,7 @@ async def test_a_client_given_up_ends_the_pump(bench: Bench) -> None:
     bench.start(outlet, BatchFeed)
     outlet.gone = True
     await bench.emit()
-    await eventually(lambda: bench.tasks[0].done())
+    await eventually(bench.tasks[0].done)
     assert bench.tasks[0].exception() is None
 
 
@@ -266,7 +267,7 @@ async def test_a_log_that_cannot_be_read_ends_the_pump_with_its_error(
     bench.start(Outlet(), BatchFeed)
     monkeypatch.setattr(bench.hub, "batch_after", broken)
     await bench.emit()
-    await eventually(lambda: bench.tasks[0].done())
+    await eventually(bench.tasks[0].done)
     assert isinstance(bench.tasks[0].exception(), OSError)
 
 

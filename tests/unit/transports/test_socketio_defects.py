@@ -173,6 +173,24 @@ async def test_a_half_open_upgrade_goes_with_its_session() -> None:
             assert await is_cut_off(raw)
 
 
+async def test_a_closed_polling_session_lets_go_of_its_requests(rig: Rig, clients: Clients) -> None:
+    """Both its waiting poll and an upgrade that was begun."""
+    url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
+    sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", rig.port)) as raw:
+        raw.setblocking(False)
+        polling = asyncio.create_task(clients.http.get(f"{url}&sid={sid}"))
+        await eventually(lambda: rig.engine.find(sid).queue.is_idle)
+        await loop.sock_sendall(raw, handshake(rig.port, f"&sid={sid}"))
+        assert b"101" in await loop.sock_recv(raw, 1024)
+        posted = await clients.http.post(f"{url}&sid={sid}", data=b"1", headers={"Content-Type": "text/plain"})
+        assert posted.status == 200
+        await asyncio.wait_for(polling, 2)
+        assert await is_cut_off(raw)
+    await eventually(lambda: rig.engine.open_sessions() == [])
+
+
 async def test_permessage_deflate_is_off(rig: Rig, clients: Clients) -> None:
     """(d) It costs some 200 KB a client."""
     client = await clients.open(compress=15)
@@ -277,7 +295,9 @@ async def test_who_never_joins_is_cut_off() -> None:
             await left.next()
 
 
-async def test_joining_again_over_the_same_session(rig: Rig, clients: Clients) -> None:
+async def test_joining_again_over_the_same_session(
+    rig: Rig, clients: Clients, caplog: pytest.LogCaptureFixture
+) -> None:
     client = await clients.join()
     await client.websocket.send_str("41")
     await eventually(lambda: not rig.transport.clients)
@@ -290,6 +310,7 @@ async def test_joining_again_over_the_same_session(rig: Rig, clients: Clients) -
     await rig.emit()
     assert (await client.next())[0] == "event"
     await client.nothing_for(0.05)
+    assert caplog.records == []
 
 
 async def test_other_namespaces_are_refused(rig: Rig, clients: Clients) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from claude_loop.errors import ClaudeLoopError, StorageFull
 from claude_loop.event_bus import EventBus
@@ -183,7 +185,10 @@ async def test_many_packets_in_one_polling_body(rig: Rig, clients: Clients) -> N
 
 
 async def test_body_limit() -> None:
-    async with serving(settings=Settings(port=0, limits=LimitSettings(body_bytes=2000))) as rig, Clients(rig) as clients:
+    async with (
+        serving(settings=Settings(port=0, limits=LimitSettings(body_bytes=2000))) as rig,
+        Clients(rig) as clients,
+    ):
         client = await clients.join()
         assert client.greeting["maxPayload"] == 2000
         await client.websocket.send_str('42["event","' + "x" * 3000 + '"]')

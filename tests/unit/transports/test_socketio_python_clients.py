@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -56,7 +57,7 @@ async def test_publish_and_subscribe(transports: list[str]) -> None:
         assert received() == [f"e-{n}" for n in range(41)]
         frames = [frame for name, frame in got if name == "events"]
         assert frames[0]["prev"] == answer["cursor"]
-        assert all(one["upto"] == two["prev"] for one, two in zip(frames, frames[1:], strict=False))
+        assert all(one["upto"] == two["prev"] for one, two in itertools.pairwise(frames))
 
 
 @pytest.mark.parametrize("transports", [["polling"], ["polling", "websocket"]])

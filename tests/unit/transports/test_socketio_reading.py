@@ -130,7 +130,7 @@ async def test_filter_and_quiet_cursor(rig: Rig, clients: Clients) -> None:
     wanted = await rig.emit("story.told")
     name, frame = await client.next()
     assert [event["id"] for event in frame["events"]] == [wanted.id]
-    assert frame["prev"] == str((await rig.hub.cursor_at(2)))
+    assert frame["prev"] == str(await rig.hub.cursor_at(2))
     await client.nothing_for(0.5)  # nothing moved since: nothing is said
 
 
@@ -188,7 +188,11 @@ async def test_from_last_since_and_max_batch(rig: Rig, clients: Clients) -> None
 
 @pytest.mark.parametrize(
     ("cursor", "reason"),
-    [("0123456789abcdef.1.0123456789", "epoch"), ("{epoch}.1.0123456789", "diverged"), ("{epoch}.9.0123456789", "ahead")],
+    [
+        ("0123456789abcdef.1.0123456789", "epoch"),
+        ("{epoch}.1.0123456789", "diverged"),
+        ("{epoch}.9.0123456789", "ahead"),
+    ],
 )
 async def test_unusable_cursor_is_told(rig: Rig, clients: Clients, cursor: str, reason: str) -> None:
     await rig.emit_many(3)

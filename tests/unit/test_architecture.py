@@ -1,0 +1,42 @@
+"""Rules of the code that the import contract and the linter do not express."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+MODULES = sorted((ROOT / "claude_loop").rglob("*.py"))
+
+
+def loaded_by(module: str) -> set[str]:
+    """What is in memory of ours and of other packages after importing ``module`` in a new process."""
+    program = (
+        f"import sys, json; before = set(sys.modules); import {module}\n"
+        "print(json.dumps(sorted(set(sys.modules) - before - set(sys.stdlib_module_names))))"
+    )
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    return {name for name in json.loads(done.stdout) if name.split(".")[0] not in sys.stdlib_module_names}
+
+
+def test_modules_stay_small():
+    sizes = {path: len(path.read_text().splitlines()) for path in MODULES}
+    assert not {str(path): size for path, size in sizes.items() if size > 400}
+    assert statistics.median(size for size in sizes.values() if size > 5) < 200
+
+
+@pytest.mark.parametrize("module", ["claude_loop.session_lock", "claude_loop.lock_files"])
+def test_the_session_lock_is_importable_alone(module):
+    allowed = {"claude_loop", "claude_loop.errors", "claude_loop.lock_files", "claude_loop.session_lock"}
+    assert loaded_by(module) <= allowed
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_command_needs_it():
+    packages = {name.split(".")[0] for name in loaded_by("claude_loop.cli")}
+    assert packages <= {"claude_loop", "click"}
