@@ -8,9 +8,9 @@ checking that `prev` is where the client stands; a plain message counts one. The
 with orjson and checks each `seq`; every eleventh reads the times in its frames for the latency. All clocks are
 CLOCK_MONOTONIC, which processes share. A delivery is one event at one client.
 
-Throughput: the whole server commits events (SQLite, synchronous=FULL, with the read model) in its own process as fast
-as its readers follow; they pass the hub, not the intake. The time runs from the first append to the last byte at the last client. Plain: python-socketio's
-defaults, `await sio.emit("event", event)` for each event, no log; the same event.
+Throughput: the whole server commits events (SQLite, synchronous=FULL, with the read model) as fast as its readers
+follow; they pass the hub, not the intake. The time runs from the first append to the last byte at the last client.
+Plain: python-socketio's defaults, `await sio.emit("event", event)` for each event, no log; the same event.
 
 Stalled: at a steady rate, rounds with and without two clients that subscribe and never read again, alternating; they
 are not cut off (write timeout 600 s), so that they weigh all the time. Memory is the server's resident set.
@@ -386,7 +386,9 @@ def stalled(clients: int, rate: int, seconds: float, rounds: int) -> None:
     server.ask("prepare", **{"with": [20_000]})
     server.ask("flat_out", **{"with": [20_000]})  # history for the stalled ones, and a warm server
     readers.ask("wait", events=20_000)
+    readers.ask("stall", count=2)  # a first reader of history makes the log open what it keeps
     one_round()
+    readers.ask("unstall")
     without: list[tuple[float, float]] = []
     with_them: list[tuple[float, float]] = []
     grown: list[float] = []

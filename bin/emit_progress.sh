@@ -271,10 +271,11 @@ __claude_loop_escape() {
     __cl_part=${__cl_part//\"/\\\"}
     __cl_part=${__cl_part//$'\n'/\\n}
     __cl_part=${__cl_part//$'\t'/\\t}
+    __cl_part=${__cl_part//$'\r'/\\r}
+    __cl_part=${__cl_part//$'\033'/\\u001b} # colours, the one other control character of everyday output
     if [[ $__cl_part == *[[:cntrl:]]* ]]; then
-      for __cl_byte in $'\033' $'\r' $'\1' $'\2' $'\3' $'\4' $'\5' $'\6' $'\7' $'\b' $'\v' $'\f' $'\016' $'\017' \
-        $'\020' $'\021' $'\022' $'\023' $'\024' $'\025' $'\026' $'\027' $'\030' $'\031' $'\032' $'\034' $'\035' \
-        $'\036' $'\037'; do
+      for __cl_byte in $'\1' $'\2' $'\3' $'\4' $'\5' $'\6' $'\7' $'\b' $'\v' $'\f' $'\016' $'\017' $'\020' \
+        $'\021' $'\022' $'\023' $'\024' $'\025' $'\026' $'\027' $'\030' $'\031' $'\032' $'\034' $'\035' $'\036' $'\037'; do
         if [[ $__cl_part == *"$__cl_byte"* ]]; then
           \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"
           __cl_part=${__cl_part//"$__cl_byte"/$__cl_code}

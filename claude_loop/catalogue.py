@@ -207,7 +207,7 @@ class PayloadType:
             story_id = self._story(data, story_id)
         self.fill(data)
         try:
-            return self.adapter.validate_python(data), story_id
+            return self.adapter.validator.validate_python(data), story_id
         except ValidationError as failure:
             first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
             field = ".".join(["data", *map(str, first["loc"])])

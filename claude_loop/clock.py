@@ -72,6 +72,7 @@ def _whole_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
+@lru_cache(maxsize=1024)  # the events of one batch share their time of receipt, and often happened in few milliseconds
 def rfc3339(ms: int) -> str:
     """Milliseconds since the epoch as RFC 3339 in UTC: ``2026-01-26T12:00:00.000Z``."""
     seconds, millis = divmod(ms, 1000)

@@ -67,11 +67,16 @@ class Filter:
         return all(getattr(event, attribute) in wanted for attribute, wanted in self._exact)
 
     def _type_matches(self, type_: str) -> bool:
-        return self._types_regex.fullmatch(type_) is not None
+        return type_ in self._exact_types or (self._globs is not None and self._globs.fullmatch(type_) is not None)
 
     @cached_property
-    def _types_regex(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(glob_to_regex, self.types)), re.DOTALL)
+    def _exact_types(self) -> frozenset[str]:
+        return frozenset(type_ for type_ in self.types if not is_glob(type_))
+
+    @cached_property
+    def _globs(self) -> re.Pattern[str] | None:
+        globs = [glob_to_regex(type_) for type_ in self.types if is_glob(type_)]
+        return re.compile("|".join(globs), re.DOTALL) if globs else None
 
     @cached_property
     def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:
@@ -92,7 +97,7 @@ class Filter:
         )
         return blake2b(canonical.encode(), digest_size=8).hexdigest()
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         return self == MATCH_ALL
 

@@ -38,7 +38,7 @@ class Hub:
     def __init__(self, log: EventLog, bus: EventBus, *, ring: Ring | None = None) -> None:
         self.log = log
         self.bus = bus
-        self._ring = ring or Ring()
+        self._ring = Ring() if ring is None else ring  # an empty ring is false
         self._tasks = TaskOwner("hub")
         self._batches: dict[tuple[str, int], asyncio.Future[Batch | Reset]] = {}
         self._committed: asyncio.Future[None] | None = None
@@ -189,16 +189,10 @@ class Hub:
     def _batch_from_ring(self, position: Cursor, filter_: Filter) -> Batch:
         upto = min(self.state.head, _aligned_end(position.seq))
         scanned = self._ring.slice(position.seq, upto)
-        size = 0
-        matching: list[Event] = []
-        for event in scanned:
-            if not filter_.is_empty and not filter_.matches(event):
-                continue
-            size += len(event.json)
-            if matching and size > BATCH_BYTES:
-                upto = event.seq - 1
-                break
-            matching.append(event)
+        wanted = scanned if filter_.is_empty else [event for event in scanned if filter_.matches(event)]
+        matching = within(BATCH_BYTES, wanted)
+        if len(matching) < len(wanted):
+            upto = wanted[len(matching)].seq - 1
         last = scanned[upto - position.seq - 1]
         return Batch(position, Cursor(position.epoch, upto, id_digest(last.id)), matching)
 
@@ -233,6 +227,16 @@ class Hub:
                 continue
             for event in outcome.events:
                 await self.bus.dispatch(event)
+
+
+def within(max_bytes: int, events: list[Event]) -> list[Event]:
+    """The first events whose JSON together has at most ``max_bytes``; at least one."""
+    size = 0
+    for count, event in enumerate(events):
+        size += len(event.json)
+        if size > max_bytes and count:
+            return events[:count]
+    return events
 
 
 def _aligned_end(after: int) -> int:

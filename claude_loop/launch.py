@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -13,19 +14,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from claude_loop.client import DaemonClient
+from claude_loop import resources
+from claude_loop.client import DaemonClient, ServerError
 from claude_loop.errors import DaemonUnreachable
 from claude_loop.instance import DaemonNote, is_running
 from claude_loop.paths import Home, open_private
 from claude_loop.systemd_units import start_unit, stop_units
+from claude_loop.transports.unix_path import short_path
 
 START_SECONDS = 15.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 15.0
+_KILL_SECONDS = 5.0
+_HEALTH_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 # One generation of log is enough to explain the last start.
 MAX_LOG_BYTES = 10 * 1024 * 1024
+# The service manager's words to whoever started us, and where its loop stands: neither is the daemon's.
+_NOT_INHERITED = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} | {
+    f"CLAUDE_LOOP_{name}" for name in ("PROJECT", "PRD", "STORY", "RUN", "SESSION", "URL", "TOKEN")
+}
+
+Stopped = Literal["stopped", "killed", "not running"]
 
 
 def ensure_running(home: Home, client: DaemonClient) -> bool:
@@ -33,18 +44,20 @@ def ensure_running(home: Home, client: DaemonClient) -> bool:
 
     Raises ``DaemonUnreachable``.
     """
-    if client.is_elsewhere or os.environ.get("CLAUDE_LOOP_AUTOSTART") == "0" or healthy(client) is not None:
+    if client.is_elsewhere or os.environ.get("CLAUDE_LOOP_AUTOSTART") == "0" or answers(client):
         return False
     return start(home, client)
 
 
-def healthy(client: DaemonClient) -> dict[str, Any] | None:
-    """What the daemon says of its health, or None when it does not answer."""
+def answers(client: DaemonClient) -> bool:
+    """Whether the daemon answers at all, healthy or not."""
     try:
-        answer = client.get("/health")
+        client.get("/health", timeout=_HEALTH_SECONDS)
+    except ServerError:
+        return True
     except DaemonUnreachable:
-        return None
-    return answer if isinstance(answer, dict) else None
+        return False
+    return True
 
 
 def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> bool:
@@ -52,12 +65,20 @@ def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> 
     home.prepare()
     with _holding(home.up_lock):
         if is_running(home):
-            _await_health(home, client, None)
+            _await_answer(home, client)
             return False
-        process = None
-        if arguments or not start_unit(home):
-            process = _spawn(home, arguments)
-        _await_health(home, client, process)
+        if not arguments and start_unit(home):
+            _await_answer(home, client)
+            return True
+        said_before = _trim_log(home)
+        process = _spawn(home, arguments)
+        try:
+            _await_answer(home, client, process)
+        except _EndedError:
+            if not is_running(home):
+                raise _start_failure(home, process.returncode, said_before) from None
+            _await_answer(home, client)  # somebody's `serve` was quicker
+            return False
         return True
 
 
@@ -71,94 +92,124 @@ def _holding(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _trim_log(home: Home) -> int:
+    """Put a log that has grown large aside; the size of the one there is then."""
+    size = home.daemon_log.stat().st_size if home.daemon_log.exists() else 0
+    if size <= MAX_LOG_BYTES:
+        return size
+    home.daemon_log.replace(home.daemon_log.with_suffix(".log.1"))
+    return 0
+
+
 def _spawn(home: Home, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-    if home.daemon_log.exists() and home.daemon_log.stat().st_size > MAX_LOG_BYTES:
-        home.daemon_log.replace(home.daemon_log.with_suffix(".log.1"))
     log = open_private(home.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    environment = os.environ | {"CLAUDE_LOOP_HOME": str(home.root)}
+    environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    # Isolated from the user's directory and PYTHONPATH, or not, as we are; a clone is found from its root.
+    isolation = ["-I"] if sys.flags.isolated else []
     try:
         # A session of its own: neither Ctrl-C here nor the end of this terminal reaches it.
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, *_isolation(), "-m", "claude_loop", "serve", *arguments],
+            [sys.executable, *isolation, "-m", "claude_loop", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd="/",
-            env=environment,
+            cwd=resources.clone() or "/",
+            env=environment | {"CLAUDE_LOOP_HOME": str(home.root)},
             start_new_session=True,
         )
     finally:
         os.close(log)
 
 
-def _isolation() -> list[str]:
-    """The daemon is started as we were: isolated from the user's directory and PYTHONPATH, or not."""
-    return ["-I"] if sys.flags.isolated else []
+class _EndedError(Exception):
+    """The process that was to become the daemon has ended."""
 
 
-def _await_health(home: Home, client: DaemonClient, process: subprocess.Popen[bytes] | None) -> None:
+def _await_answer(home: Home, client: DaemonClient, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while healthy(client) is None:
+    while not answers(client):
         if process is not None and process.poll() is not None:
-            raise DaemonUnreachable(
-                f"The daemon ended at once (status {process.returncode}): {_last_words(home)}",
-                hint=f"{home.daemon_log} has the rest.",
-            )
+            raise _EndedError
         if time.monotonic() > deadline:
             raise DaemonUnreachable(
-                f"The daemon did not answer within {START_SECONDS:.0f} seconds.", hint=f"See {home.daemon_log}."
+                f"A daemon runs, but does not answer on {home.socket} within {START_SECONDS:.0f} seconds.",
+                hint=f"`claude-loop down` ends it, `claude-loop up` starts another; {home.daemon_log} may say more.",
             )
         time.sleep(_POLL_SECONDS)
 
 
-def _last_words(home: Home) -> str:
-    try:
-        lines = home.daemon_log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return "no log was written."
-    return lines[-1][:300] if lines else "it said nothing."
+def _start_failure(home: Home, status: int, said_before: int) -> DaemonUnreachable:
+    """What the daemon said when it could not start: its own sentence and hint, else the last line of its log."""
+    said = home.daemon_log.read_bytes()[said_before:].decode(errors="replace").splitlines()
+    mark = "claude-loop: "
+    for number, line in enumerate(said):
+        if line.startswith(mark):
+            hints = [hint.strip() for hint in said[number + 1 : number + 2] if hint.startswith("  ")]
+            return DaemonUnreachable(f"The daemon could not start: {line[len(mark) :][:500]}", hint="".join(hints))
+    last = said[-1][:300] if said else "it said nothing."
+    return DaemonUnreachable(f"The daemon ended at once (status {status}): {last}", hint=f"See {home.daemon_log}.")
 
 
-def stop(home: Home) -> bool:
-    """Stop the daemon and whatever would start it again; False if none ran. Raises ``DaemonUnreachable``."""
+def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
+    """Stop the daemon and whatever would start it again.
+
+    One that does not end within ``patience`` seconds is killed: it loses nothing by that. Raises ``DaemonUnreachable``.
+    """
+    ran = is_running(home)
     stop_units(home)
     if not is_running(home):
-        return False
+        return "stopped" if ran else "not running"
     pid = daemon_pid(home)
     if pid is None:
         raise DaemonUnreachable(
             "A daemon holds the lock of this home, but does not say who it is.",
             hint=f"`fuser {home.daemon_lock}` names the process.",
         )
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while is_running(home):
+    if _ends(home, pid, signal.SIGTERM, patience):
+        return "stopped"
+    if _ends(home, pid, signal.SIGKILL, _KILL_SECONDS):
+        return "killed"
+    raise DaemonUnreachable(f"The daemon (pid {pid}) cannot be ended.", hint=f"`ps -p {pid}` shows its state.")
+
+
+def _ends(home: Home, pid: int, number: signal.Signals, seconds: float) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    deadline = time.monotonic() + seconds
+    while is_running(home) and daemon_pid(home) in {pid, None}:
         if time.monotonic() > deadline:
-            raise DaemonUnreachable(f"The daemon (pid {pid}) did not stop within {STOP_SECONDS:.0f} seconds.")
+            return False
         time.sleep(_POLL_SECONDS)
     return True
 
 
 def daemon_pid(home: Home) -> int | None:
-    """The pid of the process that listens on the home's socket, or holds its lock: proven, not just noted."""
+    """The pid of the daemon: of the process that has the lock's file open, as far as the system lets us see that."""
+    named = DaemonNote.read(home)
+    candidates = [pid for pid in (named and named.pid, _listener_pid(home)) if pid]
+    if not Path("/proc/self/fd").is_dir():
+        return next(iter(candidates), None)
+    # After a crash the note names a pid that anybody may have by now; a socket unit's listener is systemd itself.
+    return next((pid for pid in candidates if _has_open(pid, home.daemon_lock)), None)
+
+
+def _listener_pid(home: Home) -> int | None:
+    """The pid of whoever listens on the home's socket, where the system tells (Linux)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(2)
-            probe.connect(str(home.socket))
-            if hasattr(socket, "SO_PEERCRED"):
-                credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-                pid: int = struct.unpack("3i", credentials)[0]
-                return pid
+        with socket.socket(socket.AF_UNIX) as probe, short_path(home.socket) as path:
+            probe.settimeout(_HEALTH_SECONDS)
+            probe.connect(path)
+            pid: int = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            return pid
     except OSError:
-        pass  # not listening (any more): the note may still name the holder of the lock
-    note = DaemonNote.read(home)
-    if note is not None and _has_open(note.pid, home.daemon_lock):
-        return note.pid
-    return None
+        return None
 
 
 def _has_open(pid: int, path: Path) -> bool:
     try:
-        return any(Path(os.readlink(fd)) == path for fd in Path(f"/proc/{pid}/fd").iterdir())
+        wanted = path.stat()
+        return any(os.path.samestat(fd.stat(), wanted) for fd in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import json
 import os
 import re
+import sys
+import unicodedata
 from datetime import datetime
 from typing import IO
 
-import click
-
-# C0 and C1 controls, and the characters that reorder or hide text around them.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+# C0 and C1 controls, lone surrogates, and the characters that reorder or hide text around them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _SPACES = re.compile(r"[\t\r\n]+")
+# What our own symbols become where the terminal's encoding has none of them.
+_PLAIN = {
+    "▶": ">", "▷": ">", "✓": "+", "✗": "x", "●": "*", "⏸": "=", "■": "#", "⊘": "%", "☠": "X", "↻": "@", "○": "o",
+    "·": "-", "…": "...", "“": '"', "”": '"', "’": "'", "×": "x", "–": "-", "—": "-",
+}  # fmt: skip
 
 
 def printable(text: object, limit: int = 500) -> str:
@@ -22,14 +33,61 @@ def printable(text: object, limit: int = 500) -> str:
     return _UNSAFE.sub("\ufffd", line)
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal ``text`` takes."""
+    return sum(
+        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
+
+
+def padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def write_anything(*streams: IO[str]) -> None:
+    """Let ``streams`` take any text: what their encoding lacks is replaced by what it has, and never an error."""
+    codecs.register_error("claude_loop.plain", _plain)
+    for stream in streams:
+        with contextlib.suppress(AttributeError):  # a stand-in for a stream, as tests use it
+            stream.reconfigure(errors="claude_loop.plain")  # type: ignore[attr-defined]
+
+
+def _plain(failure: UnicodeError) -> tuple[str, int]:
+    if not isinstance(failure, UnicodeEncodeError):
+        raise failure
+    lacking = failure.object[failure.start : failure.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), failure.end
+
+
+def write_json_to(stream: IO[str]) -> None:
+    """JSON is UTF-8 wherever it goes, whatever the terminal's encoding."""
+    with contextlib.suppress(AttributeError):
+        stream.reconfigure(encoding="utf-8")  # type: ignore[attr-defined]
+
+
 def wants_colour(stream: IO[str]) -> bool:
     """Colour only on a terminal, and not with ``NO_COLOR`` set or a dumb one."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def put(text: str) -> None:
+    """A line of what was asked for, on stdout."""
+    # Not `click.echo`: it writes UTF-8 to a terminal that takes none.
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def put_json(value: object, indent: int | None = None) -> None:
+    """JSON on stdout."""
+    write_json_to(sys.stdout)
+    put(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
 def note(text: str) -> None:
     """Words for the person, which belong on stderr."""
-    click.echo(text, err=True)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def clock_time(ms: int) -> str:

@@ -16,7 +16,7 @@ from claude_loop.errors import ClaudeLoopError, Internal, LoadError, ShuttingDow
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.intake.rejected_lines import RejectedLine, RejectedLines
-from claude_loop.intake.spool_merge import Run
+from claude_loop.intake.spool_merge import Record
 from claude_loop.intake.spool_names import line_number
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
@@ -48,23 +48,20 @@ class Batch:
         self.origins: list[SpoolFile] = []
         self.rejected: list[RejectedLine] = []
         self.ends: dict[SpoolFile, int] = {}
-        self.lines: dict[SpoolFile, int] = {}
+        self.last: dict[SpoolFile, Event] = {}
         self._bytes = 0
 
-    def add(self, run: Run) -> None:
-        file, records, size = run
-        last = ""
-        for _, item, _ in records:
-            if isinstance(item, Event):
+    def add(self, records: list[Record]) -> None:
+        ends = self.ends
+        for _, file, item, end in records:
+            if item.__class__ is Event:
                 self.events.append(item)
                 self.origins.append(file)
-                last = item.id
-            elif item is not None:
+                self.last[file] = item
+            elif item.__class__ is RejectedLine:
                 self.rejected.append(item)
-        if last:
-            self.lines[file] = line_number(last, file.stem)
-        self.ends[file] = records[-1][2]
-        self._bytes += size
+            self._bytes += end - ends.get(file, file.offset)
+            ends[file] = end
 
     @property
     def is_full(self) -> bool:
@@ -142,8 +139,8 @@ class Committer:
         del self._table.row_changes[:changes]
         for file, end in batch.ends.items():
             file.offset = max(file.offset, end)
-        for file, line in batch.lines.items():
-            file.line = max(file.line, line)
+        for file, event in batch.last.items():
+            file.line = max(file.line, line_number(event.id, file.stem))
         self.events += len(batch.events)
         refused = [
             RejectedLine(file.row, 0, outcome.error.message, event.json.encode())

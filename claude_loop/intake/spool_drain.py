@@ -215,8 +215,8 @@ class SpoolDrain:
     async def _commit_runs(self, merge: Merge, names: set[str], leaving: list[SpoolFile]) -> None:
         await self._committer.settle()
         batch = Batch()
-        async for run in merge.runs(names, leaving):
-            batch.add(run)
+        async for records in merge.records(names, leaving):
+            batch.add(records)
             if batch.is_full:
                 await self._committer.put(batch)
                 batch = Batch()

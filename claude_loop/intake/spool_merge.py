@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import AsyncIterator, Iterable
-from typing import NamedTuple
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable, Iterator
+from operator import itemgetter
 
 from claude_loop.clock import Clock
 from claude_loop.errors import InvalidJson
@@ -33,34 +34,29 @@ AHEAD_US = 2_000_000
 # Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
 HELD_BYTES = 4 * 1024 * 1024
 LEAST_PIECE, LARGEST_PIECE = 1_024, 65_536
+# Records handed on at a time.
+PORTION = 500
 SOURCE = "spool"
 
-# (key in µs, the event or why there is none or nothing at all, where the next line starts)
-Record = tuple[int, Event | RejectedLine | None, int]
-
-
-class Run(NamedTuple):
-    """Records of one file that follow each other in the merged sequence."""
-
-    file: SpoolFile
-    records: list[Record]
-    size: int
+# (key in µs, the file, the event or why there is none or nothing at all, where the next line starts)
+Record = tuple[int, SpoolFile, Event | RejectedLine | None, int]
+_KEY = itemgetter(0)
 
 
 class _Source:
-    """One file during one pass. Without records, ``key`` is a time before which it has none."""
+    """One file during one pass."""
 
-    __slots__ = ("at", "file", "key", "limit", "name", "next", "records", "upto")
+    __slots__ = ("file", "key", "limit", "name", "upto")
 
     def __init__(self, file: SpoolFile | None, name: str) -> None:
         self.file = file
         self.name = name
+        # What is read next is not older than this.
         self.key = 0 if file is not None and file.offset else earliest_us(name)
-        self.records: list[Record] = []
-        self.next = 0
-        self.at = 0  # where the last record handed out ended
-        self.upto = 0  # where to read on
-        self.limit = -1  # the size when it was first looked at: what is written later belongs to the next pass
+        # Where to read on; -1 when there is nothing more in this pass.
+        self.upto = 0
+        # The size when it was first looked at: what is written later belongs to the next pass.
+        self.limit = -1
 
 
 class Merge:
@@ -75,54 +71,58 @@ class Merge:
         self._clock = clock
         self._breath = breath
         self._horizon = horizon_us
-        self._heap: list[tuple[int, int, _Source]] = []
+        # Files that may have more, by the time before which they have nothing more.
+        self._sources: list[tuple[int, int, _Source]] = []
+        self._open = 0
+        # Read and not handed out: in order, and since then.
+        self._sorted: list[Record] = []
+        self._fresh: list[Record] = []
         self.held_until: int | None = None
         self.held_files: list[SpoolFile] = []
         # Older lives that must be read before the younger one of their name.
         self.behind: list[SpoolFile] = []
         self.unreadable: list[tuple[Place, str, str]] = []
-        self.waiting = 0
 
-    async def runs(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> AsyncIterator[Run]:
-        """The records of ``spool``'s files of these names and of these leaving files, merged."""
+    @property
+    def waiting(self) -> int:
+        """Files that are not read to their end."""
+        return len(self._sources)
+
+    async def records(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> AsyncIterator[list[Record]]:
+        """The records of ``spool``'s files of these names and of these leaving files, merged, in portions."""
         sources = [_Source(self._table.spool.get(name), name) for name in sorted(names)]
         sources += [_Source(file, file.name) for file in leaving]
-        heap = self._heap = [(source.key, order, source) for order, source in enumerate(sources)]
+        heap = self._sources = [(source.key, order, source) for order, source in enumerate(sources)]
         heapq.heapify(heap)
         while heap:
+            # The file that holds back all others is read on; then the next one does.
             _, order, source = heapq.heappop(heap)
-            self.waiting = len(heap)
-            if source.next < len(source.records):
-                yield self._take(source, heap[0][0] if heap else None)
-            else:
-                self._fill(source)
-                await self._breath.take()
-            if source.next < len(source.records):
-                source.key = source.records[source.next][0]
+            was_open = source.upto > 0
+            self._fill(source)
+            is_open = 0 <= source.upto < source.limit
+            self._open += is_open - was_open
+            if is_open:
                 heapq.heappush(heap, (source.key, order, source))
-            elif 0 <= source.upto < source.limit:
-                heapq.heappush(heap, (source.key, order, source))
+            # Sorting what is left over again and again must not outweigh what is new.
+            if len(self._fresh) >= max(PORTION, len(self._sorted)):
+                for portion in self._ready(heap[0][0] if heap else None):
+                    yield portion
+            await self._breath.take()
+        for portion in self._ready(None):
+            yield portion
 
-    @staticmethod
-    def _take(source: _Source, limit: int | None) -> Run:
-        """The records up to the next source's first."""
-        records, start = source.records, source.next
-        stop = len(records)
-        if limit is not None and records[-1][0] > limit:
-            stop = start + 1
-            while records[stop][0] <= limit:
-                stop += 1
-        taken = records[start:stop] if stop - start < len(records) else records
-        source.next = stop
-        size = taken[-1][2] - source.at
-        source.at = taken[-1][2]
-        source.key = taken[-1][0]
-        assert source.file is not None  # noqa: S101 - for the type checker: it has records
-        return Run(source.file, taken, size)
+    def _ready(self, before: int | None) -> Iterator[list[Record]]:
+        """What no file that has more can precede, in portions."""
+        merged = self._sorted + self._fresh
+        self._fresh = []
+        merged.sort(key=_KEY)  # stable: a file's own order stays
+        end = len(merged) if before is None else bisect_right(merged, before, key=_KEY)
+        self._sorted = merged[end:]
+        for start in range(0, end, PORTION):
+            yield merged[start : min(start + PORTION, end)]
 
     def _fill(self, source: _Source) -> None:
         """Read the next piece; a source that has nothing more for this pass ends with ``upto`` at ``limit`` or -1."""
-        source.records, source.next = [], 0
         file = source.file
         place: Place = "spool" if file is None else file.place
         entry = source.name if file is None else file.entry
@@ -133,7 +133,6 @@ class Merge:
                 if first:
                     file = source.file = self._look(source, status)
                     upto, source.limit = file.offset, status.st_size
-                    source.at = upto
                 if file is None or file.inode != status.st_ino or (first and self._is_blocked(file)):
                     return
                 self._read(source, file, descriptor, upto)
@@ -184,16 +183,18 @@ class Merge:
         return False
 
     def _read(self, source: _Source, file: SpoolFile, descriptor: int, upto: int) -> None:
-        piece = min(max(HELD_BYTES // (len(self._heap) + 1), LEAST_PIECE), LARGEST_PIECE)
+        piece = min(max(HELD_BYTES // (self._open + 1), LEAST_PIECE), LARGEST_PIECE)
         lines, next_, too_long = read_lines(
             lambda offset, length: os.pread(descriptor, length, offset), upto, source.limit, piece, final=file.sealed
         )
+        records = self._fresh
+        count = len(records)
         key = source.key
         for start, end, line in lines:
             try:
                 event, at_us = self._acceptor.salvage(line, derived_id=f"{file.derived}{start}", source=SOURCE)
             except InvalidJson as failure:
-                source.records.append((key, RejectedLine(file.row, start, failure.message, line), end))
+                records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
                 continue
             if at_us is None:  # no time of its own: after all that has one
                 key = max(key, self._horizon - 1)
@@ -203,18 +204,19 @@ class Merge:
                 return
             else:
                 key = max(key, min(at_us, self._horizon))
-            source.records.append((key, event, end))
+            records.append((key, file, event, end))
+        source.key = key
         if too_long is not None:
             start, end, begin = too_long
             reason = f"The line has more than {MAX_LINE_BYTES} bytes."
-            source.records.append((key, RejectedLine(file.row, start, reason, begin), end))
+            records.append((key, file, RejectedLine(file.row, start, reason, begin), end))
         if next_ == upto:
             file.rest_at = source.limit
             return
         # Blank lines after the last record are passed with it, or by a record of nothing.
-        if source.records:
-            last_key, item, _ = source.records[-1]
-            source.records[-1] = (last_key, item, next_)
+        if len(records) > count:
+            last_key, _, item, _ = records[-1]
+            records[-1] = (last_key, file, item, next_)
         else:
-            source.records.append((key, None, next_))
+            records.append((key, file, None, next_))
         source.upto = next_

@@ -13,8 +13,8 @@ _OURS = re.compile(r"([0-9]{13,17})-([0-9]{1,10})-[0-9A-Za-z_]{1,40}\Z")
 _GENERATION = re.compile(r"(.+\.jsonl)\.([0-9]{1,20})\Z", re.DOTALL)
 _FLUSH = re.compile(r"(.+)\.([0-9]{1,18})\Z", re.DOTALL)
 _MAX_DERIVED_STEM = 80
-# The emitter may draw its file's name a moment after the time of its first line.
-_NAME_SLACK_US = 1_000_000
+# An emitter should choose its file's name before the time of its first line; a moment later does no harm.
+_NAME_SLACK_US = 10_000
 
 
 class Author(NamedTuple):

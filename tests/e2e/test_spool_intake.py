@@ -162,7 +162,7 @@ emit_flush 10 && echo flushed
     found = await running.events()
     types = ["prd.started", "story.started", "test.run", "commit.created", "story.completed"]
     assert [event.type for event in found] == types
-    assert found[3].data["subject"] == "it's \"done\" – é"
+    assert found[3].data["subject"] == 'it\'s "done" – é'
     assert all("_invalid" not in event.data and "_extra" not in event.data for event in found)
     await eventually(running.is_empty, 10)
     assert os.listdir(running.home.flush) == []
@@ -235,10 +235,16 @@ async def test_other_names_are_given_time_to_become_spool_files(
 async def test_rejected_lines_are_kept_redacted_and_spoil_nothing_else(running: Running) -> None:
     secret = "sk-ant-" + "api03-aB3dE5gH7jK9mN1pQ2rS4tU6"
     torn = b'\n{"type":"note.made","data":{"key":"' + secret.encode()
-    append(running.home, "x.jsonl", line(1) + torn + line(2) + b"\n[1,2]\n" + line(3) + b"\n" + b"x" * 3_000_000 + line(4))
+    append(
+        running.home, "x.jsonl", line(1) + torn + line(2) + b"\n[1,2]\n" + line(3) + b"\n" + b"x" * 3_000_000 + line(4)
+    )
     await eventually(lambda: running.head == 4)
     shown = running.intake.statistics()["rejected_lines"]
-    assert [note["reason"][:20] for note in shown] == ["The line is not JSON", "The line is JSON, bu", "The line has more th"]
+    assert [note["reason"][:20] for note in shown] == [
+        "The line is not JSON",
+        "The line is JSON, bu",
+        "The line has more th",
+    ]
     kept = (running.home.rejected / "lines.jsonl").read_text()
     assert [json.loads(note) for note in kept.splitlines()] == shown
     assert secret not in kept
@@ -395,7 +401,7 @@ async def test_a_huge_backlog_is_held_in_pieces(home: Path) -> None:
 async def test_the_loop_is_not_kept_busy_for_long(home: Path) -> None:
     place = Home(home)
     place.prepare()
-    for file in range(10):
+    for _ in range(10):
         append(place, f"{new_stem()}.jsonl", b"".join(line(n) for n in range(2_000)))
     slices = []
 

@@ -154,7 +154,9 @@ def test_secrets_go_from_the_event_and_from_refusals() -> None:
         assert KEY[:20] not in str(refused.value.as_dict())
 
 
-@pytest.mark.parametrize("line", [b'{"type":"a.b","data":{"t":"\\u0073%s"}}', b'{"type":"a.b","data":{"u":"x:\\/\\/a:s%s@h"}}'])
+@pytest.mark.parametrize(
+    "line", [b'{"type":"a.b","data":{"t":"\\u0073%s"}}', b'{"type":"a.b","data":{"u":"x:\\/\\/a:s%s@h"}}']
+)
 def test_escapes_hide_no_secret(line: bytes) -> None:
     line = line.replace(b"s%s", KEY.encode()).replace(b"%s", KEY[1:].encode())
     assert "redacted" in ACCEPTOR.accept_line(line, source="h").json
@@ -208,12 +210,16 @@ def test_without_a_usable_type_the_whole_is_kept(type_: object) -> None:
 
 
 def test_what_careless_senders_write_is_read() -> None:
-    event = salvage(b'\xef\xbb\xbf{"type":"a.b","data":{"t":"a\xffb\tc","s":"\\ud800","n":1e999,"i":123456789012345678901}}')
+    event = salvage(
+        b'\xef\xbb\xbf{"type":"a.b","data":{"t":"a\xffb\tc","s":"\\ud800","n":1e999,"i":123456789012345678901}}'
+    )
     assert event.data == {"t": "a\ufffdb\tc", "s": "\ufffd", "n": "1e999", "i": "123456789012345678901"}
     assert salvage(b'{"type":"a.b","data":{"emoji":"\\ud83d\\ude00 \xff"}}').data == {"emoji": "😀 \ufffd"}
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"7", b'{"type":"a.b"', b"\xff\xff", b'{"type":NaN}', b"[" * 100_000, b'{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "line", [b"", b"[]", b"7", b'{"type":"a.b"', b"\xff\xff", b'{"type":NaN}', b"[" * 100_000, b'{"a":' * 100_000]
+)
 def test_only_what_is_no_object_is_rejected(line: bytes) -> None:
     with pytest.raises(InvalidJson):
         salvage(line)
@@ -257,10 +263,17 @@ _json = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
     max_leaves=10,
 )
-_values = st.one_of(_json, st.sampled_from(["story.started", "test.run", "commit.created", "a.b", "2026-01-26T12:00:00Z", "US-1"]))
-_payload_keys = st.sampled_from(["story_id", "status", "success", "passed", "failed", "total", "skipped", "failures", "duration_ms"])
+_values = st.one_of(
+    _json, st.sampled_from(["story.started", "test.run", "commit.created", "a.b", "2026-01-26T12:00:00Z", "US-1"])
+)
+_payload_keys = st.sampled_from(
+    ["story_id", "status", "success", "passed", "failed", "total", "skipped", "failures", "duration_ms"]
+)
 _envelopes = st.dictionaries(
-    st.one_of(st.sampled_from(["id", "type", "prd_id", "story_id", "source", "timestamp", "seq", "payload"]), st.text(max_size=4)),
+    st.one_of(
+        st.sampled_from(["id", "type", "prd_id", "story_id", "source", "timestamp", "seq", "payload"]),
+        st.text(max_size=4),
+    ),
     _values,
     max_size=6,
 ).flatmap(
@@ -287,7 +300,9 @@ def test_accept_gives_a_sound_event_or_a_deliberate_error(raw: Any) -> None:
         json.dumps(refused.as_dict()).encode()
 
 
-@given(st.one_of(_envelopes.map(lambda raw: json.dumps(raw).encode(errors="replace")), st.binary(max_size=80)), st.data())
+@given(
+    st.one_of(_envelopes.map(lambda raw: json.dumps(raw).encode(errors="replace")), st.binary(max_size=80)), st.data()
+)
 def test_salvage_keeps_every_object_and_never_breaks(line: bytes, data: st.DataObject) -> None:
     if line and data.draw(st.booleans()):
         cut = data.draw(st.integers(0, len(line) - 1))

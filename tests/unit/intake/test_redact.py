@@ -113,8 +113,13 @@ def test_secrets_go_from_keys_and_from_below_keys_named_like_one() -> None:
                 "API-Key": "[redacted:secret]",
             }
         ],
-        "password": {"old": "[redacted:password]", "pin": "[redacted:password]", "set": True,
-                     "next": "[redacted:password]", "from": "${PW}"},
+        "password": {
+            "old": "[redacted:password]",
+            "pin": "[redacted:password]",
+            "set": True,
+            "next": "[redacted:password]",
+            "from": "${PW}",
+        },
         "token": 512,
         "secret": "",
         "input_tokens": 17,
@@ -141,7 +146,9 @@ def test_nothing_goes_when_it_is_turned_off() -> None:
 
 _pieces = st.one_of(
     st.sampled_from([secret for secret, _ in SECRETS] + KEPT),
-    st.sampled_from(["password", "token", "=", ":", " ", '"', "'", "\\", "\n", "://", "@", "eyJ", ".", "--", "[redacted:"]),
+    st.sampled_from(
+        ["password", "token", "=", ":", " ", '"', "'", "\\", "\n", "://", "@", "eyJ", ".", "--", "[redacted:"]
+    ),
     st.text(max_size=8),
 )
 texts = st.lists(_pieces, max_size=8).map("".join)

@@ -58,6 +58,21 @@ async def test_no_task_is_left() -> None:
     await eventually(lambda: asyncio.all_tasks() <= before)
 
 
+async def test_a_client_whose_events_cannot_be_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not believe that nothing happens."""
+    async with serving() as rig, Clients(rig) as clients:
+        client = await clients.join({"subscribe": {}})
+
+        async def broken(*_arguments: object) -> None:
+            raise OSError("no such disk")
+
+        monkeypatch.setattr(rig.hub, "batch_after", broken)
+        await rig.emit()
+        with pytest.raises(EOFError):
+            await client.until("events")
+        await eventually(lambda: not rig.transport.clients)
+
+
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]])
 async def test_python_clients_come_back_after_a_restart(transports: list[str]) -> None:
     """They do not after a farewell of Engine.IO's or Socket.IO's own: to them that is a wish to be left alone."""

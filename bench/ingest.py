@@ -1,0 +1,211 @@
+"""Durable ingest: NDJSON over HTTP, the spool, and single POSTs, beside a bare SQLite loop in the same run.
+
+    python bench/ingest.py [--events 200000]
+
+Method. Every event is a `test.run` of about 330 bytes with ids, as `emit_progress.sh` writes it. The bare loop inserts the
+same JSON into a table with the same columns and indexes as events.db, 1000 rows a commit by `executemany`, with the same
+pragmas (WAL, synchronous=FULL): no validation, no redaction, no read model, no deduplication, and nobody listening. The
+daemon is a process of its own with its defaults; the client runs on the same two cores. Each figure is the better of two
+rounds, except the bare loop's, which is the better of three. Spool: files of 200 lines are written first, then renamed into
+the spool; the time runs from the first rename until `/status` has all events. Single POSTs: 64 keep-alive connections, one
+event each, the next after the answer, from a second process that parses nothing but the status line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import multiprocessing
+import sqlite3
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving import Served, environment, json_bytes, machine, percentile, row, serving
+
+BATCH = 1000
+FILE_LINES = 200
+CONNECTIONS = 64
+
+
+def timestamp(us: int) -> str:
+    return f"{datetime.fromtimestamp(us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+
+
+def event(stem: str, number: int, now_us: int) -> dict:
+    return {
+        "id": f"{stem}.{number}",
+        "type": "test.run",
+        "project": "bench",
+        "prd_id": f"PRD-{number % 3:03d}",
+        "story_id": f"US-{number // 7 % 20:03d}",
+        "source": "bash",
+        "timestamp": timestamp(now_us),
+        "data": {"passed": number % 50, "failed": number % 3, "duration_ms": 1843, "command": "python -m unittest -q"},
+    }
+
+
+def bare_sqlite(count: int) -> float:
+    """Events a second."""
+    from claude_loop.eventlog.migrations import migrate
+
+    with tempfile.TemporaryDirectory(prefix="claude-loop-bench-") as folder:
+        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        migrate(connection)
+        stem, now = f"{time.time_ns() // 1000}-1-00000000", time.time_ns() // 1000
+        rows = []
+        for number in range(1, count + 1):
+            one = event(stem, number, now)
+            ids = (one["project"], one["prd_id"], one["story_id"], "run", None, one["source"])
+            rows.append((number, one["id"], one["type"], *ids, now // 1000, now // 1000, json.dumps(one)))
+        began = time.perf_counter()
+        for start in range(0, count, BATCH):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows[start : start + BATCH])
+            connection.execute("COMMIT")
+        seconds = time.perf_counter() - began
+        connection.close()
+        return count / seconds
+
+
+def ndjson(served: Served, count: int) -> float:
+    stem, now = f"{time.time_ns() // 1000}-2-00000000", time.time_ns() // 1000
+    bodies = [
+        b"\n".join(json_bytes(event(stem, number, now)) for number in range(start, start + 5 * BATCH))
+        for start in range(1, count + 1, 5 * BATCH)
+    ]
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    began = time.perf_counter()
+    for body in bodies:
+        connection.request("POST", "/api/events", body, {"Content-Type": "application/x-ndjson"})
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, content[:500]
+    seconds = time.perf_counter() - began
+    connection.close()
+    return count / seconds
+
+
+def head(served: Served) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("GET", "/status")
+    state = json.loads(connection.getresponse().read())
+    connection.close()
+    return int(state["log"]["head"])
+
+
+def spool(served: Served, count: int) -> float:
+    base, now = time.time_ns() // 1000, time.time_ns() // 1000 - 1_000_000
+    aside = served.home / "aside"
+    aside.mkdir()
+    files = []
+    for number in range(count // FILE_LINES):
+        stem = f"{base}-{number + 1}-00000000"
+        lines = (b"\n" + json_bytes(event(stem, n, now)) + b"\n" for n in range(1, FILE_LINES + 1))
+        file = aside / f"{stem}.jsonl"
+        file.write_bytes(b"".join(lines))
+        files.append(file)
+    before = head(served)
+    began = time.perf_counter()
+    for file in files:
+        file.rename(served.home / "spool" / file.name)
+    while head(served) < before + count:
+        time.sleep(0.01)
+    seconds = time.perf_counter() - began
+    aside.rmdir()
+    return count / seconds
+
+
+def small_files(served: Served, count: int) -> tuple[float, float]:
+    """Seconds until ``count`` files of one line are stored, and until they are gone."""
+    base, now = time.time_ns() // 1000, time.time_ns() // 1000 - 1_000_000
+    before = head(served)
+    began = time.perf_counter()
+    for number in range(count):
+        stem = f"{base}-{number + 100_000}-00000000"
+        file = served.home / "spool" / f"{stem}.jsonl"
+        file.write_bytes(b"\n" + json_bytes(event(stem, 1, now)) + b"\n")
+    written = time.perf_counter()
+    while head(served) < before + count:
+        time.sleep(0.01)
+    stored = time.perf_counter() - began
+    del written
+    while any((served.home / "spool").iterdir()) or any((served.home / "leaving").iterdir()):
+        time.sleep(0.05)
+    return stored, time.perf_counter() - began
+
+
+def single_posts(port: int, count: int, result) -> None:
+    """In a process of its own."""
+    asyncio.run(_single_posts(port, count, result))
+
+
+async def _single_posts(port: int, count: int, result) -> None:
+    stem = f"{time.time_ns() // 1000}-3-00000000"
+    numbers = iter(range(1, count + 1))
+    latencies: list[float] = []
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in numbers:
+            body = json_bytes(event(stem, number, time.time_ns() // 1000))
+            head_ = f"POST /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+            began = time.perf_counter()
+            writer.write(f"{head_}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+            await reader.readexactly(length)
+            latencies.append(time.perf_counter() - began)
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    seconds = time.perf_counter() - began
+    result.put((count / seconds, percentile(latencies, 0.5) * 1000, percentile(latencies, 0.99) * 1000))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=100_000)
+    count = parser.parse_args().events
+    print(f"ingest: {machine()}\n")
+    assert environment(Path()) is not None
+    with serving() as served:
+        bare = max(bare_sqlite(count) for _ in range(2))
+        by_line = max(ndjson(served, count) for _ in range(2))
+        bare = max(bare, bare_sqlite(count))
+        by_file = max(spool(served, count) for _ in range(2))
+        results: multiprocessing.Queue = multiprocessing.Queue()
+        singles = []
+        for _ in range(2):
+            client = multiprocessing.Process(target=single_posts, args=(served.port, count // 5, results))
+            client.start()
+            singles.append(results.get())
+            client.join()
+        stored, gone = small_files(served, 10_000)
+        rate, p50, p99 = max(singles)
+        row("bare SQLite loop, same schema, 1000 a commit", f"{bare:,.0f} events/s")
+        row("NDJSON, 5000 lines a request", f"{by_line:,.0f} events/s", "≥ 40,000 events/s", reached=by_line >= 40_000)
+        row("  of the bare loop", f"{by_line / bare:.0%}", "≥ 35%", reached=by_line / bare >= 0.35)
+        row(
+            f"spool, files of {FILE_LINES} lines",
+            f"{by_file:,.0f} events/s",
+            "≥ 40,000 events/s",
+            reached=by_file >= 40_000,
+        )
+        row("  of the bare loop", f"{by_file / bare:.0%}")
+        row("64 single POSTs at a time", f"{rate:,.0f} events/s", "≥ 6,000 events/s", reached=rate >= 6_000)
+        row("  latency p50, p99", f"{p50:.1f}, {p99:.1f} ms")
+        row("10,000 files of one line: stored, removed", f"{stored:.1f}, {gone:.1f} s")
+        row("memory afterwards", f"{served.rss_mb():.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
