@@ -5,9 +5,10 @@
 # It runs inside somebody else's script, whose options, traps, functions and variables are unknown. Hence:
 #   - every public function ends in `|| (( 1 ))`, a keyword: status 0, and `set -e` sleeps inside;
 #   - stderr is closed off at the call, not in the body: bash restores LC_ALL after the body, and may complain;
-#   - `\builtin` keeps aliases and functions named like builtins out; variables have long prefixes, because
-#     a caller's `readonly i` would be fatal; no arrays, no `=~` (BASH_REMATCH is the caller's), no IFS, no $RANDOM;
-#   - a trap of the caller may emit between any two commands here, so shared state changes in single commands.
+#   - `\builtin` keeps aliases and functions named like builtins out, and names are long, because a caller's
+#     `readonly i` would be fatal; no arrays, no IFS, no `=~` (BASH_REMATCH is the caller's), no $RANDOM;
+#   - a trap of the caller's may emit between any two commands here, so shared state changes in single commands.
+# And it must be quick: a call or a command costs 1 to 4 us, so the usual way through is short and the rest is aside.
 
 if [ -z "${BASH_VERSION-}" ]; then
   echo 'emit_progress.sh needs bash; this is another shell.' >&2
@@ -16,42 +17,55 @@ if [ -z "${BASH_VERSION-}" ]; then
 fi
 
 # ---- The functions for scripts -------------------------------------------------------------------------------
+# What __claude_loop_emit takes: TYPE, the function that adds to the data (or none), DATA, PRD, STORY, ARGUMENT...
 # A long text travels in __cl_text: handing 1 MB to one more function costs 10 ms, and 40 where it is not ASCII.
 
-emit_prd_started() { __claude_loop_emit __claude_loop_describe prd_started "$@" 2>/dev/null || (( 1 )); }
-emit_prd_completed() { __claude_loop_emit __claude_loop_describe prd_completed "$@" 2>/dev/null || (( 1 )); }
-emit_story_started() { __claude_loop_emit __claude_loop_describe story_started "$@" 2>/dev/null || (( 1 )); }
-emit_story_completed() { __claude_loop_emit __claude_loop_describe story_completed "$@" 2>/dev/null || (( 1 )); }
-emit_iteration() { __claude_loop_emit __claude_loop_describe iteration "$@" 2>/dev/null || (( 1 )); }
-emit_resumed() { __claude_loop_emit __claude_loop_describe resumed "$@" 2>/dev/null || (( 1 )); }
-emit_test_run() { __claude_loop_emit __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
-emit_event() { __claude_loop_emit __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
-
+emit_prd_started() {
+  __claude_loop_emit prd.started __claude_loop_prd ',"status":"running"' "${1-}" '' "${2-}" 2>/dev/null || (( 1 ))
+}
+emit_prd_completed() {
+  __claude_loop_emit prd.completed __claude_loop_success '' "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
+}
+emit_story_started() {
+  __claude_loop_emit story.started '' ',"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+}
+emit_story_completed() {
+  __claude_loop_emit story.completed __claude_loop_success '' "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
+}
+emit_test_run() {
+  __claude_loop_emit test.run __claude_loop_tests '' "$@" 2>/dev/null || (( 1 ))
+}
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_emit __claude_loop_describe commit_created "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit commit.created __claude_loop_commit '' "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_emit __claude_loop_describe error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit error.occurred __claude_loop_message '' "${1-}" "${2-}" error 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_emit __claude_loop_describe log_message "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit log.message __claude_loop_log '' "${1-}" "${2-}" message "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_progress() {
   \builtin local __cl_text; __cl_text=${5-}
-  __claude_loop_emit __claude_loop_describe progress "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit progress.updated __claude_loop_steps '' "${1-}" "${2-}" message "${3-}" "${4-}" 2>/dev/null ||
+    (( 1 ))
+}
+emit_iteration() {
+  __claude_loop_emit iteration.started __claude_loop_turn '' "${1-}" '' "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_waiting() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_emit __claude_loop_describe waiting "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit agent.waiting __claude_loop_wait '' "${1-}" '' reason "${2-}" "${4-}" 2>/dev/null || (( 1 ))
 }
+emit_resumed() { __claude_loop_emit agent.resumed '' '' "${1-}" '' 2>/dev/null || (( 1 )); }
+emit_event() { __claude_loop_emit '' __claude_loop_arguments '' '' '' "$@" 2>/dev/null || (( 1 )); }
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
 emit_flush() {
-  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_key-} ]]; then \builtin return 0; fi
+  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_own-} ]]; then \builtin return 0; fi
   \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace
   __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace=''
   if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
@@ -62,61 +76,28 @@ emit_flush() {
   if [[ $__cl_outcome != committed ]]; then \builtin return 1; fi
 }
 
-# ---- What each event holds -----------------------------------------------------------------------------------
+# ---- What the events hold ------------------------------------------------------------------------------------
+# Called with the arguments of __claude_loop_emit: $4 is the PRD, $5 the story, $6 and so on are the event's own.
 
-__claude_loop_describe() { # KIND ARG...: set the type, the ids and the data of the record being made
-  case $1 in
-    (prd_started)
-      __cl_type='"prd.started"' __cl_prd=${2-} __cl_data=',"status":"running"'
-      if [[ -n ${3-} ]]; then __claude_loop_count total_stories "$3"; fi
-      if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi ;;
-    (prd_completed) __cl_type='"prd.completed"' __cl_prd=${2-}; __claude_loop_success "${3-true}" ;;
-    (story_started) __cl_type='"story.started"' __cl_prd=${2-} __cl_story=${3-} __cl_data=',"status":"in_progress"' ;;
-    (story_completed)
-      __cl_type='"story.completed"' __cl_prd=${2-} __cl_story=${3-}
-      __claude_loop_success "${4-true}" ;;
-    (commit_created)
-      __cl_type='"commit.created"' __cl_prd=${2-} __cl_story=${3-}
-      __claude_loop_text commit_hash "${4-}"
-      if [[ -n $__cl_text ]]; then __claude_loop_long subject; fi ;;
-    (error) __cl_type='"error.occurred"' __cl_prd=${2-} __cl_story=${3-}; __claude_loop_long error ;;
-    (log_message)
-      __cl_type='"log.message"' __cl_prd=${2-} __cl_story=${3-}
-      __claude_loop_text level "${4-}"
-      __claude_loop_long message ;;
-    (progress)
-      __cl_type='"progress.updated"' __cl_prd=${2-} __cl_story=${3-}
-      __claude_loop_number current "${4-}"
-      __claude_loop_number total "${5-}"
-      if [[ -n $__cl_text ]]; then __claude_loop_long message; fi ;;
-    (iteration)
-      __cl_type='"iteration.started"' __cl_prd=${2-}
-      __claude_loop_count iteration "${3-}"
-      if [[ -n ${4-} ]]; then __claude_loop_count max_iterations "$4"; fi ;;
-    (waiting)
-      __cl_type='"agent.waiting"' __cl_prd=${2-}
-      __claude_loop_text for "${3-}"
-      __claude_loop_long reason
-      if [[ -n ${4-} ]]; then __claude_loop_number until "$4"; fi ;;
-    (resumed) __cl_type='"agent.resumed"' __cl_prd=${2-} ;;
-  esac
+__claude_loop_prd() {
+  if [[ -n $6 ]]; then __claude_loop_count total_stories "$6"; fi
+  if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi
 }
 
 __claude_loop_success() { # anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
-  case $1 in
+  case $6 in
     (true) __cl_data=',"success":true,"status":"completed"' ;;
     (false) __cl_data=',"success":false,"status":"failed"' ;;
-    (*) __claude_loop_text success "$1" ;;
+    (*) __claude_loop_text success "$6" ;;
   esac
 }
 
-__claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
-  \builtin local __cl_names __cl_left
-  __cl_type='"test.run"' __cl_prd=${1-} __cl_story=${2-} __cl_names='' __cl_left=50 # as many as the payload takes
-  __claude_loop_count passed "${3-}"
-  __claude_loop_count failed "${4-}"
-  if (( $# <= 4 )); then \builtin return 0; fi
-  \builtin shift 4
+__claude_loop_tests() { # … PASSED FAILED [NAME]...
+  \builtin local __cl_names='' __cl_left=50 # as many as the payload takes
+  __claude_loop_count passed "${6-}"
+  __claude_loop_count failed "${7-}"
+  if (( $# <= 7 )); then \builtin return 0; fi
+  \builtin shift 7
   for __cl_json do
     if (( __cl_left-- <= 0 )); then \builtin break; fi
     __claude_loop_string
@@ -125,42 +106,77 @@ __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
   __cl_data+=",\"failures\":[${__cl_names#,}]"
 }
 
-__claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
-  \builtin local __cl_text __cl_bare
-  __cl_bare=''
-  if (( $# == 0 )); then \builtin return 0; fi
-  __claude_loop_quote "$1"
+__claude_loop_message() { # __cl_text under the key $6
+  __cl_json=$__cl_text
+  __claude_loop_string
+  __cl_data+=",\"$6\":$__cl_json"
+}
+
+__claude_loop_commit() {
+  __claude_loop_text commit_hash "$6"
+  if [[ -n $__cl_text ]]; then __claude_loop_message '' '' '' '' '' subject; fi
+}
+
+__claude_loop_log() {
+  __claude_loop_text level "$7"
+  __claude_loop_message "$@"
+}
+
+__claude_loop_steps() {
+  __claude_loop_number current "$7"
+  __claude_loop_number total "$8"
+  if [[ -n $__cl_text ]]; then __claude_loop_message "$@"; fi
+}
+
+__claude_loop_turn() {
+  __claude_loop_count iteration "$6"
+  if [[ -n $7 ]]; then __claude_loop_count max_iterations "$7"; fi
+}
+
+__claude_loop_wait() {
+  __claude_loop_text for "$7"
+  __claude_loop_message "$@"
+  if [[ -n $8 ]]; then __claude_loop_number until "$8"; fi
+}
+
+__claude_loop_arguments() { # … TYPE [key=value | key:=JSON]...
+  \builtin local __cl_text='' __cl_key='' __cl_bare=''
+  __cl_json=${6-}
+  __claude_loop_string
   __cl_type=$__cl_json
-  \builtin shift
+  if (( $# > 6 )); then \builtin shift 6; else \builtin return 0; fi
   for __cl_text do
-    if (( __cl_short && ${#__cl_text} > __cl_short )); then
-      __claude_loop_in_bytes __claude_loop_argument
-    else
-      __claude_loop_argument
-    fi
+    __cl_key=${__cl_text:0:1024}
+    case $__cl_key in
+      (=* | :=*) __cl_key='' ;;
+      (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
+      (*) __cl_key='' ;;
+    esac
+    case $__cl_key in
+      ('') __cl_json=$__cl_text; __claude_loop_string; __cl_bare+=,$__cl_json ;;
+      (project | project:) __cl_project=${__cl_text:-$__cl_project} ;;
+      (prd | prd:) __cl_prd=${__cl_text:-$__cl_prd} ;;
+      (story | story:) __cl_story=${__cl_text:-$__cl_story} ;;
+      (run | run:) __cl_run=${__cl_text:-$__cl_run} ;;
+      (session | session:) __cl_session=${__cl_text:-$__cl_session} ;;
+      (*) __claude_loop_pair ;;
+    esac
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
 }
 
-__claude_loop_argument() { # __cl_text is one of them
-  \builtin local __cl_key
-  __cl_key=${__cl_text:0:1024}
-  case $__cl_key in
-    (=* | :=*) __cl_key='' ;;
-    (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
-    (*) __cl_key='' ;;
-  esac
-  case $__cl_key in
-    ('') __claude_loop_quote "$__cl_text"; __cl_bare+=,$__cl_json ;;
-    (project | project:) __cl_project=$__cl_text ;;
-    (prd | prd:) __cl_prd=$__cl_text ;;
-    (story | story:) __cl_story=$__cl_text ;;
-    (run | run:) __cl_run=$__cl_text ;;
-    (session | session:) __cl_session=$__cl_text ;;
-    (*:) __claude_loop_raw "${__cl_key%:}" ;;
-    (*) __claude_loop_long "$__cl_key" ;;
-  esac
+__claude_loop_pair() { # __cl_key and __cl_text, as JSON if that is asked for and it is JSON, else as a string
+  __cl_json=${__cl_key%:}
+  __claude_loop_string
+  __cl_data+=,$__cl_json:
+  if [[ $__cl_key == *: ]] && (( ${#__cl_text} <= 16384 )) && __claude_loop_is_json; then
+    __cl_data+=${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
+  else
+    __cl_json=$__cl_text
+    __claude_loop_string
+    __cl_data+=$__cl_json
+  fi
 }
 
 __claude_loop_owner() { # whose run this is: $$, in a subshell too; start time and boot tell it from a later process
@@ -182,22 +198,13 @@ __claude_loop_text() { # KEY VALUE: one more string in the data
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-__claude_loop_long() { # KEY: the same for __cl_text; this key may be anything
-  if (( __cl_short && ${#__cl_text} > __cl_short )); then __claude_loop_in_bytes __claude_loop_long "$1"; \builtin return 0; fi
-  __claude_loop_quote "$1"
-  __cl_data+=,$__cl_json:
-  __cl_json=$__cl_text
-  __claude_loop_string
-  __cl_data+=$__cl_json
-}
-
 __claude_loop_count() { # KEY VALUE: an integer where it is one, else a string, which the daemon marks
-  \builtin local __cl_n __cl_sign
+  \builtin local __cl_n='' __cl_sign=''
   if [[ $2 == 0 || $2 == [123456789]* && $2 != *[!0123456789]* && ${#2} -le 18 ]]; then
     __cl_data+=",\"$1\":$2"
     \builtin return 0
   fi
-  __cl_n=${2#"${2%%[! ]*}"} __cl_sign='' # `wc -l` pads with spaces on macOS
+  __cl_n=${2#"${2%%[! ]*}"} # `wc -l` pads with spaces on macOS
   __cl_n=${__cl_n%"${__cl_n##*[! ]}"}
   if [[ $__cl_n == -* ]]; then __cl_n=${__cl_n#-} __cl_sign=-; fi
   if [[ -z $__cl_n || $__cl_n == *[!0123456789]* || ${#__cl_n} -gt 18 ]]; then
@@ -212,46 +219,16 @@ __claude_loop_number() { # KEY VALUE: likewise, with a fraction
   if __claude_loop_is_number "$2"; then __cl_data+=",\"$1\":$2"; else __claude_loop_count "$1" "$2"; fi
 }
 
-__claude_loop_raw() { # KEY: __cl_text as it is if it is JSON, else as a string
-  if (( ${#__cl_text} <= 16384 )) && __claude_loop_is_json; then
-    __claude_loop_quote "$1"
-    __cl_data+=,$__cl_json:${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
-  else
-    __claude_loop_long "$1"
-  fi
-}
-
-__claude_loop_quote() { # VALUE: __cl_json becomes it as a JSON string
-  __cl_json=$1
-  __claude_loop_string
-}
-
-__claude_loop_string() { # the same in place: 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do
-  if (( __cl_short && ${#__cl_json} > __cl_short )); then __claude_loop_in_bytes __claude_loop_string; \builtin return 0; fi
-  if (( ${#__cl_json} > 16384 || ${#__cl_json} > __cl_room )); then __claude_loop_cut; fi
-  (( __cl_room -= ${#__cl_json}, 1 ))
+__claude_loop_string() { # __cl_json becomes a JSON string
+  # 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do.
+  if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
   if [[ $__cl_json == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape; fi
   __cl_json=\"$__cl_json\"
 }
 
-# Changing the locale costs more than all the rest, so that short values in UTF-8 go without it. __cl_short is the
-# length from which on a value is worth it: `${s//…}` on characters is quadratic. 0: this locale has bytes already.
-__claude_loop_in_bytes() { # FUNCTION [ARG]...: call it where a character is a byte, unless LC_ALL is readonly
-  \builtin local __cl_locale __cl_restored
-  __cl_locale=${LC_ALL-} __cl_restored=$__cl_short __cl_short=0
-  if \builtin local LC_ALL; then LC_ALL=C; else __cl_locale=''; fi
-  "$@"
-  __cl_short=$__cl_restored
-  if [[ -n $__cl_locale ]]; then
-    LC_ALL=$__cl_locale __cl_locale=€
-    # Still bytes: this LC_ALL does not exist here, and what was in force before was LANG.
-    if (( ${#__cl_locale} == 3 )); then LC_ALL=''; fi
-  fi
-}
-
 __claude_loop_cut() {
-  \builtin local __cl_limit __cl_end __cl_code
-  __cl_limit=$(( __cl_room > 16384 ? 16384 : __cl_room > 256 ? __cl_room : 256 ))
+  \builtin local __cl_limit=$(( __cl_room + ${#__cl_json} )) __cl_end=0 __cl_code=0 # what was left for this value
+  __cl_limit=$(( __cl_limit > 16384 ? 16384 : __cl_limit > 256 ? __cl_limit : 256 ))
   if (( ${#__cl_json} <= __cl_limit )); then \builtin return 0; fi
   for (( __cl_end = __cl_limit; __cl_end > __cl_limit - 4; __cl_end-- )); do
     \builtin printf -v __cl_code %d "'${__cl_json:__cl_end:1}"
@@ -259,30 +236,41 @@ __claude_loop_cut() {
     if (( (__cl_code & 0xC0) != 0x80 )); then \builtin break; fi
   done
   if (( __cl_end == __cl_limit - 4 )); then __cl_end=$__cl_limit; fi
+  __cl_room=$(( __cl_room + ${#__cl_json} - __cl_end ))
   __cl_json="${__cl_json:0:__cl_end}…[$(( ${#__cl_json} - __cl_end )) bytes cut]"
 }
 
 __claude_loop_escape() {
-  \builtin local __cl_rest __cl_part __cl_byte __cl_code
-  __cl_rest=$__cl_json __cl_json=''
-  while [[ -n $__cl_rest ]]; do # in chunks: ${s//…} is quadratic
-    __cl_part=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
-    __cl_part=${__cl_part//\\/\\\\}
-    __cl_part=${__cl_part//\"/\\\"}
-    __cl_part=${__cl_part//$'\n'/\\n}
-    __cl_part=${__cl_part//$'\t'/\\t}
-    __cl_part=${__cl_part//$'\r'/\\r}
-    __cl_part=${__cl_part//$'\033'/\\u001b} # colours, the one other control character of everyday output
-    if [[ $__cl_part == *[[:cntrl:]]* ]]; then
-      for __cl_byte in $'\1' $'\2' $'\3' $'\4' $'\5' $'\6' $'\7' $'\b' $'\v' $'\f' $'\016' $'\017' $'\020' \
-        $'\021' $'\022' $'\023' $'\024' $'\025' $'\026' $'\027' $'\030' $'\031' $'\032' $'\034' $'\035' $'\036' $'\037'; do
-        if [[ $__cl_part == *"$__cl_byte"* ]]; then
-          \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"
-          __cl_part=${__cl_part//"$__cl_byte"/$__cl_code}
-        fi
-      done
+  if (( ${#__cl_json} > 2048 )); then __claude_loop_escape_chunks; \builtin return 0; fi # ${s//…} is quadratic
+  __cl_json=${__cl_json//\\/\\\\}
+  __cl_json=${__cl_json//\"/\\\"}
+  if [[ $__cl_json == *[[:cntrl:]]* ]]; then
+    __cl_json=${__cl_json//$'\n'/\\n}
+    __cl_json=${__cl_json//$'\t'/\\t}
+    __cl_json=${__cl_json//$'\r'/\\r}
+    __cl_json=${__cl_json//$'\033'/\\u001b} # colours: with these four, most output is done
+    if [[ $__cl_json == *[[:cntrl:]]* ]]; then __claude_loop_escape_rare; fi
+  fi
+}
+
+__claude_loop_escape_chunks() {
+  \builtin local __cl_rest="$__cl_json" __cl_done=''
+  while [[ -n $__cl_rest ]]; do
+    __cl_json=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
+    __claude_loop_escape
+    __cl_done+=$__cl_json
+  done
+  __cl_json=$__cl_done
+}
+
+__claude_loop_escape_rare() {
+  \builtin local __cl_byte='' __cl_code=''
+  for __cl_byte in $'\1' $'\2' $'\3' $'\4' $'\5' $'\6' $'\7' $'\b' $'\v' $'\f' $'\016' $'\017' $'\020' $'\021' $'\022' \
+    $'\023' $'\024' $'\025' $'\026' $'\027' $'\030' $'\031' $'\032' $'\034' $'\035' $'\036' $'\037'; do
+    if [[ $__cl_json == *"$__cl_byte"* ]]; then
+      \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"
+      __cl_json=${__cl_json//"$__cl_byte"/$__cl_code}
     fi
-    __cl_json+=$__cl_part
   done
 }
 
@@ -398,63 +386,64 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-__claude_loop_emit() { # FUNCTION ARG...: it sets the type, the ids and the data
+__claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
   if [[ ${CLAUDE_LOOP_DISABLE-} == 1 ]]; then \builtin return 0; fi
-  \builtin local __cl_type __cl_project __cl_prd __cl_story __cl_run __cl_session __cl_data __cl_json __cl_room \
-    __cl_short __cl_case __cl_probe
-  __cl_type='' __cl_project='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_data='' __cl_room=65536 \
-    __cl_short=400 __cl_case='' __cl_probe=€
   # shellcheck disable=SC2050 # not constant: the caller may have set nocasematch
-  if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
-  if (( ${#__cl_probe} == 1 && ${__claude_loop_level:-3} >= 5 )); then # UTF-8
-    "$@"
-    if [[ -n $__cl_type ]]; then __claude_loop_send; fi
-  else
-    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' # six characters, except in encodings that use several bytes for one
-    if (( ${#__cl_probe} == 6 )); then __cl_short=0 __cl_probe=''; else __cl_probe=__claude_loop_in_bytes; fi
-    ${__cl_probe:+"$__cl_probe"} "$@"
-    if [[ -n $__cl_type ]]; then ${__cl_probe:+"$__cl_probe"} __claude_loop_send; fi
+  if [[ a == A || $- == *k* ]]; then __claude_loop_odd_options "$@"; \builtin return 0; fi
+  \builtin local __cl_type="\"$1\"" __cl_data="$3" __cl_prd="${4:-${CLAUDE_LOOP_PRD-}}" \
+    __cl_story="${5:-${CLAUDE_LOOP_STORY-}}" __cl_run="${CLAUDE_LOOP_RUN-}" __cl_session="${CLAUDE_LOOP_SESSION-}" \
+    __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now="${EPOCHREALTIME-}" __cl_room=65536 \
+    __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}" __cl_locale='' \
+    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_known='' __cl_ids='' __cl_date='' __cl_file=''
+  # Bytes, not characters, from here on. Where the probe has six characters they are; a readonly LC_ALL stays.
+  if (( ${#__cl_probe} != 6 )); then
+    __cl_locale=${LC_ALL-}
+    \builtin local LC_ALL=C || __cl_locale=''
   fi
+  if [[ -n $2 ]]; then "$2" "$@"; fi
+  if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 || -z $__cl_pid ]]; then __claude_loop_old; fi
+  if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
+
+  # File and ids are mostly those of the call before. The lengths keep values apart; the copies keep traps out.
+  __cl_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home.${#__cl_project}.${#__cl_prd}.${#__cl_story}.${#__cl_run}.
+  __cl_key+=${#__cl_session}.$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session${PWD-} \
+    __cl_known=${__claude_loop_known-} __cl_ids=${__claude_loop_ids-} __cl_date=${__claude_loop_second-}
+  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_prepare; fi
+  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_date; fi
+  __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__cl_home/spool/$__claude_loop_stem.jsonl
+
+  # The newline in front ends whatever a full disk or a crash tore off before. It is one argument, since a newline in
+  # the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
+  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\",\"timestamp\":\""
+  __cl_json+="${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
+  if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || __cl_file=''; fi
+  if [[ ${__claude_loop_level-} != [45] ]]; then
+    __claude_loop_old_append
+  elif \builtin printf %s "$__cl_json" >>"$__cl_file"; then
+    __claude_loop_last=$__cl_key
+  else
+    __claude_loop_lost=1
+  fi
+  if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
+}
+
+__claude_loop_odd_options() { # nocasematch blurs every comparison; under `set -k`, `local` does not see `x=1`
+  \builtin local __cl_case __cl_keyword
+  __cl_case='' __cl_keyword=''
+  # shellcheck disable=SC2050
+  if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
+  if [[ $- == *k* ]]; then \builtin set +k; __cl_keyword=1; fi
+  __claude_loop_emit "$@"
+  if [[ -n $__cl_keyword ]]; then \builtin set -k; fi
   if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
 }
 
-__claude_loop_send() { # append the record; remember a failure for emit_flush
-  \builtin local __cl_ids __cl_key __cl_home __cl_pid __cl_now __cl_date __cl_stem __cl_n __cl_file
-  __cl_prd=${__cl_prd:-${CLAUDE_LOOP_PRD-}} __cl_story=${__cl_story:-${CLAUDE_LOOP_STORY-}} \
-    __cl_run=${__cl_run:-${CLAUDE_LOOP_RUN-}} __cl_session=${__cl_session:-${CLAUDE_LOOP_SESSION-}} \
-    __cl_project=${__cl_project:-${CLAUDE_LOOP_PROJECT-}} \
-    __cl_home=${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}
-  if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
-  # The ids change rarely from call to call, so that their JSON is kept. The lengths keep the values apart.
-  __cl_key=${#__cl_project}.${#__cl_prd}.${#__cl_story}.${#__cl_run}.$__cl_project$__cl_prd$__cl_story$__cl_run
-  __cl_key+=${#__cl_session}.$__cl_session${PWD-} __cl_date=${__claude_loop_ids_of-} __cl_ids=${__claude_loop_ids-}
-  if [[ $__cl_key != "$__cl_date" ]]; then __claude_loop_make_ids; fi
-
-  __cl_pid='' __cl_now=''
-  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_pid=${BASHPID-} __cl_now=${EPOCHREALTIME-}; fi
-  if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
-  if (( ${#__cl_now} != 17 )); then __claude_loop_old_now; fi
-  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_key-}" ]]; then __claude_loop_new_file; fi
-  __cl_date=${__claude_loop_second-} # the second and what it is in UTC, in one variable, so that a trap cannot part them
-  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
-
-  __cl_n=$(( ++__claude_loop_n )) __cl_stem=$__claude_loop_stem
-  __cl_file=$__cl_home/spool/$__cl_stem.jsonl
-  # The newline in front ends whatever a full disk or a crash tore off before.
-  __cl_json=$'\n'"{\"id\":\"$__cl_stem.$__cl_n\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\",\"timestamp\":\""
-  __cl_json+="${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
-  if __claude_loop_append; then __claude_loop_last=$__cl_stem.$__cl_n; else __claude_loop_lost=1; fi
-}
-
-__claude_loop_append() {
-  if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || \builtin return 1; fi
-  # One argument, because a newline in the format would be a write of its own. Up to 4096 bytes are one write;
-  # stdio makes two or three of what is longer.
-  if (( ${__claude_loop_level:-3} >= 4 )); then
-    \builtin printf %s "$__cl_json" >>"$__cl_file"
+__claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL that does not exist here it would stay in C
+  LC_ALL=$__cl_locale
+  if (( ${#__cl_probe} == 6 )); then
+    LC_ALL='' # what was in force was LANG
   else
-    # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
-    ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"
+    __claude_loop_locale=$__cl_locale
   fi
 }
 
@@ -466,7 +455,8 @@ __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP
   fi
 }
 
-__claude_loop_make_ids() {
+__claude_loop_prepare() { # another process, another home or other ids than in the call before
+  \builtin local __cl_own="$__cl_pid.${BASH_SUBSHELL-}.$__cl_home" __cl_random=''
   if [[ -z $__cl_project && -n ${PWD-} ]]; then # the nearest directory upwards that has a .git, else the current one
     __cl_project=$PWD
     while [[ -n $__cl_project && ! -e $__cl_project/.git ]]; do __cl_project=${__cl_project%/*}; done
@@ -479,62 +469,27 @@ __claude_loop_make_ids() {
   __claude_loop_id story_id "$__cl_story"
   __claude_loop_id run_id "$__cl_run"
   __claude_loop_id session_id "$__cl_session"
-  __claude_loop_ids_of=$__cl_key __claude_loop_ids=$__cl_ids
+  # A file for every process: a child inherits all of this and must not write as its parent.
+  if [[ $__cl_own != "${__claude_loop_own-}" ]]; then
+    if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
+    if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
+    # One command: a trap that emits between two of these would number two records alike.
+    __claude_loop_own=$__cl_own __claude_loop_n=0 __claude_loop_last='' __claude_loop_lost='' \
+      __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
+  fi
+  __claude_loop_known=$__cl_key __claude_loop_ids=$__cl_ids
 }
 
 __claude_loop_id() { # KEY VALUE
   if [[ -n $2 ]]; then
-    __claude_loop_quote "$2"
+    __cl_json=$2
+    __claude_loop_string
     __cl_ids+=",\"$1\":$__cl_json"
   fi
 }
 
-__claude_loop_new_file() { # one for every process: a child inherits all of this and must not write as its parent
-  \builtin local __cl_random
-  __cl_random=''
-  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_random=${SRANDOM-}; fi
-  if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
-  # One command: a trap that emits between two of these would number two records alike.
-  __claude_loop_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_last='' \
-    __claude_loop_lost='' __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
-}
-
-__claude_loop_old_pid() {
-  \builtin local __cl_line
-  if (( ${__claude_loop_level:-3} >= 4 )); then __cl_pid=${BASHPID-}; fi
-  if [[ -n $__cl_pid ]]; then \builtin return 0; fi
-  if __claude_loop_line /proc/self/stat 0; then
-    __cl_pid=${__cl_line%% *}
-  else
-    # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
-    __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
-  fi
-}
-
-__claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts on its sequence
-  \builtin local __cl_bytes __cl_i __cl_code
-  __cl_bytes='' __cl_random=0
-  \builtin read -r -n 8 -d '' __cl_bytes </dev/urandom || (( 1 ))
-  for (( __cl_i = 0; __cl_i < ${#__cl_bytes}; __cl_i++ )); do
-    \builtin printf -v __cl_code %d "'${__cl_bytes:__cl_i:1}"
-    __cl_random=$(( (__cl_random * 257 + __cl_code) & 0xFFFFFFFF ))
-  done
-}
-
-__claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
-  __cl_now=''
-  if (( ${__claude_loop_level:-3} >= 3 )); then __cl_now=$(\builtin command -p date +%s.%N) || __cl_now=''; fi
-  __cl_now=${__cl_now:0:17}
-  if [[ ${#__cl_now} != 17 || $__cl_now == *[!0123456789.]* ]]; then
-    __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.6f", time') || __cl_now=''
-    if [[ ${#__cl_now} != 17 ]]; then __cl_now=$(\builtin command -p date +%s).000000 || __cl_now=''; fi
-    if [[ ${#__cl_now} != 17 ]]; then __cl_now=0000000000.000000; fi
-  fi
-}
-
-__claude_loop_make_date() { # the second in UTC. `printf %(…)T` would need a TZ, and bash 4.2
-  \builtin local __cl_s __cl_z __cl_e __cl_y __cl_d __cl_m
-  __cl_s=$(( 10#${__cl_now:0:10} ))
+__claude_loop_date() { # the second in UTC, kept with it: `printf %(…)T` would need a TZ, and bash 4.2
+  \builtin local __cl_s=$(( 10#${__cl_now:0:10} )) __cl_z=0 __cl_e=0 __cl_y=0 __cl_d=0 __cl_m=0
   # Days to a date, counting years from March, so that the leap day is a year's last.
   (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
      __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
@@ -576,6 +531,44 @@ __claude_loop_umask() { # `umask` can only print, and catching that takes a proc
   fi
 }
 
+# ---- Older bash, other systems -------------------------------------------------------------------------------
+
+__claude_loop_old() { # before bash 5, or where a script has unset BASHPID or EPOCHREALTIME
+  \builtin local __cl_line=''
+  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then
+    if __claude_loop_line /proc/self/stat 0; then
+      __cl_pid=${__cl_line%% *}
+    else
+      # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
+      __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
+    fi
+  fi
+  if [[ ${__claude_loop_level-} == 5 && ${#__cl_now} == 17 ]]; then \builtin return 0; fi
+  # A process to learn the time: GNU date, else Perl, else whole seconds.
+  __cl_now=''
+  if [[ ${__claude_loop_level-} != 2 ]]; then __cl_now=$(\builtin command -p date +%s.%N) || __cl_now=''; fi
+  __cl_now=${__cl_now:0:17}
+  if [[ ${#__cl_now} == 17 && $__cl_now != *[!0123456789.]* ]]; then \builtin return 0; fi
+  __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.6f", time') || __cl_now=''
+  if [[ ${#__cl_now} != 17 ]]; then __cl_now=$(\builtin command -p date +%s).000000 || __cl_now=''; fi
+  if [[ ${#__cl_now} != 17 ]]; then __cl_now=0000000000.000000; fi
+}
+
+__claude_loop_old_append() {
+  # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
+  if ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"; then __claude_loop_last=$__cl_key; else __claude_loop_lost=1; fi
+}
+
+__claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts on its sequence
+  \builtin local __cl_bytes='' __cl_i=0 __cl_code=0
+  __cl_random=0
+  \builtin read -r -n 8 -d '' __cl_bytes </dev/urandom || (( 1 ))
+  for (( __cl_i = 0; __cl_i < ${#__cl_bytes}; __cl_i++ )); do
+    \builtin printf -v __cl_code %d "'${__cl_bytes:__cl_i:1}"
+    __cl_random=$(( (__cl_random * 257 + __cl_code) & 0xFFFFFFFF ))
+  done
+}
+
 __claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
   __cl_line=''
   if (( ${__claude_loop_level:-3} <= 2 )) || [[ ! -r $1 ]]; then \builtin return 1; fi
@@ -590,7 +583,7 @@ __claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
 # ---- emit_flush ----------------------------------------------------------------------------------------------
 
 __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and set how long to wait for that
-  \builtin local __cl_home __cl_pid __cl_whole __cl_part
+  \builtin local __cl_home __cl_pid __cl_now __cl_whole __cl_part
   case ${1:-5} in
     (*[!0123456789.,]* | *[.,]*[.,]* | [.,]) __cl_ms=5000 ;;
     (*)
@@ -599,11 +592,10 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
       __cl_part=${__cl_part#[.,]}000
       __cl_ms=$(( 10#${__cl_whole: -8} * 1000 + 10#${__cl_part:0:3} )) ;;
   esac
-  __cl_pid=''
-  if (( ${__claude_loop_level:-3} >= 5 )); then __cl_pid=${BASHPID-}; fi
-  if [[ -z $__cl_pid ]]; then __claude_loop_old_pid; fi
-  __cl_home=${__claude_loop_key#"$__cl_pid.${BASH_SUBSHELL-}."}
-  if [[ $__cl_home == "$__claude_loop_key" ]]; then # a subshell that has emitted nothing itself
+  __cl_pid=${BASHPID-} __cl_now=0000000000.000000 # the time does not matter here
+  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then __claude_loop_old; fi
+  __cl_home=${__claude_loop_own#"$__cl_pid.${BASH_SUBSHELL-}."}
+  if [[ $__cl_home == "$__claude_loop_own" ]]; then # a subshell that has emitted nothing itself
     __cl_outcome=committed
   else
     __cl_marker=$__cl_home/flush/$__claude_loop_last
@@ -612,7 +604,7 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
 }
 
 __claude_loop_await() { # until the marker is gone
-  if (( ${__claude_loop_level:-3} >= 5 )); then
+  if [[ ${__claude_loop_level-} == 5 ]]; then
     # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened
     # again for reading and writing it never ends. Where that does not work (not Linux, before 5.1) it is `sleep`.
     { __claude_loop_pause pipe 2>&56; } 56>&2 2>/dev/null 57<<<'' 58<>/dev/fd/57 || (( 1 ))
@@ -647,7 +639,7 @@ __claude_loop_pause() { # pipe | sleep: look at the marker again and again
 case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or an older one pretended for tests
   (1) __claude_loop_level=3 ;;
   (2) __claude_loop_level=2 ;; # and no /proc, no GNU date
-  (*) __claude_loop_level=${BASH_VERSINFO[0]} ;;
+  (*) __claude_loop_level=$(( BASH_VERSINFO[0] < 5 ? BASH_VERSINFO[0] : 5 )) ;;
 esac
 __claude_loop_executed=''
 

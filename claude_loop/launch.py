@@ -28,6 +28,7 @@ START_SECONDS = 15.0
 STOP_SECONDS = 15.0
 _KILL_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
+_NOTE_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 # One generation of log is enough to explain the last start.
 MAX_LOG_BYTES = 10 * 1024 * 1024
@@ -136,6 +137,10 @@ def _await_answer(home: Home, client: DaemonClient, process: subprocess.Popen[by
                 hint=f"`claude-loop down` ends it, `claude-loop up` starts another; {home.daemon_log} may say more.",
             )
         time.sleep(_POLL_SECONDS)
+    # The note comes last in a start. Whoever removed it from under a running daemon is not made to wait for long.
+    deadline = time.monotonic() + _NOTE_SECONDS
+    while noted_pid(home) is None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
 
 
 def _start_failure(home: Home, status: int, said_before: int) -> DaemonUnreachable:
@@ -185,12 +190,20 @@ def _ends(home: Home, pid: int, number: signal.Signals, seconds: float) -> bool:
 
 def daemon_pid(home: Home) -> int | None:
     """The pid of the daemon: of the process that has the lock's file open, as far as the system lets us see that."""
-    named = DaemonNote.read(home)
-    candidates = [pid for pid in (named and named.pid, _listener_pid(home)) if pid]
-    if not Path("/proc/self/fd").is_dir():
-        return next(iter(candidates), None)
-    # After a crash the note names a pid that anybody may have by now; a socket unit's listener is systemd itself.
-    return next((pid for pid in candidates if _has_open(pid, home.daemon_lock)), None)
+    noted = noted_pid(home)
+    if noted is not None:
+        return noted
+    listening = _listener_pid(home)
+    # A socket unit's listener is systemd itself.
+    return listening if listening is not None and _has_open(listening, home.daemon_lock) else None
+
+
+def noted_pid(home: Home) -> int | None:
+    """The pid in the daemon's note, unless it is one that a crash left behind, which anybody may have by now."""
+    note = DaemonNote.read(home)
+    if note is None or not is_running(home):
+        return None
+    return note.pid if _has_open(note.pid, home.daemon_lock) else None
 
 
 def _listener_pid(home: Home) -> int | None:
@@ -208,6 +221,8 @@ def _listener_pid(home: Home) -> int | None:
 
 
 def _has_open(pid: int, path: Path) -> bool:
+    if not Path("/proc/self/fd").is_dir():
+        return True  # nobody can tell here
     try:
         wanted = path.stat()
         return any(os.path.samestat(fd.stat(), wanted) for fd in Path(f"/proc/{pid}/fd").iterdir())

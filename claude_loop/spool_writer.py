@@ -5,6 +5,7 @@ Works with the daemon down, needs no token, and is drained exactly once. Standar
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -74,14 +75,16 @@ class SpoolWriter:
             descriptor = open_private(path, flags)
         try:
             # Opened anew each time: the daemon may rename the file away between two events.
-            os.write(descriptor, b"\n" + line + b"\n")
+            record = b"\n" + line + b"\n"
+            if os.write(descriptor, record) < len(record):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         finally:
             os.close(descriptor)
 
     def flush(self, seconds: float = 5.0) -> bool:
         """Wait until everything emitted so far is committed; False if it is not within ``seconds``."""
         with self._lock:
-            if self._count == 0 or self._pid != os.getpid():
+            if silenced() or self._count == 0 or self._pid != os.getpid():
                 return True
             request = self._home.flush / f"{self._stem}.{self._count}"
         deadline = time.monotonic() + seconds

@@ -6,7 +6,7 @@
 #   usage: prd_loop.sh [EMPTY_DIRECTORY]
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" >/dev/null && pwd)
 # Installed, `source emit_progress.sh` is enough. In a clone it lies beside the examples.
 emitter=${CLAUDE_LOOP_EMITTER:-$here/../bin/emit_progress.sh}
 [[ -r $emitter ]] || emitter=emit_progress.sh
@@ -127,7 +127,8 @@ git config user.email "loop@example.invalid"
 git config commit.gpgsign false
 printf '__pycache__/\n' >.gitignore
 
-iteration=0
+iteration=0 success=false
+trap 'emit_prd_completed "$prd" "$success"' EXIT # however it ends
 emit_prd_started "$prd" "${#stories[@]}"
 for index in "${!stories[@]}"; do
   story=${stories[index]} title=${titles[index]}
@@ -145,7 +146,6 @@ for index in "${!stories[@]}"; do
     fi
   done
   emit_story_completed "$prd" "$story" false
-  emit_prd_completed "$prd" false
   exit 1
 done
-emit_prd_completed "$prd" true
+success=true

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
 from claude_loop import __version__
+from claude_loop.cli.terminal import note, printable, write_anything
 from claude_loop.errors import ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
 
-FAILED, USAGE, UNREACHABLE, REFUSED = 1, 2, 3, 4
+FAILED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
+REFUSALS = frozenset({"unauthorized", "forbidden", "host_refused", "origin_refused", "foreign_file"})
 
 # name -> (where, one line for --help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -53,8 +56,27 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ends the process where click would print a traceback, or give a status of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read our output has gone. Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except ClaudeLoopError as failure:
+            note(f"claude-loop: {printable(failure.message, 1000)}")
+            if failure.hint:
+                note(f"  {printable(failure.hint, 1000)}")
+            sys.exit(exit_status(failure))
+        except OSError as failure:
+            note(f"claude-loop: {printable(failure, 1000)}")
+            sys.exit(FAILED)
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="claude-loop")
 def cli() -> None:
     """Shows, live and truthfully, what coding agents left working alone are doing.
@@ -64,32 +86,20 @@ def cli() -> None:
 
 
 def exit_status(error: ClaudeLoopError) -> int:
-    """The documented exit status of a deliberate error."""
-    status = getattr(error, "status", 500)
+    """The documented exit status of a deliberate error, ours or (by its code) the daemon's."""
     if isinstance(error, DaemonUnreachable):
         return UNREACHABLE
-    if isinstance(error, RefusedError) or status in (401, 403):
+    if isinstance(error, RefusedError) or error.code in REFUSALS:
         return REFUSED
-    if isinstance(error, InputError) or 400 <= status < 500:
+    if isinstance(error, InputError):
         return USAGE
-    return FAILED
+    from claude_loop.client import ServerError
+
+    # What the daemon answers has no class of ours. That it is busy (429) is nobody's mistake.
+    return USAGE if isinstance(error, ServerError) and 400 <= error.status < 429 else FAILED
 
 
 def main() -> None:
     """Entry point of ``claude-loop``."""
-    try:
-        cli.main(standalone_mode=False, prog_name="claude-loop")
-    except click.ClickException as failure:
-        failure.show()
-        sys.exit(failure.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except ClaudeLoopError as failure:
-        click.echo(f"claude-loop: {failure.message}", err=True)
-        if failure.hint:
-            click.echo(f"  {failure.hint}", err=True)
-        sys.exit(exit_status(failure))
+    write_anything(sys.stdout, sys.stderr)
+    cli.main(prog_name="claude-loop")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from typing import Any
 
 import click
 
 from claude_loop import launch
-from claude_loop.cli.terminal import duration, note, plural, printable
-from claude_loop.client import DaemonClient
+from claude_loop.cli import FAILED
+from claude_loop.cli.terminal import duration, note, plural, printable, put, put_json
+from claude_loop.client import DaemonClient, ServerError
 from claude_loop.clock import SystemClock, parse_time
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
@@ -20,21 +21,35 @@ from claude_loop.paths import Home
 def up() -> None:
     """Start the daemon in the background; returns when it is healthy.
 
-    Does nothing when it already runs.
+    Does nothing when it already runs. Settings: docs/settings.md; CLAUDE_LOOP_PORT chooses another port.
     """
     home = Home.from_environment()
     client = DaemonClient(home)
     started = launch.start(home, client)
     daemon = DaemonNote.read(home)
-    where = f" at {daemon.url} (pid {daemon.pid})" if daemon else ""
+    where = f" at {daemon.url or home.socket} (pid {daemon.pid})" if daemon else ""
     note(f"claude-loop {'started' if started else 'already runs'}{where}.")
+    elsewhere = os.environ.get("CLAUDE_LOOP_URL")
+    if elsewhere:
+        note(f"CLAUDE_LOOP_URL is set: the other commands ask {printable(elsewhere)}, not this daemon.")
+    try:
+        client.get("/health")
+    except ServerError as illness:
+        note(f"It is unhealthy: {printable(illness.message)}\n  {printable(illness.hint)}")
+        sys.exit(FAILED)
 
 
 @click.command()
 def down() -> None:
     """Stop the daemon. What scripts emit meanwhile waits in the spool."""
-    home = Home.from_environment()
-    note("claude-loop stopped." if launch.stop(home) else "claude-loop was not running.")
+    ended = launch.stop(Home.from_environment())
+    note(
+        {
+            "stopped": "claude-loop stopped.",
+            "killed": "claude-loop did not stop when asked to, and was killed. Nothing it acknowledged is lost.",
+            "not running": "claude-loop was not running.",
+        }[ended]
+    )
 
 
 @click.command()
@@ -43,23 +58,25 @@ def status(as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show the daemon's state. Status 3 when none runs, 1 when it is unhealthy."""
     state = DaemonClient.from_environment().get("/status")
     if as_json:
-        click.echo(json.dumps(state, indent=2, ensure_ascii=False))
+        put_json(state, indent=2)
     else:
         for line in _lines(state):
-            click.echo(line)
-    if state.get("status") != "healthy":
-        sys.exit(1)
+            put(line)
+    if state["status"] != "healthy":
+        sys.exit(FAILED)
 
 
 def _lines(state: dict[str, Any]) -> list[str]:
-    log, spool = state.get("log") or {}, state.get("spool") or {}
+    log, spool = state["log"], state["spool"] or {}
     age = SystemClock().now_us() // 1000 - parse_time(state["started_at"]) // 1000
-    clients, events = plural(state.get("clients", 0), "client"), plural(log.get("events", 0), "event")
+    events = log["head"] - log["first"] + 1
+    clients, where = plural(state["clients"], "client"), state["url"] or "its Unix socket"
     lines = [
-        f"claude-loop {state['version']} is {state['status']} at {state['url']}",
-        f"  pid {state['pid']}, up {duration(age)}, {clients}, {events} stored",
+        f"claude-loop {state['version']} is {state['status']} at {where}",
+        f"  pid {state['pid']}, up {duration(max(0, age))}, {clients}, {plural(events, 'event')} stored",
+        f"  in {state['home']}",
     ]
-    if state.get("reason"):
+    if state["reason"]:
         lines.append(f"  {printable(state['reason'])}")
     waiting = spool.get("backlog_files", 0)
     if waiting:

@@ -14,11 +14,13 @@ from claude_loop.cli.terminal import note
 from claude_loop.ids import MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.spool_writer import SpoolWriter
 
+PATIENCE_SECONDS = 5.0
+
 
 @click.command()
 @click.argument("type_", metavar="TYPE")
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE | KEY:=JSON]...")
-@click.option("--prd", "prd_id", metavar="PRD")
+@click.option("--prd", "prd_id", metavar="PRD", help="Ids that are not given come from CLAUDE_LOOP_PRD and so on.")
 @click.option("--story", "story_id", metavar="STORY")
 @click.option("--run", "run_id", metavar="RUN")
 @click.option("--session", "session_id", metavar="SESSION")
@@ -27,8 +29,8 @@ from claude_loop.spool_writer import SpoolWriter
 def emit(type_: str, fields: tuple[str, ...], wait: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
     """Emit one event of TYPE, such as story.started.
 
-    Ids that are not given come from CLAUDE_LOOP_PROJECT, CLAUDE_LOOP_PRD and so on. KEY=VALUE adds a text,
-    KEY:=JSON a number, a boolean or anything else. Works with the daemon down.
+    KEY=VALUE adds a text to its data, KEY:=JSON a number, a boolean or anything else. Works with the daemon down: the
+    event waits in the spool. With CLAUDE_LOOP_URL it is sent there instead.
     """
     if len(type_) > MAX_TYPE_LENGTH or re.match(TYPE_PATTERN, type_) is None:
         raise click.UsageError(f"“{type_}” is not a type: dotted lower case, such as story.started.")
@@ -59,14 +61,16 @@ def _spool(type_: str, data: dict[str, Any], ids: dict[str, str | None], *, wait
     writer = SpoolWriter(source="cli")
     try:
         writer.emit(type_, data, **ids)
+        committed = not wait or writer.flush(PATIENCE_SECONDS)
     except OSError as failure:
         # Emitting never fails its caller; only one who waits wants to hear of it.
         if wait:
             note(f"claude-loop: the event could not be spooled: {failure}.")
             sys.exit(1)
         return
-    if wait and not writer.flush():
-        note("claude-loop: spooled, but not committed yet; is the daemon up?")
+    if not committed:
+        note(f"claude-loop: spooled, but not committed within {PATIENCE_SECONDS:.0f} seconds. Does the daemon run?")
+        note("  `claude-loop status` tells. The event is kept and will be committed once it does.")
         sys.exit(1)
 
 

@@ -25,7 +25,7 @@ def describe(event: dict[str, Any], lookup: Lookup) -> Line:
     return Line("·", _free(event["type"], data)) if known is None else known(data)
 
 
-def test_result(passed: Any, failed: Any, skipped: Any = None, names: str = "") -> str:
+def result_of_tests(passed: Any, failed: Any, skipped: Any = None, names: str = "") -> str:
     """``10 passed 2 failed: test_total, test_coupon``."""
     if not (_is_count(passed) and _is_count(failed)):
         return "without a readable result"
@@ -78,7 +78,7 @@ def _iteration(word: str) -> Callable[[Data], Line]:
 
 def _test_run(data: Data) -> Line:
     passed, failed = data.get("passed"), data.get("failed")
-    text = test_result(passed, failed, data.get("skipped"), _failing_names(data.get("failures")))
+    text = result_of_tests(passed, failed, data.get("skipped"), _failing_names(data.get("failures")))
     good = failed == 0 and isinstance(passed, int) and passed > 0
     return Line("✓" if good else "✗", f"tests {text}", "green" if good else "red")
 

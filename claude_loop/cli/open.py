@@ -6,7 +6,7 @@ import webbrowser
 
 import click
 
-from claude_loop.cli.terminal import note
+from claude_loop.cli.terminal import note, put
 from claude_loop.client import DaemonClient
 from claude_loop.errors import DaemonUnreachable
 from claude_loop.instance import DaemonNote
@@ -23,20 +23,26 @@ def open_(print_url: bool) -> None:  # noqa: FBT001 - click's way
     home = Home.from_environment()
     client = DaemonClient.from_environment()
     ensure_running(home, client)
-    code = client.post("/api/session/code", {})["code"]
-    url = f"{_base(home, client)}/#{code}"
+    base = _base(home, client)
     if print_url:
-        click.echo(url)
-    elif webbrowser.open(url):
-        note("Opened in the browser.")
+        # Whoever carries the address elsewhere, perhaps through `ssh -L`, comes as another user.
+        put(_url(client, base, any_user=True))
+    elif webbrowser.open(_url(client, base, any_user=False)):
+        note(f"Opened {base} in the browser.")
     else:
-        note(f"No browser could be started. Open within 60 seconds:\n  {url}")
+        note("No browser could be started. Open this address within 60 seconds:")
+        put(_url(client, base, any_user=True))
+
+
+def _url(client: DaemonClient, base: str, *, any_user: bool) -> str:
+    code = client.post("/api/session/code", {"any_user": any_user})["code"]
+    return f"{base}/#{code}"
 
 
 def _base(home: Home, client: DaemonClient) -> str:
     if client.is_elsewhere:
         return client.where.rstrip("/")
     daemon = DaemonNote.read(home)
-    if daemon is None:
-        raise DaemonUnreachable("The daemon has left no note of its address.")
+    if daemon is None or not daemon.url:
+        raise DaemonUnreachable("The daemon has left no note of its address.", hint="`claude-loop status` shows more.")
     return daemon.url

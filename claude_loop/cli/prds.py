@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from claude_loop.cli.terminal import clock_time, duration, note, plural, printable, wants_colour
+from claude_loop.cli.lines import result_of_tests, short_hash
+from claude_loop.cli.outcomes import proof
+from claude_loop.cli.terminal import (
+    clock_time,
+    columns,
+    duration,
+    note,
+    padded,
+    plural,
+    printable,
+    put,
+    put_json,
+    wants_colour,
+)
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
@@ -25,8 +37,10 @@ _MARKS = {
     "done·verified": ("✓", "green"),
     "todo": ("○", None),
     "failing": ("✗", "red"),
-    "blocked": ("■", "yellow"),
+    "blocked": ("⊘", "yellow"),
 }
+# A name longer than this moves its own line only.
+_WIDEST_NAME = 44
 
 
 def _client() -> DaemonClient:
@@ -37,37 +51,45 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first."""
     answer = _client().get("/api/prds")
     if as_json:
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        put_json(answer)
         return
-    if not answer["prds"]:
-        note("Nothing yet. Emit something, for example: claude-loop emit prd.started --prd PRD-001")
-    for card in answer["prds"]:
-        click.echo(f"{_mark(card['state'])} {_name(card)}  {_state(card)}")
-        click.echo(f"    {_counts(card)}")
+    cards = answer["prds"]
+    if not cards:
+        note("No PRD yet. Scripts report with emit_progress.sh; by hand: claude-loop emit prd.started --prd PRD-001")
+    width = _width([_name(card) for card in cards])
+    for card in cards:
+        put(f"{_mark(card['state'])} {padded(_name(card), width)}  {_state(card)}")
+        put(f"  {' ' * width}  {_counts(card)}")
 
 
 @click.command()
 @click.argument("prd")
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one PRD: its state, and each story with attempts, tests and commits."""
     detail = _client().get(f"/api/prds/{quote(prd, safe='')}", {"project": project})
     if as_json:
-        click.echo(json.dumps(detail, ensure_ascii=False))
+        put_json(detail)
         return
     card = detail["prd"]
-    click.echo(f"{_mark(card['state'])} {_name(card)}  {_state(card)}  run {card['number']} of {card['runs']}")
-    click.echo(f"    {_counts(card)}")
+    put(f"{_mark(card['state'])} {_name(card)}  {_state(card)}")
+    several = f" · run {card['number']} of {card['runs']}" if card["runs"] > 1 else ""
+    put(f"  {_counts(card)}{several}")
+    width = _width([_story_name(story) for story in detail["stories"]])
     for story in detail["stories"]:
-        _story(story)
+        put(f"  {_mark(story['state'])} {padded(_story_name(story), width)}  {' · '.join(_story(story))}")
     if detail["stories_omitted"]:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
+
+
+def _width(names: list[str]) -> int:
+    return max((columns(name) for name in names if columns(name) <= _WIDEST_NAME), default=0)
 
 
 def _mark(state: str) -> str:
@@ -77,23 +99,36 @@ def _mark(state: str) -> str:
 
 def _name(card: dict[str, Any]) -> str:
     name = "/".join(printable(part, 60) for part in (card["project"], card["prd_id"]) if part)
-    return f"{name} {printable(card['title'], 80)}" if card.get("title") else name
+    return f"{name} {printable(card['title'], 80)}" if card["title"] else name
+
+
+def _story_name(story: dict[str, Any]) -> str:
+    name = printable(story["story_id"], 40)
+    return f"{name} {printable(story['title'], 60)}" if story["title"] else name
 
 
 def _state(card: dict[str, Any]) -> str:
     """The state in words: for whom, since when, how long."""
-    state = card["state"]
-    if state == "waiting" and card["waiting"]:
-        wait = card["waiting"]
+    state, wait = card["state"], card["waiting"]
+    if state == "waiting" and wait:
         whom = {"human": "you", "rate_limit": "the rate limit"}.get(wait["for"], "something")
-        return f"waiting for {whom} since {clock_time(wait['since'])}: {printable(wait['reason'], 120)}"
+        until = f", until {clock_time(wait['until'])}" if wait["until"] else ""
+        overdue = " (overdue)" if wait["overdue"] else ""
+        since = f"since {clock_time(wait['since'])}{until}{overdue}"
+        return f"waiting for {whom} {since}: {printable(wait['reason'], 120)}"
     if state == "stalled":
-        return f"silent for {duration(card['silent_ms'])}, last: {printable(card['last']['type'], 60)}"
+        return f"stalled: silent for {duration(card['silent_ms'])}, last: {printable(card['last']['type'], 60)}"
     if state == "vanished" and card["vanished_at"]:
-        return f"process gone since {clock_time(card['vanished_at'])} without finishing"
-    why = "; ".join(printable(reason, 120) for reason in card.get("why") or [])
-    words = state.replace("done·", "done, ")
-    return f"{words} · {duration(card['elapsed_ms'])}" + (f" · {why}" if why else "")
+        return f"vanished: its process is gone since {clock_time(card['vanished_at'])}, without finishing"
+    words = proof(card) if state.startswith("done") else _with_reasons(state, card)
+    if state == "running" and card["current"]:
+        words += f" {printable(card['current']['story_id'], 40)}"
+    return f"{words} · {duration(card['elapsed_ms'])}"
+
+
+def _with_reasons(state: str, document: dict[str, Any]) -> str:
+    why = "; ".join(printable(reason, 120) for reason in document["why"])
+    return f"{state}: {why}" if why else state
 
 
 def _counts(card: dict[str, Any]) -> str:
@@ -102,18 +137,17 @@ def _counts(card: dict[str, Any]) -> str:
     return " · ".join(shown) or "no story yet"
 
 
-def _story(story: dict[str, Any]) -> None:
-    parts = [story["state"].replace("done·", "done, ")]
+def _story(story: dict[str, Any]) -> list[str]:
+    done = story["state"].startswith("done")
+    parts = [proof(story)] if done else [_with_reasons(story["state"], story)]
     if story["attempt"] > 1:
         parts.append(plural(story["attempt"], "attempt"))
     if story["worked_ms"]:
         parts.append(duration(story["worked_ms"]))
     test = story["last_test"]
     if test:
-        failing = f" ({', '.join(printable(name, 60) for name in test['failing'][:3])})" if test["failing"] else ""
-        parts.append(f"tests {test['passed']} ✓ {test['failed']} ✗{failing}")
+        names = [printable(name, 60) for name in test["failing"][:3]]
+        parts.append(f"tests {result_of_tests(test['passed'], test['failed'], names=', '.join(names))}")
     if story["last_commit"]:
-        parts.append(f"commit {printable(story['last_commit']['hash'], 12)}")
-    parts += [printable(reason, 120) for reason in story["why"]]
-    title = f" {printable(story['title'], 60)}" if story.get("title") else ""
-    click.echo(f"  {_mark(story['state'])} {printable(story['story_id'], 40)}{title}  {' · '.join(parts)}")
+        parts.append(f"commit {short_hash(story['last_commit']['hash'])}")
+    return parts

@@ -67,6 +67,10 @@ class Printer:
         self.last_day = date
         return f"-- {date} --\n"
 
+    def shown_until(self) -> str:
+        """The time of the last event shown, as it was shown; empty if there was none."""
+        return clock_time(self.last_at) if self.last_at else ""
+
     def word(self, text: str) -> None:
         if not self.quiet:
             note(f"-- {text} --")

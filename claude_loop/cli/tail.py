@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import select
+import stat
 import sys
+import threading
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
@@ -13,65 +16,121 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.follow import follow, stored
-from claude_loop.cli.printer import Printer
-from claude_loop.cli.terminal import note
+from claude_loop.cli.printer import HIDDEN, Printer
+from claude_loop.cli.read_model import ReadModel
+from claude_loop.cli.since import before_last, since
+from claude_loop.cli.terminal import note, write_json_to
 from claude_loop.client import DaemonClient
-from claude_loop.clock import SystemClock, parse_time
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
-_RELATIVE = re.compile(r"(\d+)([smhd])\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+SHOWN_FIRST = 20
 
 
 @click.command()
-@click.option("--prd", "prds", multiple=True, metavar="PRD", help="Only this PRD; may be repeated.")
-@click.option("--project", metavar="PROJECT")
-@click.option("--story", metavar="STORY")
-@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types; may be repeated.")
-@click.option("--since", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
-@click.option("-n", "last", type=click.IntRange(0, 100_000), help="How many past events to show first. [default: 20]")
-@click.option("--follow/--no-follow", default=True, help="Go on as events arrive.")
+@click.option("--prd", "prds", multiple=True, metavar="PRD", help="Only this PRD; repeatable.")
+@click.option("--project", metavar="PROJECT", help="Only this project.")
+@click.option("--story", metavar="STORY", help="Only this story.")
+@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
+@click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
+@click.option(
+    "-n", "last", type=click.IntRange(0, 100_000), default=SHOWN_FIRST, show_default=True, help="How many past events."
+)
+@click.option("--follow/--no-follow", default=True, help="Go on as events arrive, or end at the last one stored.")
 @click.option(
     "--until", metavar="TYPE", help="End after the first event of this type; status 1 if it tells of failure."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, times in UTC.")
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Append to this file.")
-@click.option("--quiet", is_flag=True, help="Show errors only; with --until, wait in silence.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Append to this file instead.")
+@click.option("--quiet", is_flag=True, help="Show nothing but errors: to wait with --until, or to fill --output.")
 def tail(**options: Any) -> None:
-    """Show the last events, then follow: local times, one line each."""
+    """Show the last events, then follow: local times, one line each.
+
+    It goes on across restarts of the daemon, and says so. Ends with Ctrl-C, or as --until says.
+    """
     client = DaemonClient.from_environment()
-    quiet = options["quiet"]
-    if ensure_running(Home.from_environment(), client) and not quiet:
+    query, start = _query(options), None
+    if options["begin"] is not None:
+        start = since(options["begin"], datetime.now().astimezone())
+    if ensure_running(Home.from_environment(), client) and not options["quiet"]:
         note("-- daemon started --")
-    query = {
+    if start is None:
+        start = before_last(client, query, options["last"], _hidden(options))
+    with _output(options) as stream:
+        printer = Printer(
+            ReadModel(client),
+            stream,
+            as_json=options["as_json"],
+            quiet=options["quiet"],
+            everything=bool(options["types"]),
+        )
+        _show(client, query, start, printer, options)
+
+
+def _query(options: dict[str, Any]) -> dict[str, Any]:
+    # What `--until` waits for must not be filtered out.
+    until = (options["until"],) if options["until"] and options["types"] else ()
+    return {
         "prd_id": options["prds"],
         "project": options["project"],
         "story_id": options["story"],
-        "type": options["types"],
+        "type": options["types"] + until,
     }
-    with _output(options["output"]) as stream:
-        printer = Printer(client, stream, as_json=options["as_json"], quiet=quiet)
-        start = _start(options["since"], options["last"])
-        reader = follow if options["follow"] else stored
-        for event_json in reader(client, query, start, printer):
-            event = printer.show(event_json)
-            if options["until"] and fnmatchcase(event["type"], options["until"]):
-                sys.exit(1 if event["data"].get("success") is False else 0)
 
 
-def _output(path: Path | None) -> AbstractContextManager[IO[str]]:
-    return nullcontext(sys.stdout) if path is None else path.open("a", encoding="utf-8")
+def _hidden(options: dict[str, Any]) -> frozenset[str]:
+    return frozenset() if options["as_json"] or options["types"] else HIDDEN
 
 
-def _start(since: str | None, last: int | None) -> dict[str, str]:
-    if since is None:
-        return {"from": json.dumps({"last": 20 if last is None else last})}
-    relative = _RELATIVE.match(since)
-    if relative is not None:
-        ago = int(relative[1]) * _UNITS[relative[2]]
-        return {"from": json.dumps({"since": SystemClock().now_us() / 1e6 - ago})}
+def _show(client: DaemonClient, query: dict[str, Any], start: dict[str, str], printer: Printer, options: Any) -> None:
+    read = follow if options["follow"] else stored
+    for event_json in read(client, query, start, printer):
+        event = printer.show(event_json)
+        if options["until"] and fnmatchcase(event["type"], options["until"]):
+            sys.exit(1 if tells_of_failure(event) else 0)
+    if options["until"]:
+        printer.word(f"no {options['until']} among the events stored")
+        sys.exit(1)
+
+
+def tells_of_failure(event: dict[str, Any]) -> bool:
+    """Whether what ``event`` reports went wrong."""
+    type_, data = event["type"], event["data"]
+    if data.get("success") is False or data.get("status") == "failed":
+        return True
+    if type_ in {"test.run", "run.completed"}:
+        return bool(data.get("failed") or data.get("exit_code"))
+    return type_ in {"error.occurred", "system.run_vanished"}
+
+
+def _output(options: dict[str, Any]) -> AbstractContextManager[IO[str] | None]:
+    path: Path | None = options["output"]
+    if path is not None:
+        try:
+            return path.open("a", encoding="utf-8", errors="replace")
+        except OSError as failure:
+            raise click.FileError(str(path), failure.strerror) from None
+    if options["quiet"]:
+        return nullcontext()
+    if options["as_json"]:
+        write_json_to(sys.stdout)
+    _end_with_reader(sys.stdout)
+    return nullcontext(sys.stdout)
+
+
+def _end_with_reader(stream: IO[str]) -> None:
+    """End when whoever reads our output through a pipe has gone, also while there is nothing to write to it."""
     try:
-        return {"from": json.dumps({"since": parse_time(since) / 1e6})}
-    except (ValueError, OverflowError):
-        return {"from": since}  # "start" or a cursor; the daemon says if it is neither
+        descriptor = stream.fileno()
+        if sys.platform != "linux" or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return
+    except OSError:
+        return
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(descriptor, 0)  # an error alone: the other end was closed
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="reader of our output", daemon=True).start()

@@ -17,8 +17,7 @@ from claude_loop.intake.redact import Redactor
 from claude_loop.intake.shorten import depth_exceeds, flatten, json_size, shorten
 from claude_loop.settings import LimitSettings, RedactSettings
 
-# A run's events share these: what was right once is right again.
-_REPEATED_IDS = (*ID_KEYS, "source")
+# Ids remembered as valid, at most.
 KNOWN_IDS = 4_096
 
 
@@ -28,7 +27,7 @@ class Acceptor:
     def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._known_ids: set[object] = set()
+        self._known_ids: set[object] = {None}
         self.redactor = Redactor(redact)
 
     def accept(self, raw: object, *, source: str) -> Event:
@@ -86,15 +85,7 @@ class Acceptor:
             raise unknown_key(raw)
         kind = event_type(raw)
         data = data_object(raw)
-        get = raw.get
-        known = self._known_ids
-        for key in _REPEATED_IDS:
-            value = get(key)
-            if value is not None and (value.__class__ is not str or value not in known):
-                self._learn(key, value)
-        event_id = get("id")
-        if event_id is not None:
-            check_id("id", event_id)
+        self._check_ids(raw)
         stamp = raw.get("timestamp")
         at_us = None if stamp is None else time_us(stamp)
         if self.redactor.suspects(text or orjson.dumps(raw).decode()):
@@ -103,12 +94,26 @@ class Acceptor:
         data, story_id = _completed(kind, data, raw.get("story_id"))
         return self._assemble(raw, kind, data, story_id, at_us, derived_id, source), at_us
 
-    def _learn(self, key: str, value: object) -> None:
-        """Check an id, once for all the events that carry it. Raises ``InvalidEvent``."""
-        check_id(key, value)
-        if len(self._known_ids) >= KNOWN_IDS:
-            self._known_ids.clear()
-        self._known_ids.add(value)
+    def _check_ids(self, raw: dict[str, Any]) -> None:
+        """Raises ``InvalidEvent``. A run's events share all but one: what was right once is right again."""
+        get = raw.get
+        known = self._known_ids
+        try:
+            ids = (get("project"), get("prd_id"), get("story_id"), get("run_id"), get("session_id"), get("source"))
+            new = not known.issuperset(ids)
+        except TypeError:  # a list or an object
+            new = True
+        if new:
+            for key in (*ID_KEYS, "source"):
+                if get(key) is not None:
+                    check_id(key, get(key))
+            if len(known) >= KNOWN_IDS:
+                known.clear()
+                known.add(None)
+            known.update(ids)
+        event_id = get("id")
+        if event_id is not None:
+            check_id("id", event_id)
 
     def _assemble(
         self,

@@ -31,6 +31,7 @@ LOOK_SECONDS = 1.0
 SIZES_PER_LOOK = 200
 # What is no spool file may be on its way to becoming one, by a rename.
 FOREIGN_SECONDS = 60.0
+COUNT_SECONDS = 0.2
 # A line from the near future is read when its time has come.
 HELD_MARGIN_US = 500
 
@@ -65,6 +66,8 @@ class SpoolDrain:
         self._next_look = float("-inf")
         self._orphans_dropped = False
         self._last_pass_ms = 0.0
+        self._counted = {"backlog_files": 0, "backlog_bytes": 0}
+        self._counted_until = float("-inf")
 
     def stop(self) -> None:
         """Make the current turn end by ``Stopping`` rather than wait for a storage that fails."""
@@ -110,14 +113,9 @@ class SpoolDrain:
 
     def statistics(self) -> dict[str, Any]:
         """Figures for ``/status``."""
-        waiting = len(self._unread) + len(self._unread_leaving)
-        if self._merge is not None:
-            waiting += self._merge.waiting
-        behind = [file for file in self._table if file.size > file.offset]
         failure = self._committer.failure
         return {
-            "backlog_files": max(waiting, len(behind)),
-            "backlog_bytes": sum(file.size - file.offset for file in behind),
+            **self._backlog(),
             "files": len(self._table.spool),
             "leaving": len(self._table.leaving),
             "events": self._committer.events,
@@ -125,6 +123,18 @@ class SpoolDrain:
             "last_pass_ms": round(self._last_pass_ms, 3),
             "failure": None if failure is None else failure.code,
         }
+
+    def _backlog(self) -> dict[str, int]:
+        """Counted anew a few times a second at most: there may be many files, and somebody who polls for the end."""
+        now = self._clock.monotonic()
+        if now >= self._counted_until:
+            waiting = len(self._unread) + len(self._unread_leaving)
+            if self._merge is not None:
+                waiting += self._merge.waiting
+            behind = [file.size - file.offset for file in self._table if file.size > file.offset]
+            self._counted = {"backlog_files": max(waiting, len(behind)), "backlog_bytes": sum(behind)}
+            self._counted_until = now + COUNT_SECONDS
+        return self._counted
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

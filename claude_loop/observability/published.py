@@ -46,15 +46,15 @@ class Published:
 
     def stored(self, transport: str, outcomes: Sequence[Appended]) -> None:
         """Count what the log answered; conflicts are refusals."""
-        repeated = 0
-        for outcome in outcomes:
-            if outcome.error is not None:
-                self.refused(transport, outcome.error)
-            elif outcome.duplicate:
-                repeated += 1
-        failed = sum(1 for outcome in outcomes if outcome.error is not None)
-        self.duplicates[transport] += repeated
-        self.stored_events[transport] += len(outcomes) - repeated - failed
+        new = 0
+        for _, duplicate, error in outcomes:
+            if error is not None:
+                self.refused(transport, error)
+            elif duplicate:
+                self.duplicates[transport] += 1
+            else:
+                new += 1
+        self.stored_events[transport] += new
 
     def refused(self, transport: str, error: ClaudeLoopError) -> None:
         """Count one refusal, and keep it for ``/status``."""

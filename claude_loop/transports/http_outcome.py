@@ -37,6 +37,19 @@ class PublishAnswer(TypedDict):
     rejected: list[RejectedEvent]
 
 
+def one_accepted(event: Event, appended: Appended) -> web.Response:
+    """The answer to one event that was stored."""
+    accepted = {"index": 0, "id": event.id, "seq": appended.seq, "duplicate": appended.duplicate}
+    return json_bytes(b'{"accepted":[' + orjson.dumps(accepted) + b'],"rejected":[]}')
+
+
+def none_accepted(error: ClaudeLoopError) -> web.Response:
+    """The answer to one event that was not."""
+    outcome = Outcome()
+    outcome.refuse(0, error)
+    return outcome.answer()
+
+
 class Outcome:
     """Collects, slice by slice, what ``POST /api/events`` answers."""
 

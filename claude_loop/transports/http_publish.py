@@ -19,10 +19,11 @@ from claude_loop.settings import LimitSettings
 from claude_loop.transports.auth import Principal
 from claude_loop.transports.gate import principal_of
 from claude_loop.transports.http_body import BodyReader, array_slices, first_character, line_slices
-from claude_loop.transports.http_outcome import Outcome
+from claude_loop.transports.http_outcome import Outcome, none_accepted, one_accepted
 from claude_loop.transports.publishing import RateLimit
 
 TRANSPORT = "http"
+_JSON, _NDJSON = "application/json", "application/x-ndjson"
 # Slices of one request that wait for their commit: enough for the writer never to wait for the next one.
 _SLICES_IN_FLIGHT = 8
 _MAX_SENDERS = 1024
@@ -57,26 +58,38 @@ class PublishHandler:
             raise ShuttingDown("The daemon is stopping.")
         try:
             body = await self._bodies.read(request)
-            outcome = await self._publish(request, body)
+            first = first_character(body)
+            if first == b"{" and request.content_type == _JSON:
+                return await self._one(request, body)
+            return await self._several(request, body, first)
         except (InputError, RateLimited) as refusal:
             self._published.refused(TRANSPORT, refusal)
             raise
-        return outcome.answer()
 
-    async def _publish(self, request: web.Request, body: bytes) -> Outcome:
-        first = first_character(body)
+    async def _one(self, request: web.Request, body: bytes) -> web.Response:
+        """The way of nearly all requests, and therefore short."""
+        self._rates.take(request, 1)
+        try:
+            event = self._accept_line(body)
+        except InvalidJson:
+            raise  # then the whole body is none
+        except InputError as refusal:
+            self._published.refused(TRANSPORT, refusal)
+            return none_accepted(refusal)
+        (appended,) = await self._hub.submit([event])
+        self._published.stored(TRANSPORT, (appended,))
+        return one_accepted(event, appended) if appended.error is None else none_accepted(appended.error)
+
+    async def _several(self, request: web.Request, body: bytes, first: bytes) -> web.Response:
         if not first:
             raise InvalidJson("The body is empty.")
-        if request.content_type == "application/x-ndjson":
-            self._rates.take(principal_of(request), line_slices(body))
-            return await self._many(line_slices(body), self._accept_line)
-        if first == b"{":
-            self._rates.take(principal_of(request), [[body]])
-            return await self._one(body)
+        if request.content_type == _NDJSON:
+            self._rates.take(request, _records_in(line_slices(body)) if self._rates.limited else 0)
+            return (await self._many(line_slices(body), self._accept_line)).answer()
         if first == b"[":
             slices = list(array_slices(body))
-            self._rates.take(principal_of(request), slices)
-            return await self._many(slices, self._accept)
+            self._rates.take(request, _records_in(slices))
+            return (await self._many(slices, self._accept)).answer()
         raise InvalidJson("The body is neither a JSON object nor an array.")
 
     def _accept(self, raw: Any) -> Event:
@@ -86,19 +99,6 @@ class PublishHandler:
         if len(line) > self._line_bytes:
             raise TooLarge(f"The event has {len(line)} bytes; none within the limits has over {self._line_bytes}.")
         return self._acceptor.accept_line(line, source=TRANSPORT)
-
-    async def _one(self, body: bytes) -> Outcome:
-        outcome = Outcome()
-        try:
-            event = self._accept_line(body)
-        except InvalidJson:
-            raise  # then the whole body is none
-        except InputError as refusal:
-            self._refuse(outcome, 0, refusal)
-            return outcome
-        appended = await self._hub.submit([event])
-        self._tell(outcome, [0], [event], appended)
-        return outcome
 
     async def _many(self, slices: Iterable[Sequence[Any]], accept: Callable[[Any], Event]) -> Outcome:
         outcome = Outcome()
@@ -150,17 +150,23 @@ class SenderRates:
     """How many events a second each principal may publish; 0 is unlimited."""
 
     def __init__(self, per_second: int, clock: Clock) -> None:
+        self.limited = per_second > 0
         self._per_second = per_second
         self._clock = clock
         self._rates: dict[Principal, RateLimit] = {}
 
-    def take(self, sender: Principal, slices: Iterable[Sequence[Any]]) -> None:
-        """Count the whole request before any of it is stored. Raises ``RateLimited``."""
-        if not self._per_second:
+    def take(self, request: web.Request, events: int) -> None:
+        """Count a whole request before any of it is stored. Raises ``RateLimited``."""
+        if not self.limited:
             return
+        sender = principal_of(request)
         rate = self._rates.get(sender)
         if rate is None:
             if len(self._rates) >= _MAX_SENDERS:
                 self._rates.pop(next(iter(self._rates)))
             rate = self._rates[sender] = RateLimit(self._per_second, self._clock)
-        rate.take(sum(map(len, slices)))
+        rate.take(events)
+
+
+def _records_in(slices: Iterable[Sequence[Any]]) -> int:
+    return sum(map(len, slices))

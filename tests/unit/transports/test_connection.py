@@ -64,7 +64,7 @@ async def test_a_head_that_does_not_end_is_cut_off(sent: bytes) -> None:
 async def test_dribbling_bytes_buy_no_time() -> None:
     async with guarded(limits={"handshake_seconds": 0.3}) as server:
         reader, writer = await open_to(server)
-        answer = asyncio.ensure_future(read_answer(reader))  # noqa: TID251 - a test's own
+        answer = asyncio.ensure_future(read_answer(reader))
         for byte in GET[:-2] + b"X: " + b"y" * 1000:
             if answer.done() or writer.is_closing():
                 break

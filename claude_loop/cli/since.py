@@ -1,0 +1,86 @@
+"""Where `tail` begins: what a person writes after ``--since`` and ``-n``, as the server takes it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from claude_loop.client import DaemonClient
+from claude_loop.clock import parse_time
+from claude_loop.errors import InvalidCursor
+from claude_loop.ids import Cursor
+
+_AGE = re.compile(r"(\d{1,9})([smhdw])\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?\Z")
+_NUMBER = re.compile(r"\d{1,13}(\.\d+)?\Z")
+# One page of the log; beyond it a person counts no lines.
+_PAGE = 1000
+Start = dict[str, str]
+
+
+def since(text: str, now: datetime) -> Start:
+    """From an age, a time, a cursor or a word. ``now`` is local: times without an offset are, as `tail` shows them.
+
+    Raises ``click.BadParameter``.
+    """
+    if text in ("start", "now"):
+        return {"from": text}
+    age = _AGE.match(text)
+    if age is not None:
+        return _from_time(now.timestamp() - int(age[1]) * _UNITS[age[2]])
+    if _NUMBER.match(text):
+        return _from_time(parse_time(float(text)) / 1e6)
+    try:
+        return {"from": str(Cursor.parse(text))}
+    except InvalidCursor:
+        moment = _time_of_day(text, now) or _date_and_time(text)
+    if moment is None:
+        raise click.BadParameter(
+            f"“{text}” is none of: an age (10m, 2h, 1d), a time (22:14, 2026-01-26T22:14:00), a cursor, start, now.",
+            param_hint="--since",
+        )
+    return _from_time(moment.timestamp())
+
+
+def _from_time(seconds: float) -> Start:
+    return {"from": json.dumps({"since": max(0.0, seconds)})}
+
+
+def _time_of_day(text: str, now: datetime) -> datetime | None:
+    """The last time the clock showed it."""
+    match = _TIME_OF_DAY.match(text)
+    if match is None:
+        return None
+    try:
+        moment = now.replace(hour=int(match[1]), minute=int(match[2]), second=int(match[3] or 0), microsecond=0)
+    except ValueError:
+        return None
+    return moment if moment <= now else moment - timedelta(days=1)
+
+
+def _date_and_time(text: str) -> datetime | None:
+    if re.match(r"\d{4}-\d\d-\d\d", text) is None:
+        return None  # `fromisoformat` takes much else
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        return None
+
+
+def before_last(client: DaemonClient, query: dict[str, Any], count: int, hidden: frozenset[str]) -> Start:
+    """Before the last ``count`` events of which none has a type of ``hidden``."""
+    wanted = count
+    while hidden and 0 < wanted <= _PAGE:
+        page = client.get("/api/events", query | {"order": "desc", "limit": wanted})
+        visible = sum(event["type"] not in hidden for event in page["events"])
+        if not page["more"]:
+            break
+        if visible >= count or len(page["events"]) < wanted:
+            return {"from": page["cursor"]}
+        wanted += count - visible
+    return {"from": json.dumps({"last": wanted})}
