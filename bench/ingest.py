@@ -2,13 +2,14 @@
 
     python bench/ingest.py [--events 200000]
 
-Method. Every event is a `test.run` of about 330 bytes with ids, as `emit_progress.sh` writes it. The bare loop inserts
-the same JSON into a table with the same columns and indexes as events.db, 1000 rows a commit by `executemany`, with the
-same pragmas (WAL, synchronous=FULL): no validation, no redaction, no read model, no deduplication, and nobody listening.
-The daemon is a process of its own with its defaults; the client runs on the same cores. Each figure is the better of two
-rounds, the bare loop's the best of three. Spool: files of 200 lines are written first, then renamed into the spool; the
-time runs from the first rename until `/status` has all events. Single POSTs: 64 keep-alive connections, one event each,
-the next after the answer, from a second process that parses nothing but the status line.
+Method. Every event is a `test.run` of about 330 bytes with ids, as `emit_progress.sh` writes it. The bare loop
+inserts the same JSON into a table with the same columns and indexes as events.db, 1000 rows a commit by
+`executemany`, with the same pragmas (WAL, synchronous=FULL): no validation, no redaction, no read model, no
+deduplication, and nobody listening. The daemon is a process of its own with its defaults; the client runs on the same
+cores. Each figure is the better of two rounds, the bare loop's the best of three. Spool: files of 200 lines are
+written first, then renamed into the spool; the time runs from the first rename until `/status` has all events. Single
+POSTs: 64 keep-alive connections, one event each, the next after the answer, from a second process that parses nothing
+but the status line.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python bench/latency.py [--rate 200] [--seconds 20]
 
 Method. One bash process sources `emit_progress.sh` and makes the calls at fixed times, late or not: each call's data
-holds the time it was due (EPOCHREALTIME), so that a stall counts against every call it delays (no coordinated omission).
-`claude-loop tail --json` runs as its own process on the same home; this script stamps each of its lines on arrival. The
-latency is arrival minus due time; it contains the call, the write, the wake-up of the daemon, the commit with fsync, the
-read model, the stream and tail itself.
+holds the time it was due (EPOCHREALTIME), so that a stall counts against every call it delays (no coordinated
+omission). `claude-loop tail --json` runs as its own process on the same home; this script stamps each of its lines on
+arrival. The latency is arrival minus due time; it contains the call, the write, the wake-up of the daemon, the commit
+with fsync, the read model, the stream and tail itself.
 """
 
 from __future__ import annotations
