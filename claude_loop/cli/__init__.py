@@ -72,7 +72,8 @@ class LazyGroup(click.Group):
                 note(f"  {printable(failure.hint, 1000)}")
             sys.exit(exit_status(failure))
         except OSError as failure:
-            note(f"claude-loop: {printable(failure, 1000)}")
+            where = f"{failure.filename}: " if failure.filename else ""
+            note(f"claude-loop: {printable(f'{where}{failure.strerror or failure}', 1000)}")
             sys.exit(FAILED)
 
 

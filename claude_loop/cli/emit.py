@@ -20,11 +20,11 @@ PATIENCE_SECONDS = 5.0
 @click.command()
 @click.argument("type_", metavar="TYPE")
 @click.argument("fields", nargs=-1, metavar="[KEY=VALUE | KEY:=JSON]...")
-@click.option("--prd", "prd_id", metavar="PRD", help="Ids that are not given come from CLAUDE_LOOP_PRD and so on.")
-@click.option("--story", "story_id", metavar="STORY")
-@click.option("--run", "run_id", metavar="RUN")
-@click.option("--session", "session_id", metavar="SESSION")
-@click.option("--project", metavar="PROJECT")
+@click.option("--prd", "prd_id", metavar="PRD", help="[default: $CLAUDE_LOOP_PRD]")
+@click.option("--story", "story_id", metavar="STORY", help="[default: $CLAUDE_LOOP_STORY]")
+@click.option("--run", "run_id", metavar="RUN", help="[default: $CLAUDE_LOOP_RUN]")
+@click.option("--session", "session_id", metavar="SESSION", help="[default: $CLAUDE_LOOP_SESSION]")
+@click.option("--project", metavar="PROJECT", help="[default: $CLAUDE_LOOP_PROJECT, or the name of the repository]")
 @click.option("--wait", is_flag=True, help="Wait until it is committed; status 1 if that takes over 5 seconds.")
 def emit(type_: str, fields: tuple[str, ...], wait: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
     """Emit one event of TYPE, such as story.started.

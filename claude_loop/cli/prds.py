@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -61,10 +62,8 @@ def prds(as_json: bool) -> None:  # noqa: FBT001 - click's way
     cards = answer["prds"]
     if not cards:
         note("No PRD yet. Scripts report with emit_progress.sh; by hand: claude-loop emit prd.started --prd PRD-001")
-    width = _width([_name(card) for card in cards])
-    for card in cards:
-        put(f"{_mark(card['state'])} {padded(_name(card), width)}  {_state(card)}")
-        put(f"  {' ' * width}  {_counts(card)}")
+    for line in list_lines(cards):
+        put(line)
 
 
 @click.command()
@@ -77,15 +76,29 @@ def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 
     if as_json:
         put_json(detail)
         return
-    card = detail["prd"]
-    put(f"{_mark(card['state'])} {_name(card)}  {_state(card)}")
-    several = f" · run {card['number']} of {card['runs']}" if card["runs"] > 1 else ""
-    put(f"  {_counts(card)}{several}")
-    width = _width([_story_name(story) for story in detail["stories"]])
-    for story in detail["stories"]:
-        put(f"  {_mark(story['state'])} {padded(_story_name(story), width)}  {' · '.join(_story(story))}")
+    for line in detail_lines(detail):
+        put(line)
     if detail["stories_omitted"]:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
+
+
+def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
+    """Two lines for each card: what it is and its state, and below its stories counted."""
+    width = _width([_name(card) for card in cards])
+    for card in cards:
+        yield f"{_mark(card['state'])} {padded(_name(card), width)}  {_state(card)}"
+        yield f"  {' ' * width}  {_counts(card)}"
+
+
+def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
+    """The PRD as in the list, then a line for each story of its latest run."""
+    card = detail["prd"]
+    several = f" · run {card['number']} of {card['runs']}" if card["runs"] > 1 else ""
+    yield f"{_mark(card['state'])} {_name(card)}  {_state(card)}"
+    yield f"  {_counts(card)}{several}"
+    width = _width([_story_name(story) for story in detail["stories"]])
+    for story in detail["stories"]:
+        yield f"  {_mark(story['state'])} {padded(_story_name(story), width)}  {' · '.join(_story(story))}"
 
 
 def _width(names: list[str]) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from claude_loop.errors import SettingsRefused
+
+if TYPE_CHECKING:
+    from claude_loop.settings import Settings
 
 
 @click.command()
@@ -21,15 +25,26 @@ def serve(**flags: Any) -> None:
 
     All settings: docs/settings.md.
     """
-    from pydantic import ValidationError
-
     from claude_loop.daemon import run
-    from claude_loop.settings import load_settings
 
+    run(_settings(flags))
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    """Raises ``SettingsRefused`` naming the setting."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from claude_loop.settings import config_file, load_settings
+
+    hint = "docs/settings.md lists every setting with its values."
     try:
-        settings = load_settings(**flags)
+        return load_settings(**flags)
     except ValidationError as failure:
         first = failure.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
-        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name) from None
-    run(settings)
+        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name, hint=hint) from None
+    except SettingsError as failure:
+        raise SettingsRefused(f"{failure}.", hint=hint) from None
+    except tomllib.TOMLDecodeError as failure:
+        raise SettingsRefused(f"{config_file()} is not TOML: {failure}.", hint=hint) from None

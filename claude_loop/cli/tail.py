@@ -24,8 +24,6 @@ from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
-SHOWN_FIRST = 20
-
 
 @click.command()
 @click.option("--prd", "prds", multiple=True, metavar="PRD", help="Only this PRD; repeatable.")
@@ -34,7 +32,7 @@ SHOWN_FIRST = 20
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
 @click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
 @click.option(
-    "-n", "last", type=click.IntRange(0, 100_000), default=SHOWN_FIRST, show_default=True, help="How many past events."
+    "-n", "last", type=click.IntRange(0, 100_000), default=20, metavar="N", help="How many past events. [default: 20]"
 )
 @click.option("--follow/--no-follow", default=True, help="Go on as events arrive, or end at the last one stored.")
 @click.option(
@@ -44,9 +42,9 @@ SHOWN_FIRST = 20
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Append to this file instead.")
 @click.option("--quiet", is_flag=True, help="Show nothing but errors: to wait with --until, or to fill --output.")
 def tail(**options: Any) -> None:
-    """Show the last events, then follow: local times, one line each.
+    """Show the last events, then follow, across restarts of the daemon too: local times, one line each.
 
-    It goes on across restarts of the daemon, and says so. Ends with Ctrl-C, or as --until says.
+    Ends with Ctrl-C, or as --until says.
     """
     client = DaemonClient.from_environment()
     query, start = _query(options), None

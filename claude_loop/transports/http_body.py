@@ -14,8 +14,10 @@ from claude_loop.errors import Busy, InvalidJson, RequestTimeout, TooLarge
 # A slice is accepted without a pause: these many events take some 3 ms.
 SLICE_RECORDS = 256
 _SLICE_BYTES = 131_072
-# An array is parsed in one go, which takes some 20 ms at this size. Lines are not: they may fill the whole limit.
-ARRAY_BYTES = 4 * 1024 * 1024
+# An array is parsed in one go, which takes some 10 ms at this size. Lines are not: they may fill the whole limit.
+ARRAY_BYTES = 2 * 1024 * 1024
+# Each event is answered for itself; of a body made of nothing but tiny ones the answer would be far larger.
+MAX_RECORDS = 100_000
 _LARGE = 1024 * 1024
 _MAX_LARGE = 4
 _LARGE_SECONDS = 120.0
@@ -72,7 +74,9 @@ def first_character(body: bytes) -> bytes:
 
 
 def line_slices(body: bytes) -> Iterator[list[bytes]]:
-    """The lines of NDJSON that are not blank, a slice at a time."""
+    """The lines of NDJSON that are not blank, a slice at a time. Raises ``TooLarge``."""
+    if body.count(b"\n") > 2 * MAX_RECORDS:  # each record may have a blank line before it
+        raise _too_many()
     start, end = 0, len(body)
     while start < end:
         stop = body.find(b"\n", start + _SLICE_BYTES) + 1 or end
@@ -91,5 +95,11 @@ def array_slices(body: bytes) -> Iterator[list[Any]]:
         elements = orjson.loads(body)
     except orjson.JSONDecodeError as failure:
         raise InvalidJson(f"The body is not JSON: {failure.msg} (byte {failure.pos}).") from None
+    if len(elements) > MAX_RECORDS:
+        raise _too_many()
     for first in range(0, len(elements), SLICE_RECORDS):
         yield elements[first : first + SLICE_RECORDS]
+
+
+def _too_many() -> TooLarge:
+    return TooLarge(f"A request may have {MAX_RECORDS} events.", hint="Send them in several requests.")

@@ -19,7 +19,7 @@ from claude_loop.settings import LimitSettings
 from claude_loop.transports.auth import Principal
 from claude_loop.transports.gate import principal_of
 from claude_loop.transports.http_body import BodyReader, array_slices, first_character, line_slices
-from claude_loop.transports.http_outcome import Outcome, none_accepted, one_accepted
+from claude_loop.transports.http_outcome import Outcome, Slice, none_accepted, one_accepted
 from claude_loop.transports.publishing import RateLimit
 
 TRANSPORT = "http"
@@ -27,8 +27,6 @@ _JSON, _NDJSON = "application/json", "application/x-ndjson"
 # Slices of one request that wait for their commit: enough for the writer never to wait for the next one.
 _SLICES_IN_FLIGHT = 8
 _MAX_SENDERS = 1024
-
-Waiting = deque[tuple[list[int], list[Event], asyncio.Future[list[Appended]]]]
 
 
 class Accepts(Protocol):
@@ -85,11 +83,11 @@ class PublishHandler:
             raise InvalidJson("The body is empty.")
         if request.content_type == _NDJSON:
             self._rates.take(request, _records_in(line_slices(body)) if self._rates.limited else 0)
-            return (await self._many(line_slices(body), self._accept_line)).answer()
+            return await self._many(line_slices(body), self._accept_line)
         if first == b"[":
             slices = list(array_slices(body))
             self._rates.take(request, _records_in(slices))
-            return (await self._many(slices, self._accept)).answer()
+            return await self._many(slices, self._accept)
         raise InvalidJson("The body is neither a JSON object nor an array.")
 
     def _accept(self, raw: Any) -> Event:
@@ -100,50 +98,42 @@ class PublishHandler:
             raise TooLarge(f"The event has {len(line)} bytes; none within the limits has over {self._line_bytes}.")
         return self._acceptor.accept_line(line, source=TRANSPORT)
 
-    async def _many(self, slices: Iterable[Sequence[Any]], accept: Callable[[Any], Event]) -> Outcome:
+    async def _many(self, slices: Iterable[Sequence[Any]], accept: Callable[[Any], Event]) -> web.Response:
         outcome = Outcome()
-        waiting: Waiting = deque()
+        waiting: deque[tuple[Slice, asyncio.Future[list[Appended]] | None]] = deque()
+        index = 0
         try:
             for records in slices:
-                numbers, events = self._accept_slice(outcome, records, accept)
-                if events:
-                    waiting.append((numbers, events, self._hub.submit(events)))
+                accepted = self._accept_slice(index, records, accept)
+                index += len(records)
+                waiting.append((accepted, self._hub.submit(accepted.events) if accepted.events else None))
                 if len(waiting) >= _SLICES_IN_FLIGHT:
-                    await self._settle(outcome, waiting)
+                    await self._settle(outcome, *waiting.popleft())
                 await asyncio.sleep(0)  # between two slices others have their turn
             while waiting:
-                await self._settle(outcome, waiting)
+                await self._settle(outcome, *waiting.popleft())
         finally:
             # One slice failed: what becomes of those behind it is not told, and the sender repeats all with their ids.
-            await asyncio.gather(*(future for _, _, future in waiting), return_exceptions=True)
-        return outcome
+            await asyncio.gather(*(future for _, future in waiting if future is not None), return_exceptions=True)
+        return outcome.answer()
 
-    def _accept_slice(
-        self, outcome: Outcome, records: Sequence[Any], accept: Callable[[Any], Event]
-    ) -> tuple[list[int], list[Event]]:
-        numbers: list[int] = []
-        events: list[Event] = []
-        for index, record in enumerate(records, outcome.seen):
+    def _accept_slice(self, index: int, records: Sequence[Any], accept: Callable[[Any], Event]) -> Slice:
+        accepted = Slice()
+        for number, record in enumerate(records, index):
             try:
-                events.append(accept(record))
+                event = accept(record)
             except InputError as refusal:
-                self._refuse(outcome, index, refusal)
+                self._published.refused(TRANSPORT, refusal)
+                accepted.rejected.append((number, refusal))
             else:
-                numbers.append(index)
-        outcome.seen += len(records)
-        return numbers, events
+                accepted.indexes.append(number)
+                accepted.events.append(event)
+        return accepted
 
-    async def _settle(self, outcome: Outcome, waiting: Waiting) -> None:
-        numbers, events, future = waiting.popleft()
-        self._tell(outcome, numbers, events, await future)
-
-    def _tell(self, outcome: Outcome, numbers: list[int], events: list[Event], appended: list[Appended]) -> None:
+    async def _settle(self, outcome: Outcome, accepted: Slice, future: asyncio.Future[list[Appended]] | None) -> None:
+        appended = [] if future is None else await future
         self._published.stored(TRANSPORT, appended)
-        outcome.add(numbers, events, appended)
-
-    def _refuse(self, outcome: Outcome, index: int, refusal: InputError) -> None:
-        self._published.refused(TRANSPORT, refusal)
-        outcome.refuse(index, refusal)
+        outcome.add(accepted, appended)
 
 
 class SenderRates:

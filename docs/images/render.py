@@ -5,6 +5,7 @@ bin/claude-loop demo | python docs/images/render.py > docs/images/demo.svg
 
 from __future__ import annotations
 
+import re
 import sys
 from html import escape
 
@@ -18,11 +19,14 @@ COLOURS = {
     "●": "#e5c07b",
     "⏸": "#c678dd",
 }
+EVENT = re.compile(r"\d\d:\d\d:\d\d ")  # the words around the events name places on the machine
+PAUSE = "⏸"  # few monospace fonts have it: it is drawn
 CHARACTER, LINE, MARGIN = 8.43, 20, 16
 
 
 def main() -> None:
-    lines = ["$ bin/claude-loop demo", *(line.rstrip("\n") for line in sys.stdin)]
+    events = [line.rstrip("\n") for line in sys.stdin if EVENT.match(line)]
+    lines = ["$ bin/claude-loop demo", *events]
     width = round(MARGIN * 2 + CHARACTER * max(map(len, lines)))
     height = MARGIN * 2 + LINE * len(lines)
     print(f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">')
@@ -34,7 +38,9 @@ def main() -> None:
         y = MARGIN + LINE * number + 15
         text(MARGIN, y, line[:place], "#8b929e" if mark else "#d7dae0")
         if mark:
-            text(MARGIN + CHARACTER * place, y, line[place:], COLOURS[mark])
+            text(MARGIN + CHARACTER * place, y, line[place:].replace(PAUSE, " "), COLOURS[mark])
+        if mark == PAUSE:
+            pause(MARGIN + CHARACTER * place, y, COLOURS[mark])
     print("</g>\n</svg>")
 
 
@@ -45,6 +51,11 @@ def text(x: float, y: float, content: str, colour: str) -> None:
             f'<text x="{x:.1f}" y="{y}" fill="{colour}" textLength="{length}" lengthAdjust="spacingAndGlyphs"'
             f' xml:space="preserve">{escape(content)}</text>'
         )
+
+
+def pause(x: float, y: float, colour: str) -> None:
+    for shift in (0.5, 5):
+        print(f'<rect x="{x + shift:.1f}" y="{y - 9}" width="2.5" height="9" fill="{colour}"/>')
 
 
 if __name__ == "__main__":

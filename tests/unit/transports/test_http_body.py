@@ -34,6 +34,16 @@ def test_an_array_is_cut_into_its_elements(elements):
     assert [element for slice_ in slices for element in slice_] == elements
 
 
+def test_a_body_of_nothing_but_tiny_records_is_refused_at_once():
+    for slices in (
+        line_slices(b"{}\n" * 200_001),
+        line_slices(b"\n" * 1_000_000),
+        array_slices(b"[" + b"1," * 100_000 + b"1]"),
+    ):
+        with pytest.raises(TooLarge):
+            next(slices)
+
+
 def test_what_is_wrong_with_an_array_is_said_before_any_element_is_given():
     with pytest.raises(InvalidJson) as failure:
         next(array_slices(b"[1, 2, 3"))
