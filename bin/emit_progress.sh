@@ -227,7 +227,7 @@ __claude_loop_string() { # __cl_json becomes a JSON string
 }
 
 __claude_loop_cut() {
-  \builtin local __cl_limit=$(( __cl_room + ${#__cl_json} )) __cl_end=0 __cl_code=0 # what was left for this value
+  \builtin local __cl_limit="$(( __cl_room + ${#__cl_json} ))" __cl_end=0 __cl_code=0 # what was left for this value
   __cl_limit=$(( __cl_limit > 16384 ? 16384 : __cl_limit > 256 ? __cl_limit : 256 ))
   if (( ${#__cl_json} <= __cl_limit )); then \builtin return 0; fi
   for (( __cl_end = __cl_limit; __cl_end > __cl_limit - 4; __cl_end-- )); do
@@ -359,11 +359,13 @@ __claude_loop_reduce_strings() { # every "string" becomes one quote; control cha
 }
 
 __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and so do strings that are no keys
-  \builtin local __cl_d __cl_many
+  \builtin local __cl_d __cl_many __cl_foreign
   __cl_t=" ${__cl_t//[$'\t\n\r']/ }" __cl_d='[0123456789]'
   __cl_many=$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d$__cl_d
   __cl_many=$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many$__cl_many
-  if [[ $__cl_t == *[!]\[{}:,\"0123456789.eE+truefalsn\ -]* ]]; then \builtin return 1; fi
+  __cl_foreign='*[!][{}:,"0123456789.eE+truefalsn -]*'
+  # shellcheck disable=SC2053 # a pattern
+  if [[ $__cl_t == $__cl_foreign ]]; then \builtin return 1; fi
   __cl_t=${__cl_t//true/#}
   __cl_t=${__cl_t//false/#}
   __cl_t=${__cl_t//null/#}
@@ -489,7 +491,7 @@ __claude_loop_id() { # KEY VALUE
 }
 
 __claude_loop_date() { # the second in UTC, kept with it: `printf %(…)T` would need a TZ, and bash 4.2
-  \builtin local __cl_s=$(( 10#${__cl_now:0:10} )) __cl_z=0 __cl_e=0 __cl_y=0 __cl_d=0 __cl_m=0
+  \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_z=0 __cl_e=0 __cl_y=0 __cl_d=0 __cl_m=0
   # Days to a date, counting years from March, so that the leap day is a year's last.
   (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
      __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
@@ -556,7 +558,11 @@ __claude_loop_old() { # before bash 5, or where a script has unset BASHPID or EP
 
 __claude_loop_old_append() {
   # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
-  if ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"; then __claude_loop_last=$__cl_key; else __claude_loop_lost=1; fi
+  if ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"; then
+    __claude_loop_last=$__cl_key
+  else
+    __claude_loop_lost=1
+  fi
 }
 
 __claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts on its sequence
@@ -595,11 +601,11 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
   __cl_pid=${BASHPID-} __cl_now=0000000000.000000 # the time does not matter here
   if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then __claude_loop_old; fi
   __cl_home=${__claude_loop_own#"$__cl_pid.${BASH_SUBSHELL-}."}
-  if [[ $__cl_home == "$__claude_loop_own" ]]; then # a subshell that has emitted nothing itself
-    __cl_outcome=committed
-  else
-    __cl_marker=$__cl_home/flush/$__claude_loop_last
-    if [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then __cl_outcome=lost; fi
+  __cl_marker=$__cl_home/flush/$__claude_loop_last
+  if [[ $__cl_home == "$__claude_loop_own" || -z $__claude_loop_last$__claude_loop_lost ]]; then
+    __cl_outcome=committed # a subshell that has emitted nothing itself
+  elif [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then
+    __cl_outcome=lost
   fi
 }
 

@@ -17,6 +17,7 @@ from claude_loop.errors import InvalidEvent
 Count = Annotated[int, Field(ge=0, le=2**53)]
 # JSON has no infinities: pydantic reads "inf" as one, and readers would see null.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Pid = Annotated[int, Field(ge=1, le=2**53)]
 ExitCode = Annotated[int, Field(ge=-(2**31), lt=2**32)]
 _OPEN = ConfigDict(extra="allow")
 
@@ -134,14 +135,14 @@ class AgentResumed(TypedDict):
 class SystemRunOwned(TypedDict):
     """The daemon has seen the process that owns a run alive: from now on its end means something."""
 
-    pid: Annotated[int, Field(ge=1)]
+    pid: Pid
 
 
 @with_config(_OPEN)
 class SystemRunVanished(TypedDict):
     """The process that owned a run is gone, and the run has not finished."""
 
-    pid: Annotated[int, Field(ge=1)]
+    pid: Pid
 
 
 Fill = Callable[[dict[str, Any]], None]

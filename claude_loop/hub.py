@@ -119,7 +119,7 @@ class Hub:
         if start.last == 0:
             return head
         if filter_.is_empty:  # numbers have no gaps: no need to read what will be read again
-            return await self.cursor_at(max(head.seq - start.last, self.state.first - 1))
+            return await self.cursor_at(head.seq - start.last)
         newest = await self.log.read_backwards(head.seq + 1, start.last, filter_)
         return await self.cursor_at(newest[-1].seq - 1) if newest else head
 

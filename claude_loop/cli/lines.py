@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from claude_loop.clock import parse_time
 
 # The subject column grows with what it has seen, from a usual name's width to a long one's.
 MIN_SUBJECT, MAX_SUBJECT = 18, 44
+_FULL_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 
 
 def describe(event: dict[str, Any], lookup: Lookup) -> Line:
@@ -39,8 +41,8 @@ def result_of_tests(passed: Any, failed: Any, skipped: Any = None, names: str = 
 
 def short_hash(commit: object) -> str:
     """As git shortens it; other names are cut where they grow long."""
-    text = printable(commit, 40)
-    return text[:7] if len(text) == 40 else printable(text, 12)
+    text = printable(commit, 80)
+    return text[:7] if _FULL_HASH.match(text) else printable(text, 12)
 
 
 def _is_count(value: Any) -> bool:

@@ -59,7 +59,8 @@ class Leaving:
         """First step, for every file that has been read and has been quiet long enough."""
         now = self._clock.monotonic()
         for file in list(self._table.spool.values()):
-            if file.is_read and not file.sealed and self._is_quiet(file, now):
+            waits_in_place = not self._renames and file.due
+            if file.is_read and not file.sealed and not waits_in_place and self._is_quiet(file, now):
                 self._rename(file, now)
                 await self._breath.take()
 

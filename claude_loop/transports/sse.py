@@ -95,6 +95,9 @@ class SseTransport:
         return response
 
     async def _run(self, stream: SseStream) -> None:
+        if self._closing:  # since this request was admitted
+            await stream.end()
+            return
         pump = self._tasks.spawn(stream.pump(), "pump")
         stream.task = pump
         if self._sweeper is None or self._sweeper.done():

@@ -30,8 +30,6 @@ ADDRESSES = [
     "python" + "hosted",
     "registry." + "npmjs",
     "registry." + "yarnpkg",
-    "extra-" + "index-url",
-    "find-" + "links",
 ]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -40,8 +40,10 @@ async def publish(http: aiohttp.ClientSession, daemon: Daemon, count: int) -> No
             assert answer.status == 200, await answer.text()
 
 
-async def reader(daemon: Daemon, start: str = "now") -> tuple[socketio.AsyncClient, list[int]]:
-    client = socketio.AsyncClient(reconnection=False)
+async def reader(
+    http: aiohttp.ClientSession, daemon: Daemon, start: str = "now"
+) -> tuple[socketio.AsyncClient, list[int]]:
+    client = socketio.AsyncClient(http_session=http, reconnection=False)
     got: list[int] = []
 
     async def keep(frame: dict[str, Any]) -> None:
@@ -55,11 +57,11 @@ async def reader(daemon: Daemon, start: str = "now") -> tuple[socketio.AsyncClie
 @pytest.mark.requires("linux")
 async def test_stalled_clients_cost_no_memory_and_nobody_elses_time(daemon: Daemon) -> None:
     async with aiohttp.ClientSession() as http, Clients(daemon) as stalling:  # type: ignore[arg-type]
-        client, got = await reader(daemon)
+        client, got = await reader(http, daemon)
         # First the ring, the log's caches and the allocator reach their size: reading history costs memory once.
         await publish(http, daemon, 2 * EVENTS)
         await eventually(lambda: len(got) == 2 * EVENTS, 20)
-        other, history = await reader(daemon, "start")
+        other, history = await reader(http, daemon, "start")
         await other.call("subscribe_prd", {"prd_id": "PRD-001", "history": 1000})
         await eventually(lambda: len(history) == 2 * EVENTS, 20)
         await other.shutdown()

@@ -114,7 +114,7 @@ def test_the_variables_are_taken_out_of_the_environment():
 @pytest.mark.parametrize(
     "environ",
     [
-        {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"},
+        {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid() + 1)},
         {"WATCHDOG_USEC": "soon"},
         {"WATCHDOG_USEC": "0"},
         {"WATCHDOG_PID": str(os.getpid())},

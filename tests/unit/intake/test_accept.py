@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import ManualClock
 from claude_loop.errors import ClaudeLoopError, InvalidEvent, InvalidJson, TooLarge, UnknownField
 from claude_loop.events import Event
@@ -259,15 +260,23 @@ def test_whatever_is_too_large_is_made_to_fit(data: dict[str, Any]) -> None:
 
 
 _json = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("password=x1y2z3a4")),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.sampled_from(["password=x1y2z3a4", "inf", "nan", "9" * 30, "-1e400", "true"]),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
     max_leaves=10,
 )
 _values = st.one_of(
     _json, st.sampled_from(["story.started", "test.run", "commit.created", "a.b", "2026-01-26T12:00:00Z", "US-1"])
 )
+_known_types = st.sampled_from(list(CATALOGUE))
 _payload_keys = st.sampled_from(
-    ["story_id", "status", "success", "passed", "failed", "total", "skipped", "failures", "duration_ms"]
+    sorted({name for known in CATALOGUE.values() for name in known.adapter.json_schema().get("properties", {})})
 )
 _envelopes = st.dictionaries(
     st.one_of(
@@ -280,7 +289,9 @@ _envelopes = st.dictionaries(
     lambda raw: st.one_of(
         st.just(raw),
         st.dictionaries(_payload_keys, _values, max_size=5).map(lambda data: {**raw, "data": data}),
-        st.sampled_from(["test.run", "story.completed", "prd.started"]).map(lambda kind: {**raw, "type": kind}),
+        st.tuples(_known_types, st.dictionaries(_payload_keys, _values, max_size=6)).map(
+            lambda both: {**raw, "type": both[0], "data": both[1]}
+        ),
     )
 )
 

@@ -131,8 +131,8 @@ class World:
         self.seam = Seam()
         self.hub = SteppedHub(self.log, self.seam)
         self.count = 0
-        # What complete records each life of each name holds: (name, inode, marks).
-        self.lives: list[tuple[str, int, list[str]]] = []
+        # What complete records each life of each name holds, oldest first.
+        self.lives: list[tuple[str, list[str]]] = []
         self.causal: list[str] = []
         self.torn: set[str] = set()
         self.crashed: Any = lambda: None
@@ -155,15 +155,13 @@ class World:
 
     def open(self, stem: str) -> tuple[int, list[str]]:
         """The file of this name as it is now, and the marks in it."""
-        descriptor = os.open(self.home.spool / f"{stem}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        # A file still exists while somebody has it open, so its number is not given again meanwhile.
-        status = os.fstat(descriptor)
-        for name, inode, marks in reversed(self.lives):
-            if (name, inode) == (stem, status.st_ino) and (status.st_size or not marks):
-                return descriptor, marks
-        marks: list[str] = []
-        self.lives.append((stem, status.st_ino, marks))
-        return descriptor, marks
+        path = self.home.spool / f"{stem}.jsonl"
+        existed = path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if not existed:
+            self.lives.append((stem, []))
+        # A name's file in `spool` is always its youngest life.
+        return descriptor, next(marks for name, marks in reversed(self.lives) if name == stem)
 
     def record(self, stem: str, *, with_id: bool) -> tuple[str, bytes]:
         self.count += 1
@@ -258,10 +256,10 @@ class World:
     def check(self) -> None:
         marks = [event.data["mark"] for event in self.log._events]
         for stem in NAMES:  # older lives of a name come wholly before younger ones
-            expected = [mark for name, _, held in self.lives if name == stem for mark in held]
+            expected = [mark for name, held in self.lives if name == stem for mark in held]
             wanted = set(expected)
             assert [mark for mark in marks if mark in wanted] == expected
-        assert sorted(marks) == sorted(mark for _, _, expected in self.lives for mark in expected)
+        assert sorted(marks) == sorted(mark for _, expected in self.lives for mark in expected)
         assert not self.torn & set(marks)
         assert os.listdir(self.home.spool) == []
         assert os.listdir(self.home.leaving) == []

@@ -193,7 +193,8 @@ class Clients:
 
     async def python(self, *, auth: Any = None, **options: Any) -> tuple[socketio.AsyncClient, list[tuple[str, Any]]]:
         """python-socketio's own client, and the list of what it is sent."""
-        client = socketio.AsyncClient(reconnection=options.pop("reconnection", False))
+        # A session of its own would be left open by the client when the server ends the connection.
+        client = socketio.AsyncClient(http_session=self._http, reconnection=False)
         got: list[tuple[str, Any]] = []
 
         async def keep(name: str, payload: Any = None) -> None:

@@ -228,6 +228,21 @@ async def test_at_the_end_every_reader_is_told_to_come_back_and_new_ones_are_ref
         assert (refusal["status"], refusal["code"]) == (503, "shutting_down")
 
 
+async def test_a_stream_that_opens_while_the_server_stops_is_ended_too():
+    async with serving() as rig:
+        subscribe = rig.hub.subscribe
+
+        async def subscribe_slowly(*arguments):
+            await rig.sse.close()
+            return await subscribe(*arguments)
+
+        rig.hub.subscribe = subscribe_slowly
+        async with stream(rig.session) as reader:
+            assert (await reader.next()).event == "bye"
+            with pytest.raises(EOFError):
+                await reader.next()
+
+
 async def test_a_log_that_cannot_be_read_ends_the_stream_with_a_goodbye():
     class Unreadable(MemoryEventLog):
         broken = False
