@@ -1,8 +1,8 @@
 """What folding one event into the read model costs, in microseconds.
 
 Method: five PRDs of twenty stories, a mix of work and chatter as a loop with hooks gives it, folded by the projection
-through the cache that the log's writer uses, committed every 256 events; the best of some rounds. Beside it, for the
-machine's sake, what parsing and writing one such event as JSON costs in the same run.
+through the cache that the log's writer uses, in commits of several sizes; the best of some rounds. Beside it, for
+the machine's sake, what parsing and writing one such event as JSON costs in the same run.
 
     python bench/reducer.py [EVENTS]
 """
@@ -61,13 +61,13 @@ def mixed(events: int, prds: int = 5, stories: int = 20) -> list[Event]:
     return made
 
 
-def fold(events: list[Event]) -> None:
+def fold(events: list[Event], commit: int) -> None:
     cache, projection = EntityCache(lambda _: None), ProgressProjection()
-    for n, event in enumerate(events):
+    for event in events:
         event.run_id = None
-        projection.apply(event, cache)
-        if n % 256 == 255:
-            cache.committed()
+    for start in range(0, len(events), commit):
+        projection.apply(events[start : start + commit], cache)
+        cache.committed()
 
 
 def best_us(work: Callable[[], object], events: int) -> float:
@@ -83,10 +83,12 @@ def best_us(work: Callable[[], object], events: int) -> float:
 def main() -> None:
     events = mixed(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
     lines = [orjson.dumps(event.as_dict()) for event in events]
-    print(f"fold into the read model  {best_us(lambda: fold(events), len(events)):6.2f} µs an event")
-    print(f"parse as JSON             {best_us(lambda: [orjson.loads(line) for line in lines], len(events)):6.2f} µs")
+    for commit in (1, 16, 256, 1024):
+        cost = best_us(lambda commit=commit: fold(events, commit), len(events))
+        print(f"fold into the read model, {commit:4} a commit  {cost:6.2f} µs an event")
+    print(f"parse as JSON                            {best_us(lambda: [orjson.loads(line) for line in lines], len(events)):6.2f} µs")
     print(
-        f"write as JSON             {best_us(lambda: [orjson.dumps(e.as_dict()) for e in events], len(events)):6.2f} µs"
+        f"write as JSON                            {best_us(lambda: [orjson.dumps(e.as_dict()) for e in events], len(events)):6.2f} µs"
     )
 
 

@@ -65,9 +65,9 @@ emit_event() { __claude_loop_emit '' __claude_loop_arguments '' '' '' "$@" 2>/de
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
 emit_flush() {
-  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 || -z ${__claude_loop_own-} ]]; then \builtin return 0; fi
-  \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace
-  __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace=''
+  if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || -z ${__claude_loop_own-} ]]; then \builtin return 0; fi
+  \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace __cl_forking
+  __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace='' __cl_forking=''
   if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
   __claude_loop_ask "${1-}" 2>/dev/null || (( 1 ))
   # Not silenced as a whole: a trap of the caller's that fires during the wait may have something to say.
@@ -327,6 +327,7 @@ __claude_loop_is_json() {
 
 __claude_loop_reduce_escapes() { # \n, \", \u00e9 and so on become ~, which JSON has only inside strings
   \builtin local __cl_x
+  __cl_t=${__cl_t//$'\177'/~} # a control character for [[:cntrl:]], a plain one for JSON
   if [[ $__cl_t != *\\* ]]; then \builtin return 0; fi
   __cl_x='[0123456789abcdefABCDEF]'
   __cl_t=${__cl_t//\\\\/~}
@@ -389,20 +390,28 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 # ---- The record and its file ---------------------------------------------------------------------------------
 
 __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
-  if [[ ${CLAUDE_LOOP_DISABLE-} == 1 ]]; then \builtin return 0; fi
+  # The second condition is for a DEBUG or ERR trap that emits, in a subshell of ours: it would start the next.
+  if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || ${__cl_forking:-x${BASH_SUBSHELL-}} != "x${BASH_SUBSHELL-}" ]]; then
+    \builtin return 0
+  fi
   # shellcheck disable=SC2050 # not constant: the caller may have set nocasematch
-  if [[ a == A || $- == *k* ]]; then __claude_loop_odd_options "$@"; \builtin return 0; fi
+  if [[ -z ${__cl_odd-} && ( a == A || $- == *k* || -n ${BASH_COMPAT-} ) ]]; then
+    __claude_loop_emit_oddly "$@"
+    \builtin return 0
+  fi
   \builtin local __cl_type="\"$1\"" __cl_data="$3" __cl_prd="${4:-${CLAUDE_LOOP_PRD-}}" \
     __cl_story="${5:-${CLAUDE_LOOP_STORY-}}" __cl_run="${CLAUDE_LOOP_RUN-}" __cl_session="${CLAUDE_LOOP_SESSION-}" \
-    __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now="${EPOCHREALTIME-}" __cl_room=65536 \
+    __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now='' __cl_room=65536 \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}" __cl_locale='' \
-    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_known='' __cl_ids='' __cl_date='' __cl_file=''
+    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_known='' __cl_ids='' __cl_date='' \
+    __cl_file='' __cl_forking=''
   # Bytes, not characters, from here on. Where the probe has six characters they are; a readonly LC_ALL stays.
   if (( ${#__cl_probe} != 6 )); then
     __cl_locale=${LC_ALL-}
     \builtin local LC_ALL=C || __cl_locale=''
   fi
   if [[ -n $2 ]]; then "$2" "$@"; fi
+  __cl_now=${EPOCHREALTIME-}
   if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 || -z $__cl_pid ]]; then __claude_loop_old; fi
   if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
 
@@ -414,8 +423,8 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
   if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_date; fi
   __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__cl_home/spool/$__claude_loop_stem.jsonl
 
-  # The newline in front ends whatever a full disk or a crash tore off before. It is one argument, since a newline in
-  # the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
+  # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
+  # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
   __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\",\"timestamp\":\""
   __cl_json+="${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
   if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || __cl_file=''; fi
@@ -429,13 +438,17 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
   if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
 }
 
-__claude_loop_odd_options() { # nocasematch blurs every comparison; under `set -k`, `local` does not see `x=1`
-  \builtin local __cl_case __cl_keyword
-  __cl_case='' __cl_keyword=''
+# nocasematch blurs every comparison; under `set -k`, `local` does not see `x=1`; and bash 5.2 that plays 4.2 or older
+# takes the backslashes out of ${s//…/\\\\}, unless it leaves & alone too.
+__claude_loop_emit_oddly() {
+  \builtin local __cl_odd __cl_case __cl_keyword __cl_ampersand
+  __cl_odd=1 __cl_case='' __cl_keyword='' __cl_ampersand=''
   # shellcheck disable=SC2050
   if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
   if [[ $- == *k* ]]; then \builtin set +k; __cl_keyword=1; fi
+  if \builtin shopt -q patsub_replacement; then \builtin shopt -u patsub_replacement; __cl_ampersand=1; fi
   __claude_loop_emit "$@"
+  if [[ -n $__cl_ampersand ]]; then \builtin shopt -s patsub_replacement; fi
   if [[ -n $__cl_keyword ]]; then \builtin set -k; fi
   if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
 }
@@ -510,8 +523,7 @@ __claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME
     __cl_above=$__cl_home
     while [[ -n $__cl_above && ! -e $__cl_above ]]; do __cl_above=${__cl_above%/*}; done
     # sudo may keep HOME: a state directory made by root would lock out the daemon of its owner.
-    if [[ ${EUID-} == 0 && ! -O ${__cl_above:-/} ]] ||
-      ! ( \builtin umask 077 && \builtin command -p mkdir -p -- "$__cl_home/$1" ); then
+    if [[ ${EUID-} == 0 && ! -O ${__cl_above:-/} ]] || ! __claude_loop_make_directory "$__cl_home/$1"; then
       __claude_loop_refused=$__cl_home
       \builtin return 1
     fi
@@ -524,29 +536,44 @@ __claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME
   [[ -e $2 ]]
 }
 
+__claude_loop_make_directory() {
+  __cl_forking=x${BASH_SUBSHELL-}
+  ( \builtin umask 077 && \builtin command -p mkdir -p -- "$1" ) || (( 1 ))
+  __cl_forking=''
+  [[ -d $1 ]]
+}
+
 __claude_loop_umask() { # `umask` can only print, and catching that takes a process; Linux has it in a file
   \builtin local __cl_line
   if __claude_loop_line /proc/self/status 1 && [[ $__cl_line == Umask:*[01234567] ]]; then
     __cl_umask=${__cl_line##*[!01234567]}
   else
+    __cl_forking=x${BASH_SUBSHELL-}
     __cl_umask=$(\builtin umask) || __cl_umask=''
+    __cl_forking=''
   fi
 }
 
 # ---- Older bash, other systems -------------------------------------------------------------------------------
 
 __claude_loop_old() { # before bash 5, or where a script has unset BASHPID or EPOCHREALTIME
+  __cl_forking=x${BASH_SUBSHELL-}
+  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then __claude_loop_old_pid; fi
+  if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 ]]; then __claude_loop_old_now; fi
+  __cl_forking=''
+}
+
+__claude_loop_old_pid() {
   \builtin local __cl_line=''
-  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then
-    if __claude_loop_line /proc/self/stat 0; then
-      __cl_pid=${__cl_line%% *}
-    else
-      # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
-      __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
-    fi
+  if __claude_loop_line /proc/self/stat 0; then
+    __cl_pid=${__cl_line%% *}
+  else
+    # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
+    __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
   fi
-  if [[ ${__claude_loop_level-} == 5 && ${#__cl_now} == 17 ]]; then \builtin return 0; fi
-  # A process to learn the time: GNU date, else Perl, else whole seconds.
+}
+
+__claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
   __cl_now=''
   if [[ ${__claude_loop_level-} != 2 ]]; then __cl_now=$(\builtin command -p date +%s.%N) || __cl_now=''; fi
   __cl_now=${__cl_now:0:17}
@@ -558,11 +585,13 @@ __claude_loop_old() { # before bash 5, or where a script has unset BASHPID or EP
 
 __claude_loop_old_append() {
   # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
+  __cl_forking=x${BASH_SUBSHELL-}
   if ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"; then
     __claude_loop_last=$__cl_key
   else
     __claude_loop_lost=1
   fi
+  __cl_forking=''
 }
 
 __claude_loop_old_random() { # not $RANDOM: a script that has seeded it counts on its sequence
@@ -589,7 +618,7 @@ __claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
 # ---- emit_flush ----------------------------------------------------------------------------------------------
 
 __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and set how long to wait for that
-  \builtin local __cl_home __cl_pid __cl_now __cl_whole __cl_part
+  \builtin local __cl_home __cl_pid __cl_whole __cl_part
   case ${1:-5} in
     (*[!0123456789.,]* | *[.,]*[.,]* | [.,]) __cl_ms=5000 ;;
     (*)
@@ -598,8 +627,12 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
       __cl_part=${__cl_part#[.,]}000
       __cl_ms=$(( 10#${__cl_whole: -8} * 1000 + 10#${__cl_part:0:3} )) ;;
   esac
-  __cl_pid=${BASHPID-} __cl_now=0000000000.000000 # the time does not matter here
-  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then __claude_loop_old; fi
+  __cl_pid=${BASHPID-}
+  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then
+    __cl_forking=x${BASH_SUBSHELL-}
+    __claude_loop_old_pid
+    __cl_forking=''
+  fi
   __cl_home=${__claude_loop_own#"$__cl_pid.${BASH_SUBSHELL-}."}
   __cl_marker=$__cl_home/flush/$__claude_loop_last
   if [[ $__cl_home == "$__claude_loop_own" || -z $__claude_loop_last$__claude_loop_lost ]]; then
@@ -627,7 +660,11 @@ __claude_loop_pause() { # pipe | sleep: look at the marker again and again
     if [[ -n $__cl_line ]]; then \builtin return 1; fi
   fi
   while [[ -e $__cl_marker ]]; do
-    if (( __cl_waited >= __cl_ms )); then __cl_outcome=late; \builtin return 0; fi
+    if (( __cl_waited >= __cl_ms )); then
+      __cl_outcome=late
+      \builtin command -p rm -f -- "$__cl_marker" 2>/dev/null || (( 1 ))
+      \builtin return 0
+    fi
     if (( __cl_step > __cl_ms - __cl_waited )); then __cl_step=$(( __cl_ms - __cl_waited )); fi
     \builtin printf -v __cl_seconds '%d.%03d' "$(( __cl_step / 1000 ))" "$(( __cl_step % 1000 ))"
     if [[ $1 == pipe ]]; then

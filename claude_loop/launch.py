@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,9 @@ def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> 
                 raise _start_failure(home, process.returncode, said_before) from None
             _await_answer(home, client)  # somebody's `serve` was quicker
             return False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # it is meant to outlive us
+            del process
         return True
 
 
@@ -137,7 +141,7 @@ def _await_answer(home: Home, client: DaemonClient, process: subprocess.Popen[by
                 hint=f"`claude-loop down` ends it, `claude-loop up` starts another; {home.daemon_log} may say more.",
             )
         time.sleep(_POLL_SECONDS)
-    # The note comes last in a start. Whoever removed it from under a running daemon is not made to wait for long.
+    # The note comes last in a start. Whoever removed it from under a running daemon does not wait for long.
     deadline = time.monotonic() + _NOTE_SECONDS
     while noted_pid(home) is None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
@@ -162,9 +166,12 @@ def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
     """
     ran = is_running(home)
     stop_units(home)
+    # One that is just starting, or dying, does not say who it is for a moment.
+    deadline = time.monotonic() + _NOTE_SECONDS
+    while (pid := daemon_pid(home)) is None and is_running(home) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
     if not is_running(home):
         return "stopped" if ran else "not running"
-    pid = daemon_pid(home)
     if pid is None:
         raise DaemonUnreachable(
             "A daemon holds the lock of this home, but does not say who it is.",

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from claude_loop.errors import SettingsRefused
 
 DEFAULT_PORT = 18790
 
@@ -107,5 +116,18 @@ def config_file() -> Path:
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Settings from all sources; ``flags`` that are None count as not given. Raises pydantic's ``ValidationError``."""
-    return Settings(**{name: value for name, value in flags.items() if value is not None})
+    """Settings from all sources; ``flags`` that are None count as not given.
+
+    Raises ``SettingsRefused`` naming the setting, or the file that cannot be read.
+    """
+    hint = "docs/settings.md lists every setting with its values."
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as failure:
+        first = failure.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name, hint=hint) from None
+    except SettingsError as failure:
+        raise SettingsRefused(f"{failure}.", hint=hint) from None
+    except tomllib.TOMLDecodeError as failure:
+        raise SettingsRefused(f"{config_file()} is not TOML: {failure}.", hint=hint) from None

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -23,12 +24,14 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from claude_loop import __version__, launch
+from claude_loop import __version__, context, launch
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
+from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
 from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.retention import Retention
 from claude_loop.eventlog.sqlite import SqliteEventLog
+from claude_loop.events import ID_KEYS
 from claude_loop.hub import Hub
 from claude_loop.instance import DaemonNote, InstanceLock
 from claude_loop.intake.accept import Acceptor
@@ -44,7 +47,7 @@ from claude_loop.progress.owners import OwnerWatch
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import Settings, load_settings
 from claude_loop.supervision import TaskOwner
-from claude_loop.transports.auth import Authenticator
+from claude_loop.transports.auth import Authenticator, how_to_authenticate, needs_token
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
@@ -61,6 +64,9 @@ ANSWER_SECONDS = 2.0
 # At the interpreter's default of 5 ms the log's writer thread waits for the event loop so long that a commit takes
 # seconds.
 SWITCH_INTERVAL = 0.0005
+_DESCRIPTION = "Run the claude-loop server until SIGTERM or Ctrl-C. Settings: docs/settings.md."
+# What the server answers itself; a handler for these would never be called.
+_OWN_EVENTS = frozenset({"event", "subscribe", "subscribe_prd", "unsubscribe_prd"})
 _SOCKETIO_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
 
 
@@ -68,7 +74,7 @@ class ClaudeLoopWebSocketServer:
     """A whole daemon inside this process. One home has one server at a time.
 
     ``port`` 0 lets the system choose; ``port`` and ``url`` then tell. ``event_bus`` hears of every event after the
-    log has it.
+    log has it. A server belongs to the event loop it was started on; it may be started again after a stop.
     """
 
     def __init__(
@@ -89,12 +95,17 @@ class ClaudeLoopWebSocketServer:
         self._clock = clock or SystemClock()
         self._inherited = inherited
         self._stack: AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()  # one start or stop at a time
         self._handlers: dict[str, Callable[[str, Any], Any]] = {}
         self._acceptor = Acceptor(self.settings.limits, self.settings.redact, self._clock)
         self.event_bus = EventBus(clock=self._clock)
-        store = SqliteEventLog(self.home.database, ProgressProjection(), self._clock, self.settings.durability)
-        self.hub = Hub(store, self.event_bus)
+        self.hub = self._new_hub()
         self._socketio: SocketIOTransport | None = None
+
+    def _new_hub(self) -> Hub:
+        store = SqliteEventLog(self.home.database, ProgressProjection(), self._clock, self.settings.durability)
+        return Hub(store, self.event_bus)
 
     @classmethod
     def from_settings(cls, settings: Settings, **options: Any) -> ClaudeLoopWebSocketServer:
@@ -112,17 +123,23 @@ class ClaudeLoopWebSocketServer:
         return self._socketio.subscriptions if self._socketio is not None else {}
 
     async def start(self) -> None:
-        """Serve. Raises ``AlreadyRunning``, ``PortTaken``, ``UnsafeHome`` and other errors of ``errors.py``."""
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
+        """Serve. Raises ``AlreadyRunning``, ``PortTaken``, ``UnsafeHome`` and other errors of ``errors.py``.
+
+        After a failure nothing is left open or locked.
+        """
+        async with self._turn:
+            sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
+            async with AsyncExitStack() as stack:
+                await self._start(stack)
+                self._stack = stack.pop_all()
+                self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Stop accepting, finish what was accepted, say goodbye, close the log. Bounded; repeating it is harmless."""
-        stack, self._stack = self._stack, None
-        if stack is not None:
-            await stack.aclose()
+        async with self._turn:
+            stack, self._stack = self._stack, None
+            if stack is not None:
+                await stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Each part puts its end on ``stack``: they end in the opposite order, readers before the log."""
@@ -130,10 +147,15 @@ class ClaudeLoopWebSocketServer:
         lock = InstanceLock(self.home)
         lock.acquire()
         stack.callback(lock.release)
+        # Last but one: while a daemon stops, its note still tells who holds the lock.
+        stack.callback(self.home.daemon_json.unlink, missing_ok=True)
         listeners = Listeners(self.settings)
         listeners.bind(unix_socket=self.home.socket, inherited=self._inherited)
         stack.callback(listeners.close)
+        self._inherited = ()  # closed with the others
         self.port, self.url = listeners.port or self.port, listeners.url
+        stack.push_async_callback(self.event_bus.close)
+        self.hub = self._new_hub()
         await self.hub.start()
         stack.push_async_callback(self.hub.stop)
         health = Health(self.hub.log)
@@ -141,10 +163,10 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
         await self._serve(stack, listeners, health, spool)
-        await spool.start()
         stack.push_async_callback(spool.stop)
+        await spool.start()
         self._start_upkeep(tasks)
-        self._leave_note(stack)
+        self._leave_note()
 
     async def _serve(self, stack: AsyncExitStack, listeners: Listeners, health: Health, spool: SpoolIntake) -> None:
         settings, clock = self.settings, self._clock
@@ -195,6 +217,7 @@ class ClaudeLoopWebSocketServer:
             access,
             handshake_principal=socketio.handshake_principal,
             on_refusal=metrics.refused,
+            token_hint=self._token_hint(),
         ).install(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_SECONDS)
         await runner.setup()
@@ -204,6 +227,17 @@ class ClaudeLoopWebSocketServer:
         stack.callback(http.close)
         assert runner.server is not None  # noqa: S101 - set by `setup`
         await listeners.serve(runner.server)
+        stack.callback(listeners.close)  # the first of all to end: what comes from now on comes to somebody else
+
+    def _token_hint(self) -> str | None:
+        """The line for callers on this machine who need the token; None where they need none."""
+        if not self.url or not needs_token(
+            self.settings.auth.loopback, behind_proxy=self.settings.insecure_behind_proxy
+        ):
+            return None
+        line = how_to_authenticate(f"{self.url}/api/prds", self.home.token)
+        log.info("callers on this machine need the token", example=line)
+        return line
 
     def _start_upkeep(self, tasks: TaskOwner) -> None:
         keep = self.settings.retention
@@ -212,24 +246,30 @@ class ClaudeLoopWebSocketServer:
         tasks.spawn(owners.follow(), "owners of runs")
         tasks.spawn(owners.watch(), "watch of owners")
 
-    def _leave_note(self, stack: AsyncExitStack) -> None:
+    def _leave_note(self) -> None:
         note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))
         note.write(self.home)
-        stack.callback(self.home.daemon_json.unlink, missing_ok=True)
 
     async def broadcast(self, event_type: str, data: Mapping[str, Any]) -> int:
-        """Publish an event: stored, then delivered. Ids such as ``prd_id`` are taken from ``data``.
+        """Publish an event: stored, then delivered. Ids that ``data`` holds (``prd_id``, ``story_id``, …) are the
+        event's; those it lacks come from the environment (``CLAUDE_LOOP_PRD`` and so on), as for every emitter.
 
         Returns its ``seq``. Raises ``InvalidEvent`` and other errors of ``errors.py``.
         """
-        return await self._publish(event_type, data, data.get("prd_id"))
+        return await self._publish(event_type, data, {})
 
     async def send_to_prd_subscribers(self, prd_id: str, event_type: str, data: Mapping[str, Any]) -> int:
         """Publish an event of one PRD. Returns its ``seq``; raises as ``broadcast``."""
-        return await self._publish(event_type, data, prd_id)
+        return await self._publish(event_type, data, {"prd_id": prd_id})
 
-    async def _publish(self, event_type: str, data: Mapping[str, Any], prd_id: str | None) -> int:
-        raw = {"type": event_type, "prd_id": prd_id, "story_id": data.get("story_id"), "data": dict(data)}
+    async def _publish(self, event_type: str, data: Mapping[str, Any], ids: Mapping[str, str]) -> int:
+        if self._stack is None:
+            raise ShuttingDown("This server does not run.")
+        if asyncio.get_running_loop() is not self._loop:
+            hint = "Call it there, with asyncio.run_coroutine_threadsafe."
+            raise NotSupported("This server belongs to another event loop.", hint=hint)
+        found = {key: data[key] for key in ID_KEYS if isinstance(data.get(key), str)}
+        raw = {**context.inherited(), **found, **ids, "type": event_type, "data": dict(data)}
         event = self._acceptor.accept(raw, source="python")
         (outcome,) = await self.hub.publish([event])
         if outcome.error is not None:
@@ -238,49 +278,69 @@ class ClaudeLoopWebSocketServer:
 
     async def send_to_client(self, sid: str, event_type: str, data: Mapping[str, Any]) -> bool:
         """Send an `event` message to one client alone; it is not stored. False when that client is not connected."""
-        message = {"type": event_type, "prd_id": data.get("prd_id"), "story_id": data.get("story_id"), "data": data}
-        message["timestamp"] = rfc3339(self._clock.now_us() // 1000)
+        message = {"type": event_type, "prd_id": data.get("prd_id"), "story_id": data.get("story_id")}
+        message |= {"timestamp": rfc3339(self._clock.now_us() // 1000), "data": dict(data)}
         return self._socketio is not None and self._socketio.send_to_client(sid, "event", message)
 
     def register_handler(self, event_type: str, handler: Callable[..., Any]) -> None:
         """Answer the clients' ``event_type``, with a sync or async function.
 
-        A handler for ``control_prd`` is called with ``(action, prd_id)``, any other with ``(sid, payload)``.
+        A handler for ``control_prd`` is called with ``(action, prd_id)``, any other with ``(sid, payload)``. What it
+        returns is the answer; a ``ClaudeLoopError`` it raises is the client's error. Raises ``NotSupported`` for the
+        events that the server answers itself.
         """
+        if event_type in _OWN_EVENTS:
+            raise NotSupported(f"The server answers `{event_type}` itself.", hint="Choose another name.")
         if event_type == "control_prd":
             self._handlers[event_type] = lambda _sid, payload: handler(payload["action"], payload["prd_id"])
         else:
             self._handlers[event_type] = handler
 
     async def run_forever(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop."""
+        """Serve until SIGTERM or SIGINT, then stop. In another thread than the main one: until cancelled."""
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # Only the main thread hears of signals.
+        hears = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGTERM, signal.SIGINT) if hears else ()
+        for number in signals:
             loop.add_signal_handler(number, stopped.set)
-        await self.start()
         try:
-            await stopped.wait()
+            await self.start()
+            try:
+                await stopped.wait()
+            finally:
+                await self.stop()
         finally:
-            await self.stop()
+            for number in signals:
+                loop.remove_signal_handler(number)
 
 
 def main() -> None:
     """``python -m claude_loop.websocket_server [--host] [--port] [--daemon]``."""
-    parser = argparse.ArgumentParser(description="Run the claude-loop server.")
-    parser.add_argument("--host", default=None)
-    parser.add_argument("--port", type=int, default=None)
-    parser.add_argument("--daemon", action="store_true", help="Run in the background; return when it is healthy.")
+    parser = argparse.ArgumentParser(prog="python -m claude_loop.websocket_server", description=_DESCRIPTION)
+    parser.add_argument("--host", help="Address to bind. [default: 127.0.0.1, and ::1 with it]")
+    parser.add_argument("--port", type=int, help="TCP port; 0 lets the system choose. [default: 18790]")
+    parser.add_argument("--daemon", action="store_true", help="Run in the background; return when it answers.")
     given = parser.parse_args()
-    if given.daemon:
-        chosen = {"host": given.host, "port": given.port}
-        flags = [f"--{name}={value}" for name, value in chosen.items() if value is not None]
-        home = Home.from_environment()
-        launch.start(home, DaemonClient(home), tuple(flags))
-        return
-    settings = load_settings(host=given.host, port=given.port)
-    configure_logging(settings.log_level)
-    asyncio.run(ClaudeLoopWebSocketServer.from_settings(settings).run_forever())
+    try:
+        if given.daemon:
+            _start_in_background({"host": given.host, "port": given.port})
+        else:
+            settings = load_settings(host=given.host, port=given.port)
+            configure_logging(settings.log_level)
+            asyncio.run(ClaudeLoopWebSocketServer.from_settings(settings).run_forever())
+    except ClaudeLoopError as failure:
+        sys.exit(f"{failure.message}\n  {failure.hint}")
+
+
+def _start_in_background(chosen: Mapping[str, Any]) -> None:
+    home = Home.from_environment()
+    flags = tuple(f"--{name}={value}" for name, value in chosen.items() if value is not None)
+    started = launch.start(home, DaemonClient(home), flags)
+    note = DaemonNote.read(home)
+    where = f" at {note.url} (pid {note.pid})" if note else ""
+    sys.stderr.write(f"claude-loop {'started' if started else 'already runs'}{where}.\n")
 
 
 if __name__ == "__main__":

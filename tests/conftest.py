@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.requirements import REQUIREMENTS, missing
 from tests.support import free_port, kill
 
 ALL_REQUIRED = os.environ.get("CLAUDE_LOOP_TEST_REQUIRE") == "all"
+# Slow draws on a busy machine are no defect; a test that hangs has its time limit.
+settings.register_profile("claude-loop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("claude-loop")
+
 SKIPS = pytest.StashKey[dict[str, list[str]]]()
 
 

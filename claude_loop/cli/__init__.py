@@ -92,7 +92,7 @@ def exit_status(error: ClaudeLoopError) -> int:
         return UNREACHABLE
     if isinstance(error, RefusedError) or error.code in REFUSALS:
         return REFUSED
-    if isinstance(error, InputError):
+    if isinstance(error, InputError) and error.status < 500:
         return USAGE
     from claude_loop.client import ServerError
 

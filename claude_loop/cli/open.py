@@ -8,8 +8,7 @@ import click
 
 from claude_loop.cli.terminal import note, put
 from claude_loop.client import DaemonClient
-from claude_loop.errors import DaemonUnreachable
-from claude_loop.instance import DaemonNote
+from claude_loop.errors import NotSupported
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
@@ -20,10 +19,9 @@ from claude_loop.paths import Home
 )
 def open_(print_url: bool) -> None:  # noqa: FBT001 - click's way
     """Open the monitor in the browser."""
-    home = Home.from_environment()
     client = DaemonClient.from_environment()
-    ensure_running(home, client)
-    base = _base(home, client)
+    ensure_running(Home.from_environment(), client)
+    base = _base(client)
     if print_url:
         # Whoever carries the address elsewhere, perhaps through `ssh -L`, comes as another user.
         put(_url(client, base, any_user=True))
@@ -39,10 +37,10 @@ def _url(client: DaemonClient, base: str, *, any_user: bool) -> str:
     return f"{base}/#{code}"
 
 
-def _base(home: Home, client: DaemonClient) -> str:
+def _base(client: DaemonClient) -> str:
     if client.is_elsewhere:
         return client.where.rstrip("/")
-    daemon = DaemonNote.read(home)
-    if daemon is None or not daemon.url:
-        raise DaemonUnreachable("The daemon has left no note of its address.", hint="`claude-loop status` shows more.")
-    return daemon.url
+    url: str = client.get("/status")["url"]
+    if not url:
+        raise NotSupported("The daemon listens on its Unix socket alone: there is no address for a browser.")
+    return url

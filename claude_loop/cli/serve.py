@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-from claude_loop.errors import SettingsRefused
-
-if TYPE_CHECKING:
-    from claude_loop.settings import Settings
 
 
 @click.command()
@@ -26,25 +20,6 @@ def serve(**flags: Any) -> None:
     All settings: docs/settings.md.
     """
     from claude_loop.daemon import run
+    from claude_loop.settings import load_settings
 
-    run(_settings(flags))
-
-
-def _settings(flags: dict[str, Any]) -> Settings:
-    """Raises ``SettingsRefused`` naming the setting."""
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from claude_loop.settings import config_file, load_settings
-
-    hint = "docs/settings.md lists every setting with its values."
-    try:
-        return load_settings(**flags)
-    except ValidationError as failure:
-        first = failure.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name, hint=hint) from None
-    except SettingsError as failure:
-        raise SettingsRefused(f"{failure}.", hint=hint) from None
-    except tomllib.TOMLDecodeError as failure:
-        raise SettingsRefused(f"{config_file()} is not TOML: {failure}.", hint=hint) from None
+    run(load_settings(**flags))

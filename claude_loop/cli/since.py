@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from claude_loop.client import DaemonClient
-from claude_loop.clock import parse_time
+from claude_loop.clock import parse_time, rfc3339
 from claude_loop.errors import InvalidCursor
 from claude_loop.ids import Cursor
 
@@ -48,7 +48,8 @@ def since(text: str, now: datetime) -> Start:
 
 
 def _from_time(seconds: float) -> Start:
-    return {"from": json.dumps({"since": max(0.0, seconds)})}
+    # As text: a number far ahead would be taken for milliseconds.
+    return {"from": json.dumps({"since": rfc3339(max(0, round(seconds * 1000)))})}
 
 
 def _time_of_day(text: str, now: datetime) -> datetime | None:

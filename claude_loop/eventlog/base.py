@@ -62,19 +62,20 @@ class Entities(Protocol):
 class Projection(Protocol):
     """Folds events into the read model, in the transaction that appends them."""
 
-    def apply(self, event: Event, entities: Entities) -> None:
-        """Fill in ``event.run_id`` where the publisher left it out, and fold the event in.
+    def apply(self, events: Sequence[Event], entities: Entities) -> None:
+        """Fill in each event's ``run_id`` where the publisher left it out, and fold the events in.
 
-        Called once an event, in ``seq`` order, from the writer. Deterministic: the same events give the same
-        documents. Must leave ``entities`` untouched if it raises.
+        Called with every event once, in ``seq`` order, from the writer. Deterministic: the same events give the same
+        documents, however they are cut into calls. Must leave ``entities`` untouched if it raises; the caller then
+        takes back what was filled in and calls again with one event at a time.
         """
 
 
 class NoProjection:
     """For logs without a read model."""
 
-    def apply(self, event: Event, entities: Entities) -> None:
-        del event, entities
+    def apply(self, events: Sequence[Event], entities: Entities) -> None:
+        del events, entities
 
 
 class ReadPage(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from claude_loop.clock import Clock, SystemClock
@@ -18,7 +18,7 @@ from claude_loop.eventlog.base import (
     SpoolOffset,
     nobody,
 )
-from claude_loop.eventlog.numbering import EntityCache, Numbering
+from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import NO_EVENT, id_digest, new_epoch
@@ -58,7 +58,7 @@ class MemoryEventLog:
     def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
         numbering = Numbering(self._state.head, self._received_at, self._look_up, self.projection, self._cache)
-        outcome = numbering.number(events, numbering.look_up(events))
+        (outcome,) = numbering.number([events])
         self._store(numbering.new)
         for name, inode, offset in offsets:
             if offset is None:
@@ -71,7 +71,7 @@ class MemoryEventLog:
         future.set_result(outcome)
         return future
 
-    def _look_up(self, ids: Iterable[str]) -> dict[str, Event]:
+    def _look_up(self, ids: Sequence[str]) -> dict[str, Event]:
         return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}
 
     def _store(self, new: list[Event]) -> None:
@@ -146,8 +146,8 @@ class MemoryEventLog:
         if not gone:
             return 0
         trimmed = EntityCache(self._trimmed_documents.get)
+        fold_in(self.projection, gone, trimmed)
         for event in gone:
-            self.projection.apply(event, trimmed)
             del self._by_id[event.id]
         self._trimmed_documents.update(trimmed.dirty)
         del self._events[: len(gone)]
@@ -160,8 +160,7 @@ class MemoryEventLog:
         self._documents.clear()
         self._documents.update(self._trimmed_documents)
         self._cache.discard()
-        for event in self._events:
-            self.projection.apply(event, self._cache)
+        fold_in(self.projection, self._events, self._cache)
         self._documents.update(self._cache.dirty)
         self._cache.committed()
         return len(self._events)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
 from claude_loop.errors import IdConflict
 from claude_loop.eventlog.base import Appended, Entities, Projection
-from claude_loop.events import Event
+from claude_loop.events import Event, write_json
 
 log = structlog.get_logger(__name__)
+
+# A document that could not be loaded says nothing about the event: the whole commit fails, and is tried again.
+_STORAGE_FAILURES = (sqlite3.Error, OSError)
 
 
 class EntityCache:
@@ -51,17 +55,42 @@ class EntityCache:
         self.dirty = {}
 
 
-class Numbering:
-    """Gives each new event of one batch its ``seq``, and each repetition the first one's.
+def fold_in(projection: Projection, events: Sequence[Event], entities: Entities) -> None:
+    """Fold events into the read model. One that breaks the projection leaves no trace there, the others do."""
+    given_runs = [event.run_id for event in events]
+    try:
+        projection.apply(events, entities)
+    except _STORAGE_FAILURES:
+        raise
+    except Exception:  # noqa: BLE001 - whose fault it is shows when they come one by one
+        for event, run_id in zip(events, given_runs, strict=True):
+            event.run_id = run_id
+        for event in events:
+            _fold_in_one(projection, event, entities)
 
-    ``stored`` looks up events by id in the log. The batch's own events are known without it.
+
+def _fold_in_one(projection: Projection, event: Event, entities: Entities) -> None:
+    given_run = event.run_id
+    try:
+        projection.apply((event,), entities)
+    except _STORAGE_FAILURES:
+        raise
+    except Exception:  # a defect of ours must not cost the user's event: it is stored, and the defect reported
+        event.run_id = given_run
+        log.exception("an event could not be folded into the read model", seq=event.seq, type=event.type)
+
+
+class Numbering:
+    """Gives each new event of one commit its ``seq``, and each repetition the first one's.
+
+    ``stored`` looks up events by id in the log. The commit's own events are known without it.
     """
 
     def __init__(
         self,
         head: int,
         received_at: int,
-        stored: Callable[[Iterable[str]], dict[str, Event]],
+        stored: Callable[[Sequence[str]], dict[str, Event]],
         projection: Projection,
         entities: Entities,
     ) -> None:
@@ -70,42 +99,54 @@ class Numbering:
         self._stored = stored
         self._projection = projection
         self._entities = entities
-        self._in_batch: dict[str, Event] = {}
         self._given_runs: list[str | None] = []
+        self._repeated: list[tuple[list[Appended], int, Event, Event]] = []
         self.new: list[Event] = []
 
-    def look_up(self, events: Iterable[Event]) -> dict[str, Event]:
-        """The events among ``events`` that the log already has, by id."""
-        return self._stored([event.id for event in events])
+    def number(self, batches: Sequence[Sequence[Event]]) -> list[list[Appended]]:
+        """The outcomes of each batch. New events are complete afterwards, and the read model knows them."""
+        known = self._stored([event.id for events in batches for event in events])
+        outcomes = [self._numbered(events, known) for events in batches]
+        fold_in(self._projection, self.new, self._entities)
+        # Made here, in the writer, once for all readers.
+        write_json(self.new)
+        # A repetition is held against the first event as it is stored, with its run.
+        for outcome, index, first, again in self._repeated:
+            outcome[index] = _repetition(first, again)
+        return outcomes
 
-    def number(self, events: Sequence[Event], known: dict[str, Event]) -> list[Appended]:
-        return [self._one(event, known) for event in events]
-
-    def _one(self, event: Event, known: dict[str, Event]) -> Appended:
-        first = known.get(event.id) or self._in_batch.get(event.id)
-        if first is not None:
-            return self._repetition(first, event)
-        self._given_runs.append(event.run_id)
-        self._head += 1
-        event.seq = self._head
-        event.received_at = self._received_at
-        try:
-            self._projection.apply(event, self._entities)
-        except Exception:  # a defect of ours must not cost the user's event: it is stored, and the defect reported
-            log.exception("an event could not be folded into the read model", seq=event.seq, type=event.type)
-        event.json  # noqa: B018 - made here, in the writer, once for all readers
-        self._in_batch[event.id] = event
-        self.new.append(event)
-        return Appended(event.seq)
-
-    @staticmethod
-    def _repetition(first: Event, event: Event) -> Appended:
-        if first is event or first.same_content(event):
-            return Appended(first.seq, duplicate=True)
-        conflict = IdConflict(f"The id {event.id!r} already names another event (seq {first.seq}).", field="id")
-        return Appended(0, error=conflict)
+    def _numbered(self, events: Sequence[Event], known: dict[str, Event]) -> list[Appended]:
+        """``known`` gains the new ones. Repetitions are left to be judged later."""
+        seq, received_at = self._head, self._received_at
+        new, given_runs = self.new, self._given_runs
+        outcome: list[Appended] = []
+        for event in events:
+            id_ = event.id
+            if id_ in known:
+                self._repeated.append((outcome, len(outcome), known[id_], event))
+                outcome.append(_UNDECIDED)
+                continue
+            known[id_] = event
+            seq += 1
+            event.seq = seq
+            event.received_at = received_at
+            new.append(event)
+            given_runs.append(event.run_id)
+            outcome.append(Appended(seq))
+        self._head = seq
+        return outcome
 
     def undo(self) -> None:
         """Make the events unstored again, after a failed commit."""
         for event, run_id in zip(self.new, self._given_runs, strict=True):
             event.unstore(run_id)
+
+
+_UNDECIDED = Appended(0)
+
+
+def _repetition(first: Event, event: Event) -> Appended:
+    if first is event or first.same_content(event):
+        return Appended(first.seq, duplicate=True)
+    conflict = IdConflict(f"The id {event.id!r} already names another event (seq {first.seq}).", field="id")
+    return Appended(0, error=conflict)

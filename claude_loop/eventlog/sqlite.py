@@ -61,15 +61,23 @@ class SqliteEventLog:
     async def open(self, listener: CommitListener) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
+        opening = self._loop.run_in_executor(None, self._writer.open)
         try:
-            self._state = (await asyncio.to_thread(self._writer.open)).state
+            self._state = (await asyncio.shield(opening)).state
         except (sqlite3.Error, OSError) as failure:
             raise storage_error(failure, self._path) from failure
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])  # the thread goes on; nobody would close what it opens
+            if opening.exception() is None:
+                await self.close()
+            raise
 
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # let the last announcements run: the writer queued them before it ended
-        self._readers.shutdown(wait=True)
+        for connection in self._connections:
+            connection.interrupt()  # a search through all of a large log may take long
+        await asyncio.to_thread(self._readers.shutdown, wait=True, cancel_futures=True)
         for connection in self._connections:
             connection.close()
         self._listener = nobody

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,8 @@ from claude_loop.filters import Filter, is_glob
 
 COLUMNS = "seq, id, type, project, prd_id, story_id, run_id, session_id, source, at, received_at, json"
 # Statements of these row counts only, so that the connection's statement cache holds them all.
-_ROWS_AT_ONCE = (128, 32, 8, 1)
+_ROWS_AT_ONCE = (512, 64, 8, 1)
+_OF_EVENTS = ", ".join(f"events.{column}" for column in COLUMNS.split(", "))
 
 
 def event_from_row(row: Sequence[Any]) -> Event:
@@ -35,45 +36,49 @@ def event_from_row(row: Sequence[Any]) -> Event:
     )
 
 
-def _row(event: Event) -> tuple[Any, ...]:
-    return (
-        event.seq,
-        event.id,
-        event.type,
-        event.project,
-        event.prd_id,
-        event.story_id,
-        event.run_id,
-        event.session_id,
-        event.source,
-        event.at,
-        event.received_at,
-        event.json,
-    )
-
-
 def insert_events(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    insert_rows(connection, f"INSERT INTO events ({COLUMNS})", [_row(event) for event in events])
+    values: list[Any] = []
+    for event in events:
+        values += (
+            event.seq,
+            event.id,
+            event.type,
+            event.project,
+            event.prd_id,
+            event.story_id,
+            event.run_id,
+            event.session_id,
+            event.source,
+            event.at,
+            event.received_at,
+            event.json,
+        )
+    insert_rows(connection, f"INSERT INTO events ({COLUMNS})", 12, values)
 
 
-def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert many rows with few statements.
+def insert_rows(
+    connection: sqlite3.Connection, insert: str, columns: int, values: list[Any], conflict: str = ""
+) -> None:
+    """Insert many rows, given as their values one after the other, with few statements.
 
     `executemany` hands the interpreter lock over at every row; beside a busy event loop that starves the writer.
     """
+    row = f"({', '.join('?' * columns)})"
     start = 0
-    for count in _ROWS_AT_ONCE:
-        while len(rows) - start >= count:
-            chunk = rows[start : start + count]
-            one = f"({', '.join('?' * len(chunk[0]))})"
-            flat = [value for row in chunk for value in row]
-            connection.execute(f"{insert} VALUES {', '.join([one] * count)}", flat)
-            start += count
+    for rows in _ROWS_AT_ONCE:
+        size = rows * columns
+        while len(values) - start >= size:
+            connection.execute(f"{insert} VALUES {', '.join([row] * rows)} {conflict}", values[start : start + size])
+            start += size
 
 
 def store_documents(connection: sqlite3.Connection, table: str, documents: dict[str, dict[str, Any]]) -> None:
-    rows = [(key, orjson.dumps(document).decode()) for key, document in documents.items()]
-    insert_rows(connection, f"INSERT OR REPLACE INTO {table} (key, document)", rows)
+    values: list[Any] = []
+    for key, document in documents.items():
+        values += (key, orjson.dumps(document).decode())
+    # An update in place: OR REPLACE would delete the row and its index entry and insert both anew.
+    conflict = "ON CONFLICT (key) DO UPDATE SET document = excluded.document"
+    insert_rows(connection, f"INSERT INTO {table} (key, document)", 2, values, conflict)
 
 
 def load_document(connection: sqlite3.Connection, table: str, key: str) -> dict[str, Any] | None:
@@ -81,24 +86,12 @@ def load_document(connection: sqlite3.Connection, table: str, key: str) -> dict[
     return None if row is None else orjson.loads(row[0])
 
 
-def find_by_id(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, Event]:
+def find_by_id(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Event]:
     """The stored events among ``ids``, by id."""
-    found: dict[str, Event] = {}
-    for chunk in _padded(list(dict.fromkeys(ids))):
-        marks = ", ".join("?" * len(chunk))
-        for row in connection.execute(f"SELECT {COLUMNS} FROM events WHERE id IN ({marks})", chunk):
-            found[row[1]] = event_from_row(row)
-    return found
-
-
-def _padded(ids: list[str]) -> Iterator[list[str | None]]:
-    """Chunks of few fixed sizes, filled up with NULL, which equals nothing."""
-    start = 0
-    while start < len(ids):
-        size = next(count for count in reversed(_ROWS_AT_ONCE) if count >= min(len(ids) - start, _ROWS_AT_ONCE[0]))
-        chunk: list[str | None] = list(ids[start : start + size])
-        yield chunk + [None] * (size - len(chunk))
-        start += size
+    # One statement for any number of ids; the cross join keeps SQLite from sorting them into a table of its own first.
+    statement = f"SELECT {_OF_EVENTS} FROM json_each(?) AS wanted CROSS JOIN events ON events.id = wanted.value"
+    rows = connection.execute(statement, (orjson.dumps(ids).decode(),))
+    return {row[1]: event_from_row(row) for row in rows}
 
 
 def where(filter_: Filter, text: str | None = None) -> tuple[str, list[Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from claude_loop.eventlog.base import Projection
-from claude_loop.eventlog.numbering import EntityCache
+from claude_loop.eventlog.numbering import EntityCache, fold_in
 from claude_loop.eventlog.sqlite_file import LogRow, write_log_row
 from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, store_documents
 from claude_loop.events import Event
@@ -39,8 +39,7 @@ def prune(
     trimmed = EntityCache(lambda key: load_document(connection, "trimmed_model", key))
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for event in events:
-            projection.apply(event, trimmed)
+        fold_in(projection, events, trimmed)
         store_documents(connection, "trimmed_model", trimmed.dirty)
         connection.execute("DELETE FROM events WHERE seq <= ?", (last.seq,))
         pruned = replace(row, state=replace(state, first=last.seq + 1, trimmed_digest=id_digest(last.id)))
@@ -66,8 +65,7 @@ def rebuild(connection: sqlite3.Connection, row: LogRow, projection: Projection)
         connection.execute("INSERT INTO read_model SELECT key, document FROM trimmed_model")
         after = row.state.first - 1
         while page := list(_events(connection, after, _PAGE)):
-            for event in page:
-                projection.apply(event, cache)
+            fold_in(projection, page, cache)
             store_documents(connection, "read_model", cache.dirty)
             cache.committed()
             after = page[-1].seq

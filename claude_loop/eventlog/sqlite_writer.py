@@ -200,11 +200,9 @@ class Writer:
         numbering = Numbering(
             self.row.state.head, received_at, lambda ids: find_by_id(connection, ids), self._projection, self.cache
         )
-        outcomes: list[list[Appended]] = []
         connection.execute("BEGIN IMMEDIATE")
         try:
-            known = numbering.look_up([event for append in group for event in append.events])
-            outcomes = [numbering.number(append.events, known) for append in group]
+            outcomes = numbering.number([append.events for append in group])
             row = self._write(connection, numbering.new, group, received_at)
         except BaseException:
             numbering.undo()
@@ -300,8 +298,8 @@ def _answering(append: Append, outcome: list[Appended] | ClaudeLoopError) -> Cal
 
 def _store_offsets(connection: sqlite3.Connection, offsets: list[SpoolOffset]) -> None:
     latest = {(offset.name, offset.inode): offset for offset in offsets}
-    kept = [tuple(offset) for offset in latest.values() if offset.offset is not None]
-    insert_rows(connection, "INSERT OR REPLACE INTO spool_offsets (name, inode, offset)", kept)
+    kept = [value for offset in latest.values() if offset.offset is not None for value in offset]
+    insert_rows(connection, "INSERT OR REPLACE INTO spool_offsets (name, inode, offset)", 3, kept)
     for name, inode, offset in latest.values():
         if offset is None:
             connection.execute("DELETE FROM spool_offsets WHERE name = ? AND inode = ?", (name, inode))

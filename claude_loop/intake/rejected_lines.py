@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from typing import Any, NamedTuple
@@ -40,6 +41,19 @@ class RejectedLines:
         self._clock = clock
         self.count = 0
         self.last: deque[dict[str, Any]] = deque(maxlen=SHOWN)
+        self._load()
+
+    def _load(self) -> None:
+        """What was rejected before a restart still wants to be seen. Removing the file forgets it."""
+        try:
+            with os.fdopen(open_private(self._path, os.O_RDONLY), "rb") as file:
+                lines = file.read(2 * FILE_BYTES).splitlines()
+        except OSError:
+            return
+        self.count = len(lines)
+        for line in lines[-SHOWN:]:
+            with contextlib.suppress(orjson.JSONDecodeError):  # torn by a crash
+                self.last.append(orjson.loads(line))
 
     def record(self, rejected: list[RejectedLine]) -> None:
         """Note lines that are about to be passed over."""

@@ -204,7 +204,9 @@ class SpoolDrain:
             return None
         started = self._clock.monotonic()
         self._unread, self._unread_leaving = set(), set()
-        leaving = [self._table.leaving[entry] for entry in entries if entry in self._table.leaving]
+        leaving = {self._table.leaving[entry] for entry in entries if entry in self._table.leaving}
+        # What was written to a name may lie in the file that was moved away a moment later.
+        leaving.update(life for name in names for life in self._table.lives(name) if life.place == "leaving")
         merge = self._merge = Merge(self._files, self._table, self._acceptor, self._clock, self._breath, horizon_us)
         try:
             await self._commit_runs(merge, names, leaving)
@@ -222,7 +224,7 @@ class SpoolDrain:
         self._last_pass_ms = (self._clock.monotonic() - started) * 1000
         return horizon_us if merge.behind else merge.held_until
 
-    async def _commit_runs(self, merge: Merge, names: set[str], leaving: list[SpoolFile]) -> None:
+    async def _commit_runs(self, merge: Merge, names: set[str], leaving: set[SpoolFile]) -> None:
         await self._committer.settle()
         batch = Batch()
         async for records in merge.records(names, leaving):

@@ -58,7 +58,7 @@ class SpoolFiles:
         except FileNotFoundError:
             raise
         except OSError as failure:
-            if failure.errno in (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM):
+            if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                 raise  # ours or the machine's trouble, not the file's
             what = "a symbolic link" if failure.errno == errno.ELOOP else (failure.strerror or "not readable")
             raise Unreadable(what) from None
@@ -69,6 +69,10 @@ class SpoolFiles:
             if status.st_uid != self._uid:
                 raise Unreadable(f"it belongs to uid {status.st_uid}")
             yield descriptor, status
+        except OSError as failure:
+            if failure.errno != errno.EIO:
+                raise
+            raise Unreadable("the disk cannot read it") from None
         finally:
             os.close(descriptor)
 

@@ -155,7 +155,7 @@ class Merge:
                 file = self._table.renew(file, size, self._clock.now_us())
             else:
                 file.offset = size
-        if size != file.size:
+        if is_new or size != file.size:
             now = self._clock.monotonic()
             age = max(0.0, self._clock.now_us() / 1e6 - status.st_mtime) if is_new else 0.0
             file.changed, file.size, file.dead_since = now - age, size, None

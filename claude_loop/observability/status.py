@@ -38,13 +38,14 @@ class SpoolSource(Protocol):
 
 
 class HealthAnswer(TypedDict):
-    """``reason`` and ``error`` say what is wrong; they are absent while nothing is."""
+    """``reason`` and ``error`` say what is wrong; they are absent while nothing is. A caller without the right to read
+    gets ``status`` alone."""
 
     status: Literal["healthy", "unhealthy"]
-    version: str
-    uptime_seconds: float
-    clients: int
-    subscriptions: int
+    version: NotRequired[str]
+    uptime_seconds: NotRequired[float]
+    clients: NotRequired[int]
+    subscriptions: NotRequired[int]
     reason: NotRequired[str]
     error: NotRequired[dict[str, Any]]
 

@@ -9,48 +9,46 @@
 
 from __future__ import annotations
 
-from claude_loop.progress.activity import activity_of
-from claude_loop.progress.documents import RunDocument
+from claude_loop.progress.activity import Activity
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.fresh import new_run
+from claude_loop.progress.run_draft import RunDraft
 
 OPENING = frozenset({"prd.started", "run.started"})
 
 
-def attribute(draft: Draft) -> RunDocument | None:
+def attribute(draft: Draft, activity: Activity) -> RunDraft | None:
     """The event's run, to be changed; None if there is none and this event opens none."""
-    run_id = draft.event.run_id or _implied_run_id(draft)
-    run = draft.touch_run(run_id)
-    if run is None and activity_of(draft.event.type) != "none":
+    event, prd = draft.event, draft.prd_draft
+    run_id = event.run_id
+    if not run_id:
+        known = prd.document
+        if known is None:
+            run_id = event.id
+        elif event.type in OPENING and not _joins(event.type, draft.touch_run(known["run_id"])):
+            run_id = event.id
+        else:
+            run_id = known["run_id"]
+    run = prd.runs.get(run_id) or draft.touch_run(run_id)
+    if run is None and activity != "none":
         run = _open(draft, run_id)
     return run
 
 
-def _implied_run_id(draft: Draft) -> str:
-    event, prd = draft.event, draft.stored_prd()
-    if prd is None:
-        return event.id
-    if event.type in OPENING:
-        latest = draft.stored_run(prd["run_id"])
-        if latest is None or not _joins(event.type, latest):
-            return event.id
-    return prd["run_id"]
-
-
-def _joins(opening: str, latest: RunDocument) -> bool:
+def _joins(opening: str, latest_run: RunDraft | None) -> bool:
     """Whether this is the other half of one beginning: `run.started` by the wrapper, `prd.started` by the script."""
+    if latest_run is None:
+        return False
+    latest = latest_run.document
     return latest["finished_at"] is None and bool(latest["begun_by"]) and opening not in latest["begun_by"]
 
 
-def _open(draft: Draft, run_id: str) -> RunDocument:
+def _open(draft: Draft, run_id: str) -> RunDraft:
     prd = draft.prd()
-    previous = draft.stored_run(prd["run_id"])
-    if previous is not None and previous["finished_at"] is None:
-        superseded = draft.touch_run(prd["run_id"])
-        if superseded is not None:
-            superseded["superseded_by"] = run_id
+    previous = draft.touch_run(prd["run_id"])
+    if previous is not None and previous.document["finished_at"] is None:
+        previous.document["superseded_by"] = run_id
     run = new_run(prd, run_id, draft.event.type, draft.event.seq, draft.moment)
-    draft.add_run(run)
     prd["run_id"] = run_id
     prd["runs"] += 1
-    return run
+    return draft.add_run(run)

@@ -1,4 +1,8 @@
-"""The documents that one event changes: copies, made when first touched, so that what is stored stays as it was."""
+"""Events at work on the read model: they change copies, made when first touched, so that what is stored stays as it was.
+
+A draft takes one event after the other, of one event or of a whole commit. What follows from a document as it stands,
+such as a run's state, is made once, at the end; the documents are the same however the events are cut into drafts.
+"""
 
 from __future__ import annotations
 
@@ -6,107 +10,106 @@ from collections.abc import Callable
 from typing import Any
 
 from claude_loop.events import Event
-from claude_loop.progress.documents import Counts, PrdDocument, RunDocument, StoryDocument
-from claude_loop.progress.fresh import new_prd, new_story
-from claude_loop.progress.keys import prd_key, run_key, story_key
-from claude_loop.progress.reading import moment_of
-from claude_loop.progress.states import COUNTED_AS, judge_story
+from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument
+from claude_loop.progress.fresh import new_prd
+from claude_loop.progress.keys import prd_key, project_key, run_key
+from claude_loop.progress.run_draft import RunDraft
 
 # Documents in general. What a key holds is known from the key, so a document read by key is Any to the type checker:
 # a `cast` is a call, and this runs for every event.
 Document = Any
 Get = Callable[[str], Document]
-NAMED_CLAIMS = 5
+
+
+class PrdDraft:
+    """One PRD, and those of its runs that were touched. ``document`` is as stored until ``changed``."""
+
+    __slots__ = ("changed", "document", "key", "prd_id", "project", "runs")
+
+    def __init__(self, project: str | None, prd_id: str, get: Get) -> None:
+        self.project = project
+        self.prd_id = prd_id
+        self.key = prd_key(project, prd_id)
+        self.document: PrdDocument | None = get(self.key)
+        self.changed = False
+        self.runs: dict[str, RunDraft] = {}
 
 
 class Draft:
-    """One event at work on its PRD, its run and its stories.
+    """The copies, and the event that is at work on its PRD, its run and its story.
 
     The copies are shallow: rules replace the lists and objects inside a document, they never change them in place.
     """
 
-    __slots__ = ("_get", "documents", "event", "moment", "prd_id", "run", "story")
+    __slots__ = ("_get", "_prds", "_projects", "event", "moment", "prd_draft", "run", "run_draft", "story")
 
-    run: RunDocument  # set before any rule runs
-    story: StoryDocument | None  # likewise; the event's own, if it names one
+    event: Event
+    moment: int
+    prd_draft: PrdDraft
+    run_draft: RunDraft
+    run: RunDocument  # its document
+    story: StoryDocument | None  # the event's own, if it names one
 
-    def __init__(self, event: Event, prd_id: str, get: Get) -> None:
+    def __init__(self, get: Get) -> None:
         self._get = get
+        self._prds: dict[tuple[str | None, str], PrdDraft] = {}
+        self._projects: dict[str, ProjectDocument] = {}
+
+    def take(self, event: Event, prd_id: str) -> None:
+        """Begin with the next event, which is of that PRD."""
         self.event = event
-        self.prd_id = prd_id
-        self.moment = moment_of(event)
-        self.documents: dict[str, Document] = {}
+        # As `moment_of`, without the call.
+        at, received_at = event.at, event.received_at
+        self.moment = received_at if 0 < received_at < at else at
+        ids = (event.project, prd_id)
+        prd = self._prds.get(ids)
+        if prd is None:
+            prd = self._prds[ids] = PrdDraft(*ids, self._get)
+        self.prd_draft = prd
 
     @property
     def data(self) -> dict[str, Any]:
+        """The event's, whatever was sent."""
         data = self.event.data
         return data if type(data) is dict else {}
 
-    def _copy(self, key: str) -> Document:
-        document = self.documents.get(key)
-        if document is None:
-            document = self._get(key)
-            if document is not None:
-                document = self.documents[key] = document.copy()
-        return document
-
-    def stored_prd(self) -> PrdDocument | None:
-        """As it was before this event; not to be changed."""
-        prd: PrdDocument | None = self._get(prd_key(self.event.project, self.prd_id))
-        return prd
-
-    def stored_run(self, run_id: str) -> RunDocument | None:
-        """As it was before this event; not to be changed."""
-        run: RunDocument | None = self._get(run_key(self.event.project, self.prd_id, run_id))
-        return run
+    def work_on(self, run: RunDraft) -> None:
+        """The event is of that run."""
+        self.run_draft = run
+        self.run = run.document
+        self.story = None
 
     def prd(self) -> PrdDocument:
         """The event's PRD, to be changed; a new one, without a run, if it was not seen before."""
-        key = prd_key(self.event.project, self.prd_id)
-        prd: PrdDocument | None = self._copy(key)
-        if prd is None:
-            prd = self.documents[key] = new_prd(self.event.project, self.prd_id, self.moment)
-        return prd
+        prd = self.prd_draft
+        if not prd.changed:
+            prd.changed = True
+            known = prd.document
+            prd.document = new_prd(prd.project, prd.prd_id, self.moment) if known is None else known.copy()
+        assert prd.document is not None  # noqa: S101 - for the type checker
+        return prd.document
 
-    def touch_run(self, run_id: str) -> RunDocument | None:
-        """A run of the PRD, to be changed. Touched once only."""
-        key = run_key(self.event.project, self.prd_id, run_id)
-        run: RunDocument | None = self._get(key)
-        if run is not None:
-            run = self.documents[key] = run.copy()
+    def touch_run(self, run_id: str) -> RunDraft | None:
+        """A run of the PRD, to be changed; None if there is none of that name."""
+        prd = self.prd_draft
+        run = prd.runs.get(run_id)
+        if run is None:
+            stored: RunDocument | None = self._get(run_key(prd.project, prd.prd_id, run_id))
+            if stored is not None:
+                run = prd.runs[run_id] = RunDraft(stored.copy(), self._get)
         return run
 
-    def add_run(self, run: RunDocument) -> None:
-        self.documents[run_key(run["project"], run["prd_id"], run["run_id"])] = run
+    def add_run(self, run: RunDocument) -> RunDraft:
+        added = self.prd_draft.runs[run["run_id"]] = RunDraft(run, self._get)
+        return added
 
-    def touch_story(self, story_id: str) -> StoryDocument:
-        """A story of the run, to be changed; a new one if it was not seen before."""
-        run = self.run
-        key = story_key(self.event.project, self.prd_id, run["run_id"], story_id)
-        story: StoryDocument | None = self._copy(key)
-        if story is None:
-            story = self.documents[key] = new_story(run, story_id, self.moment)
-            run["stories"] += 1
-            self._count(run["counts"].copy())
-        return story
+    def project(self, project: str) -> ProjectDocument | None:
+        """Not to be changed."""
+        known = self._projects.get(project)
+        return self._get(project_key(project)) if known is None else known  # type: ignore[no-any-return]
 
-    def settle(self, story: StoryDocument) -> None:
-        """Judge a changed story anew, and keep its run's counts and claims in step."""
-        before, why_before = story["state"], story["why"]
-        after, why = judge_story(story)
-        if why != why_before:
-            story["why"] = why
-        if after != before:
-            story["state"] = after
-            counts = self.run["counts"].copy()
-            counts[COUNTED_AS[before]] -= 1  # type: ignore[literal-required]
-            counts[COUNTED_AS[after]] += 1  # type: ignore[literal-required]
-            self._count(counts)
-        if "done·claimed" in (before, after) and (after != before or why != why_before):
-            claims = [claim for claim in self.run["claims"] if claim["story_id"] != story["story_id"]]
-            if after == "done·claimed":
-                claims.append({"story_id": story["story_id"], "why": why})
-            self.run["claims"] = claims[-NAMED_CLAIMS:]
+    def put_project(self, document: ProjectDocument) -> None:
+        self._projects[document["project"]] = document
 
     def reopen_run(self) -> None:
         """Work begins after the end was reported: the run goes on."""
@@ -114,14 +117,13 @@ class Draft:
         if run["finished_at"] is not None:
             run["finished_at"] = run["prd_success"] = run["run_success"] = run["exit_code"] = None
 
-    def expect_stories(self, total: int) -> None:
-        """As many stories as ``total`` were announced for the run."""
-        self.run["total_stories"] = total
-        self._count(self.run["counts"].copy())
-
-    def _count(self, counts: Counts) -> None:
-        """Those neither seen nor in another state are to do."""
-        run = self.run
-        others = counts["running"] + counts["failing"] + counts["blocked"] + counts["claimed"] + counts["verified"]
-        counts["todo"] = max(run["stories"], run["total_stories"] or 0) - others
-        run["counts"] = counts
+    def documents(self) -> dict[str, Document]:
+        """Everything touched, as it is after the events taken; the draft is then used up."""
+        documents: dict[str, Document] = {project_key(project): found for project, found in self._projects.items()}
+        for prd in self._prds.values():
+            if prd.changed:
+                documents[prd.key] = prd.document
+            for run_id, run in prd.runs.items():
+                documents[run_key(prd.project, prd.prd_id, run_id)] = run.settled()
+                documents.update(run.stories_by_key())
+        return documents

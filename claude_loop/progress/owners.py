@@ -79,8 +79,10 @@ class ProcessTable:
             return False
         try:
             stat = (self._proc / str(process.pid) / "stat").read_text(errors="replace")
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
+        except OSError:  # too many open files, say: nothing is known, and nobody is declared dead for that
+            return True
         # The command's name may hold spaces and brackets; the fields after its last bracket do not.
         fields = stat.rpartition(")")[2].split()
         return fields[0] not in "ZX" and int(fields[19]) == process.start_ticks

@@ -10,7 +10,7 @@ from claude_loop.progress.draft import Document
 from claude_loop.progress.keys import RUNS
 from claude_loop.progress.passing import next_change_at, shown
 from claude_loop.progress.reading import moment_of
-from claude_loop.progress.reducer import difference, fold
+from claude_loop.progress.reducer import difference, fold_one
 
 
 def apply_patches(documents: dict[str, Document], patches: Iterable[Patch]) -> None:
@@ -46,7 +46,7 @@ class PatchMaker:
         patches = self.advance(moment_of(event))
         moment = self._clock
         self._seq = event.seq
-        documents, _ = fold(event, self._documents.get)
+        documents = fold_one(event, self._documents.get)
         for key, after in documents.items():
             before = self._documents.get(key)
             patches += difference(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from claude_loop.eventlog.base import Entities
 from claude_loop.events import Event
+from claude_loop.progress.draft import Draft
 from claude_loop.progress.reducer import fold
 
 
 class ProgressProjection:
     """Implements ``eventlog.base.Projection``."""
 
-    def apply(self, event: Event, entities: Entities) -> None:
-        """Fill in ``event.run_id`` and store the documents that the event changes.
+    def apply(self, events: Sequence[Event], entities: Entities) -> None:
+        """Fill in each event's ``run_id`` and store the documents that they change together.
 
-        ``event`` has its ``seq``, ``id`` and ``received_at``.
+        Each event has its ``seq``, ``id`` and ``received_at``.
         """
-        documents, run_id = fold(event, entities.get)
-        event.run_id = run_id
-        for key, document in documents.items():
+        draft = Draft(entities.get)
+        for event in events:
+            event.run_id = fold(event, draft)
+        for key, document in draft.documents().items():
             entities.put(key, document)

@@ -1,7 +1,8 @@
 """The reducer: what an event means for its project, PRD, run and story.
 
-``fold`` gives the changed documents, ``reduce`` the same as patches. Both are pure: the same events over the same
-documents give the same result, whoever asks and whenever. Nothing here knows the time; see ``passing.py``.
+``fold`` takes any number of events into one draft, ``fold_one`` gives the documents that one event changes, ``reduce``
+the same as patches. The same events over the same documents give the same result, whoever asks, whenever, and however
+the events are cut into drafts. Nothing here knows the time; see ``passing.py``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ from claude_loop.events import Event
 from claude_loop.progress import runs, stories
 from claude_loop.progress.activity import Activity, activity_of
 from claude_loop.progress.attribution import attribute
-from claude_loop.progress.documents import Last, Patch, ProjectDocument, StoryDocument
+from claude_loop.progress.documents import Patch, StoryDocument
 from claude_loop.progress.draft import Document, Draft, Get
-from claude_loop.progress.keys import project_key
 from claude_loop.progress.reading import identifier, moment_of
-from claude_loop.progress.states import judge_run
-from claude_loop.progress.timing import record_activity
 
 RULES: dict[str, Callable[[Draft], None]] = {
     "prd.started": runs.started,
@@ -56,32 +54,35 @@ _NAME_A_STORY = frozenset(
 _ABSENT = object()
 
 
-# The documents as they are after an event, changed or new ones only; and the run it belongs to.
-Folded = tuple[dict[str, Document], str | None]
-
-
-def fold(event: Event, get: Get) -> Folded:
-    """Fold one event in. ``get`` answers the current document of a key, or None; it is never changed in place."""
-    if event.prd_id is None:
-        return _fold_project(event, get), event.run_id
-    draft = Draft(event, event.prd_id, get)
-    run = attribute(draft)
-    if run is None:
-        return {}, event.run_id
-    draft.run = run
-    activity = activity_of(event.type)
-    if activity == "none":
-        draft.story = None
-    else:
+def fold(event: Event, draft: Draft) -> str | None:
+    """Fold the next event into ``draft``. The run it belongs to; its own ``run_id`` if it belongs to none."""
+    prd_id, activity = event.prd_id, activity_of(event.type)
+    if prd_id is None:
+        if activity != "none" and event.project is not None:
+            _fold_project(event, event.project, draft)
+        return event.run_id
+    draft.take(event, prd_id)
+    run_draft = attribute(draft, activity)
+    if run_draft is None:
+        return event.run_id
+    draft.work_on(run_draft)
+    if activity != "none":
         _show_life(draft, activity)
         draft.story = _story_of(draft)
     rule = RULES.get(event.type)
     if rule is not None:
         rule(draft)
-    elif run["state"] == "running":
-        return draft.documents, run["run_id"]  # nothing happened that the state depends on
-    run["state"], run["why"] = judge_run(run)
-    return draft.documents, run["run_id"]
+    return run_draft.document["run_id"]
+
+
+def fold_one(event: Event, get: Get) -> dict[str, Document]:
+    """The documents as they are after an event, changed or new ones only.
+
+    ``get`` answers the current document of a key, or None; it is never changed in place.
+    """
+    draft = Draft(get)
+    fold(event, draft)
+    return draft.documents()
 
 
 def reduce(event: Event, get: Get) -> list[Patch]:
@@ -89,7 +90,7 @@ def reduce(event: Event, get: Get) -> list[Patch]:
     moment = moment_of(event)
     return [
         patch
-        for key, document in fold(event, get)[0].items()
+        for key, document in fold_one(event, get).items()
         for patch in difference(key, get(key), document, event.seq, moment)
     ]
 
@@ -106,37 +107,30 @@ def difference(key: str, before: Mapping[str, Any] | None, after: Mapping[str, A
 
 
 def _show_life(draft: Draft, activity: Activity) -> None:
-    event, run, moment = draft.event, draft.run, draft.moment
-    latest = run["last"]["at"]
-    run["last"] = {"seq": event.seq, "at": max(latest, moment), "type": event.type}
-    record_activity(run, moment)
+    run, run_draft = draft.run, draft.run_draft
+    run_draft.last = draft.event
+    run_draft.moments.append(draft.moment)
     if run["vanished_at"] is not None:
         run["vanished_at"] = None
-    if activity == "work" and run["waits"]:
-        runs.end_waits(draft, event.session_id)
+    if run["waits"] and activity == "work":
+        runs.end_waits(draft, draft.event.session_id)
 
 
 def _story_of(draft: Draft) -> StoryDocument | None:
-    event = draft.event
+    event, moment = draft.event, draft.moment
     story_id = event.story_id
     if story_id is None and event.type in _NAME_A_STORY:
         story_id = identifier(draft.data.get("story_id"))
     if story_id is None:
         return None
-    story = draft.touch_story(story_id)
-    story["last_at"] = max(story["last_at"], draft.moment)
+    story = draft.run_draft.touch_story(story_id, moment)
+    if moment > story["last_at"]:
+        story["last_at"] = moment
     return story
 
 
-def _fold_project(event: Event, get: Get) -> dict[str, Document]:
+def _fold_project(event: Event, project: str, draft: Draft) -> None:
     """An event without a PRD leaves one trace: when its project last showed a sign of life."""
-    if event.project is None or activity_of(event.type) == "none":
-        return {}
-    key, moment = project_key(event.project), moment_of(event)
-    before: ProjectDocument | None = get(key)
-    last: Last = {
-        "seq": event.seq,
-        "at": moment if before is None else max(before["last"]["at"], moment),
-        "type": event.type,
-    }
-    return {key: {"project": event.project, "last": last}}
+    moment, before = moment_of(event), draft.project(project)
+    latest = moment if before is None else max(before["last"]["at"], moment)
+    draft.put_project({"project": project, "last": {"seq": event.seq, "at": latest, "type": event.type}})

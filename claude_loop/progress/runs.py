@@ -43,7 +43,7 @@ def started(draft: Draft) -> None:
         run["owned"] = False
     total = count(data, "total_stories")
     if total is not None:
-        draft.expect_stories(total)
+        draft.run_draft.expect_stories(total)
     _iterations(run, data)
 
 
@@ -212,4 +212,4 @@ def progressed(draft: Draft) -> None:
         draft.run["progress"] = progress
     else:
         draft.story["progress"] = progress
-        draft.settle(draft.story)
+        draft.run_draft.settle(draft.story)

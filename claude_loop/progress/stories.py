@@ -51,7 +51,7 @@ def started(draft: Draft) -> None:
     if title is not None:
         story["title"] = title
     _enter(draft.run, story, moment)
-    draft.settle(story)
+    draft.run_draft.settle(story)
 
 
 def completed(draft: Draft) -> None:
@@ -67,7 +67,7 @@ def completed(draft: Draft) -> None:
     story["blocked"] = None
     story["finished_at"] = draft.moment if done else None
     _leave(draft.run, story)
-    draft.settle(story)
+    draft.run_draft.settle(story)
     if done and not was_done:
         if story["attempt"]:
             record_story_time(draft.run, story["worked_ms"])
@@ -84,15 +84,15 @@ def blocked(draft: Draft) -> None:
     story["completed"] = False
     story["success"] = story["finished_at"] = None
     _leave(draft.run, story)
-    draft.settle(story)
+    draft.run_draft.settle(story)
 
 
 def leave_open_stories(draft: Draft) -> None:
     """The run has ended: nobody works on what was started and not completed."""
     for entry in draft.run["running"]:
-        story = draft.touch_story(entry["story_id"])
+        story = draft.run_draft.touch_story(entry["story_id"], draft.moment)
         _end_attempt(draft, story, "left")
-        draft.settle(story)
+        draft.run_draft.settle(story)
     if draft.run["running"]:
         draft.run["running"] = []
         draft.run["current"] = None
@@ -108,13 +108,16 @@ def tested(draft: Draft) -> None:
         story["tests"] += 1
         story["test_runs"] = [*story["test_runs"][1 - KEPT_TEST_RUNS :], test]
         story["last_test"] = test
-        draft.settle(story)
+        draft.run_draft.settle(story)
 
 
 def _test_summary(draft: Draft, story: StoryDocument | None) -> TestSummary:
     data = draft.data
     passed, failed = count(data, "passed"), count(data, "failed")
-    names, unnamed = _failing_names(data.get("failures"))
+    failures, duration_ms = data.get("failures"), number(data, "duration_ms")
+    names, unnamed = _failing_names(failures) if failures else ([], 0)
+    if failed and failed - len(names) > unnamed:
+        unnamed = failed - len(names)
     return {
         "seq": draft.event.seq,
         "at": draft.moment,
@@ -123,9 +126,9 @@ def _test_summary(draft: Draft, story: StoryDocument | None) -> TestSummary:
         "passed": passed,
         "failed": failed,
         "total": count(data, "total"),
-        "duration_ms": None if (ms := number(data, "duration_ms")) is None else round(ms),
+        "duration_ms": None if duration_ms is None else round(duration_ms),
         "failing": names,
-        "failing_more": max(unnamed, (failed or 0) - len(names)),
+        "failing_more": unnamed,
     }
 
 
@@ -164,7 +167,7 @@ def committed(draft: Draft) -> None:
         story["commits"] += 1
         story["recent_commits"] = [*story["recent_commits"][1 - KEPT_COMMITS :], commit]
         story["last_commit"] = commit
-        draft.settle(story)
+        draft.run_draft.settle(story)
 
 
 def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from claude_loop.progress.documents import RunDocument
 
 BUCKETS = 24
@@ -10,17 +12,18 @@ KEPT_STORY_TIMES = 32
 FEWEST_FOR_ESTIMATE = 3
 
 
-def record_activity(run: RunDocument, moment: int) -> None:
-    """Count one event in the bucket of its moment; when the run outgrows its buckets, pair them up."""
-    buckets, width = run["activity"].copy(), run["activity_width_ms"]
-    index = (moment - run["started_at"]) // width if moment > run["started_at"] else 0
-    while index >= BUCKETS:
-        buckets = [sum(buckets[i : i + 2]) for i in range(0, len(buckets), 2)]
-        width *= 2
-        index //= 2
-    if index >= len(buckets):
-        buckets.extend([0] * (index + 1 - len(buckets)))
-    buckets[index] += 1
+def record_activity(run: RunDocument, moments: Sequence[int]) -> None:
+    """Count events in the buckets of their moments; when the run outgrows its buckets, pair them up."""
+    buckets, width, started_at = run["activity"].copy(), run["activity_width_ms"], run["started_at"]
+    for moment in moments:
+        index = (moment - started_at) // width if moment > started_at else 0
+        while index >= BUCKETS:
+            buckets = [sum(buckets[i : i + 2]) for i in range(0, len(buckets), 2)]
+            width *= 2
+            index //= 2
+        if index >= len(buckets):
+            buckets.extend([0] * (index + 1 - len(buckets)))
+        buckets[index] += 1
     run["activity"] = buckets
     run["activity_width_ms"] = width
 

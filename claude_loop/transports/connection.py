@@ -88,6 +88,7 @@ class Connection(web.RequestHandler):
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
+            auto_decompress=False,  # a small body that becomes a huge one is refused, not unpacked
             lingering_time=LINGER_SECONDS,
         )
         self._rules = rules

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from claude_loop.errors import Busy, InvalidJson, RequestTimeout, TooLarge
+from claude_loop.errors import Busy, InvalidJson, RequestTimeout, TooLarge, UnsupportedMediaType
 
 # A slice is accepted without a pause: these many events take some 3 ms.
 SLICE_RECORDS = 256
@@ -31,7 +31,9 @@ class BodyReader:
         self._large = 0
 
     async def read(self, request: web.Request) -> bytes:
-        """Raises ``TooLarge``, and for large bodies ``Busy`` or ``RequestTimeout``."""
+        """Raises ``UnsupportedMediaType``, ``TooLarge``, and for large bodies ``Busy`` or ``RequestTimeout``."""
+        if hdrs.CONTENT_ENCODING in request.headers:
+            raise UnsupportedMediaType("Compressed bodies are not taken.", hint="Leave Content-Encoding out.")
         content = request.content
         body = await content.readany()
         self._insist(len(body))

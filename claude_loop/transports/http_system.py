@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from claude_loop.observability.metrics import CONTENT_TYPE, Metrics
 from claude_loop.observability.status import Status
+from claude_loop.transports.gate import principal_of
 from claude_loop.transports.http_json import json_answer, json_bytes
 from claude_loop.transports.http_query import Query
 
@@ -35,9 +36,11 @@ class SystemHandler:
 
     async def health(self, request: web.Request) -> web.Response:
         """Whether the daemon does its work; 503 with the reason while it does not."""
-        del request
         answer = self._status.health()
-        return json_answer(answer, 200 if answer["status"] == "healthy" else 503)
+        status = 200 if answer["status"] == "healthy" else 503
+        if not principal_of(request).may("read"):
+            answer = {"status": answer["status"]}
+        return json_answer(answer, status)
 
     async def status(self, request: web.Request) -> web.Response:
         """Everything the daemon knows about itself."""

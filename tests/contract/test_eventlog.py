@@ -19,14 +19,19 @@ from claude_loop.ids import NO_EVENT, id_digest
 class CountingProjection:
     """A read model with one document a PRD: how many events it has, and the first event as its run."""
 
-    def apply(self, event, entities):
-        if event.data.get("poison"):
-            raise ValueError("poison")
-        if event.prd_id is None:
-            return
-        document = entities.get(f"prd/{event.prd_id}") or {"count": 0, "run": event.id}
-        event.run_id = event.run_id or document["run"]
-        entities.put(f"prd/{event.prd_id}", {**document, "count": document["count"] + 1})
+    def apply(self, events, entities):
+        changed = {}
+        for event in events:
+            if event.prd_id is None:
+                continue
+            key = f"prd/{event.prd_id}"
+            document = changed.get(key) or entities.get(key) or {"count": 0, "run": event.id}
+            event.run_id = event.run_id or document["run"]
+            changed[key] = {**document, "count": document["count"] + 1}
+            if event.data.get("poison"):
+                raise ValueError("poison")
+        for key, document in changed.items():
+            entities.put(key, document)
 
 
 @pytest.fixture

@@ -297,18 +297,28 @@ async def test_a_stopped_writer_keeps_its_file_and_loses_nothing(running: Runnin
 async def test_while_the_storage_fails_everything_waits_and_then_goes_on(running: Running) -> None:
     log = running.hub.log
     assert isinstance(log, SqliteEventLog)
+    writer = log._writer
     append(running.home, "x.jsonl", line(0))
     await eventually(lambda: running.head == 1)
-    pages = log._writer.connection.execute("PRAGMA page_count").fetchone()[0]
-    log._writer.connection.execute(f"PRAGMA max_page_count = {pages}")  # this connection's disk is full
+    connect, full = writer._connect, [True]
+
+    def connect_without_room() -> None:
+        connect()
+        if full:
+            (pages,) = writer._connection.execute("PRAGMA page_count").fetchone()  # type: ignore[union-attr]
+            writer._connection.execute(f"PRAGMA max_page_count = {pages}")  # type: ignore[union-attr]
+
+    writer._connect = connect_without_room  # type: ignore[method-assign]
+    writer._disconnect()
     append(running.home, "x.jsonl", b"".join(line(n) for n in range(1, 4_000)))
     await eventually(lambda: running.intake.statistics()["failure"] == "storage_full")
-    before = running.intake.statistics()
-    assert before["backlog_bytes"] > 0
-    # The writer opens a new connection after a failure, which has room.
+    await eventually(lambda: running.intake.statistics()["backlog_bytes"] > 100_000)
+    assert running.head < 4_000
+    full.clear()
     await eventually(lambda: running.head == 4_000)
     assert [event.data["mark"] for event in await running.events()] == list(range(4_000))
-    assert running.intake.statistics()["failure"] is None
+    await eventually(lambda: running.intake.statistics()["failure"] is None)
+    await eventually(lambda: running.intake.statistics()["backlog_bytes"] == 0)
 
 
 async def test_it_stops_soon_also_while_the_storage_fails_or_much_is_left(home: Path) -> None:

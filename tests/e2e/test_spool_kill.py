@@ -24,7 +24,7 @@ from tests.support import until
 pytestmark = pytest.mark.requires("linux")
 
 DAEMON = Path(__file__).with_name("spool_only.py")
-SECONDS = 12.0
+SECONDS = 9.0
 EMITTERS = 4
 
 # Parent, subshell, parent, and a file of a fixed name that all share, whose lines have no ids. What was written

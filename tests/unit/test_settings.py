@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from claude_loop.errors import SettingsRefused
 from claude_loop.settings import Settings, load_settings
 from tests.support import ROOT
 
@@ -42,11 +43,30 @@ def test_flags_before_environment_before_file_before_defaults(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"port": 70_000}, {"durability": "some"}, {"stalled_after": 0}, {"retention": {"dyas": 3}}]
+    ("wrong", "name"),
+    [
+        ({"port": 70_000}, "port"),
+        ({"durability": "some"}, "durability"),
+        ({"stalled_after": 0}, "stalled_after"),
+        ({"retention": {"dyas": 3}}, "retention.dyas"),
+    ],
 )
-def test_a_value_that_cannot_be_is_refused(wrong):
-    with pytest.raises(ValidationError):
+def test_a_value_that_cannot_be_is_refused_by_name(wrong, name):
+    with pytest.raises(SettingsRefused) as refusal:
         load_settings(**wrong)
+    assert refusal.value.field == name
+    assert name in refusal.value.message
+    assert refusal.value.hint
+
+
+def test_a_file_that_is_not_toml_and_a_variable_that_is_no_list_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAUDE_LOOP_ALLOWED_HOSTS", "a, b")
+    with pytest.raises(SettingsRefused, match="allowed_hosts"):
+        load_settings()
+    monkeypatch.delenv("CLAUDE_LOOP_ALLOWED_HOSTS")
+    write_config(tmp_path, "port = = 1")
+    with pytest.raises(SettingsRefused, match=r"config\.toml is not TOML"):
+        load_settings()
 
 
 def test_settings_do_not_change():

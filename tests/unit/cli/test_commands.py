@@ -54,7 +54,7 @@ def test_wrong_usage_is_status_2(arguments):
     [
         (errors.DaemonUnreachable("x"), 3),
         (errors.InvalidRequest("x"), 2),
-        (errors.NotSupported("x"), 2),
+        (errors.NotSupported("x"), 1),
         (errors.Forbidden("x"), 4),
         (errors.ForeignFile("x"), 4),
         (errors.PortTaken("x"), 1),

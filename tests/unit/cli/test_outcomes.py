@@ -58,18 +58,24 @@ def told(world: World, daemon: Daemon | None = None) -> list[str]:
     ("scenario", "lines"),
     [
         (
-            f"prd.started total_stories=1 → story.started → 10 min → {PROVEN} → story.completed success=true"
-            " → prd.completed success=true",
+            (
+                f"prd.started total_stories=1 → story.started → 10 min → {PROVEN} → story.completed success=true"
+                " → prd.completed success=true"
+            ),
             ["✓ done, verified · 10m03s", "■ done, verified · 1 story · 10m05s"],
         ),
         (
-            f"prd.started total_stories=1 → story.started → test.run passed=1 failed=1 → story.started → {PROVEN}"
-            " → story.completed success=true → prd.completed success=true",
+            (
+                f"prd.started total_stories=1 → story.started → test.run passed=1 failed=1 → story.started → {PROVEN}"
+                " → story.completed success=true → prd.completed success=true"
+            ),
             ["✓ done, verified · 5s · 2 attempts", "■ done, verified · 1 story · 7s"],
         ),
         (
-            "prd.started total_stories=2 → story.started → test.run passed=2 failed=0 → story.completed success=true"
-            " → prd.completed success=true",
+            (
+                "prd.started total_stories=2 → story.started → test.run passed=2 failed=0 → story.completed success=true"
+                " → prd.completed success=true"
+            ),
             [
                 "~ done, claimed: no commit · 2s",
                 "■ done, claimed: US-001: no commit; 1 story not started · 1 of 2 stories done · 4s",
@@ -79,8 +85,10 @@ def told(world: World, daemon: Daemon | None = None) -> list[str]:
             "prd.started → story.started → story.completed success=true → prd.completed success=true",
             [
                 "~ done, claimed: no test run; no commit · 1s",
-                "■ done, claimed: US-001: no test run, no commit; how many stories there are was not said"
-                " · 1 story · 3s",
+                (
+                    "■ done, claimed: US-001: no test run, no commit; how many stories there are was not said"
+                    " · 1 story · 3s"
+                ),
             ],
         ),
         (

@@ -15,7 +15,7 @@ CURSOR = "0123456789abcdef.42.0011223344"
 
 
 def moment(text: str) -> datetime:
-    return datetime.fromtimestamp(json.loads(since(text, NOW)["from"])["since"], UTC)
+    return datetime.fromisoformat(json.loads(since(text, NOW)["from"])["since"])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def moment(text: str) -> datetime:
         ("2026-01-26T10:00:00Z", timedelta(seconds=30)),
         ("1769421600", timedelta(seconds=30)),
         ("1769421600000", timedelta(seconds=30)),
+        ("9999-01-01T00:00:00Z", NOW - datetime(9999, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_times(text, ago):

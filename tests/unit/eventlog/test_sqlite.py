@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
 import subprocess
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,7 @@ from claude_loop.eventlog.base import SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
+from tests.support import eventually
 
 
 def event(number, **data):
@@ -201,3 +205,47 @@ async def test_a_read_only_file_system_refuses_clearly_and_recovers_by_itself(sm
     await recovered(log)
     assert (await log.append([event(2)]))[0].seq == 2
     await log.close()
+
+
+@pytest.mark.requires("linux")
+async def test_an_opening_that_is_cancelled_leaves_nothing_open(tmp_path):
+    path = tmp_path / "events.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        log = SqliteEventLog(path)
+        opening = asyncio.ensure_future(log.open(nobody))
+        await eventually(lambda: open_files().count(str(path)) == 2)
+        opening.cancel()
+        await asyncio.sleep(0)
+        assert not opening.done()
+        other.execute("ROLLBACK")
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not {thread.name for thread in threading.enumerate()} & {"eventlog-writer"}
+    assert not [name for name in open_files() if name.startswith(str(path))]
+
+
+async def test_closing_does_not_wait_for_a_search_without_end(tmp_path):
+    log = await opened(tmp_path / "events.db")
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    begun = threading.Event()
+
+    def run(connection):
+        begun.set()
+        return connection.execute(endless).fetchone()
+
+    reading = asyncio.ensure_future(log._reading(run))
+    await eventually(begun.is_set)
+    async with asyncio.timeout(5):
+        await log.close()
+        with pytest.raises(StorageFailed):
+            await reading
+
+
+def open_files():
+    """The path behind each descriptor of this process."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(descriptor))
+    return found

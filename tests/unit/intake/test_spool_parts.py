@@ -177,6 +177,9 @@ def test_rejected_lines_are_bounded_on_disk_and_in_memory(home: Path) -> None:
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
     notes = [orjson.loads(line) for file in files for line in file.read_bytes().splitlines()]
     assert notes[-1]["offset"] == 2_999
+    after = RejectedLines(place, Redactor(RedactSettings()), ManualClock())
+    assert list(after.last) == notes[-SHOWN:]
+    assert after.count == len(files[1].read_bytes().splitlines())
     assert all("hunter2" not in note["line"] for note in notes)
 
 

@@ -67,7 +67,7 @@ class World:
         event.seq = len(self.events) + 1
         event.id = event.id or f"event-{event.seq}"
         event.received_at = self.now_ms
-        self._projection.apply(event, self.documents)
+        self._projection.apply((event,), self.documents)
         self.events.append(event)
         return event
 

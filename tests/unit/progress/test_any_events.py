@@ -15,7 +15,7 @@ from claude_loop.progress.keys import RUNS, STORIES
 from claude_loop.progress.passing import shown
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
-from claude_loop.progress.reducer import RULES, fold, reduce
+from claude_loop.progress.reducer import RULES, fold_one, reduce
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, Documents
 
 KEYS = [
@@ -109,7 +109,7 @@ def events_of(stream: list[dict[str, Any]]) -> list[Event]:
 def folded(events: list[Event]) -> Documents:
     documents, projection = Documents(), ProgressProjection()
     for event in events:
-        projection.apply(event, documents)
+        projection.apply((event,), documents)
     return documents
 
 
@@ -120,7 +120,7 @@ def test_never_raises_and_changes_nothing_in_place(stream: list[dict[str, Any]])
     for event in events_of(stream):
         before = copy.deepcopy(documents)
         data = copy.deepcopy(event.data)
-        changed, _ = fold(event, documents.get)
+        changed = fold_one(event, documents.get)
         assert documents == before
         assert repr(event.data) == repr(data)
         documents.update(changed)
@@ -144,7 +144,7 @@ def test_patches_lead_to_the_documents(stream: list[dict[str, Any]]):
         patches = reduce(event, documents.get)
         assert all(patch["seq"] == event.seq for patch in patches)
         apply_patches(patched, orjson.loads(orjson.dumps(patches)))
-        projection.apply(event, documents)
+        projection.apply((event,), documents)
         assert patched == documents
 
 
@@ -158,7 +158,7 @@ def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[di
         patches = maker.event(event)
         moments += [patch["at"] for patch in patches]
         apply_patches(patched, patches)
-        projection.apply(event, documents)
+        projection.apply((event,), documents)
         now = max(moments[-1], min(event.at, event.received_at))
         for key, document in documents.items():
             assert patched[key] == (shown(document, now, STALLED_AFTER_MS) if key.startswith(RUNS) else document)

@@ -2,9 +2,9 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,8 @@ from claude_loop.progress.owners import MISSES, OwnerWatch, Process, ProcessTabl
 from claude_loop.progress.projection import ProgressProjection
 from tests.support import eventually, until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process start times come from /proc")
+pytestmark = pytest.mark.requires("linux")  # process start times come from /proc
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 PROBATION = 5.0
 
 
@@ -31,7 +30,8 @@ def start_ticks(pid):
 
 
 def owner_of(pid, **different):
-    return {"pid": pid, "start_ticks": start_ticks(pid), "boot_id": BOOT_ID, **different}
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return {"pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id, **different}
 
 
 @pytest.fixture
@@ -126,6 +126,20 @@ def test_a_zombie_has_ended(process):
     process.kill()
     until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     assert not ProcessTable().lives(found)
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_declared_dead(process):
+    table, found = ProcessTable(), Process.parse(owner_of(process.pid))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        kill(process)
+        assert table.lives(found)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not table.lives(found)
 
 
 @pytest.mark.parametrize(
@@ -297,6 +311,38 @@ async def test_the_same_owner_named_again_is_not_put_on_probation_again(world, p
     await world.watching(2)
     await world.look(after=PROBATION)
     assert await world.reports() == ["system.run_owned"] * 2
+
+
+async def test_an_owner_named_while_the_end_of_the_one_before_is_reported_is_watched(world, process):
+    with subprocess.Popen(["sleep", "1000"]) as before:
+        await world.owned(before)
+        kill(before)
+    await world.look(MISSES - 1)
+    publish = world.hub.publish
+
+    async def late(events):
+        world.hub.publish = publish
+        await world.say("prd.started", status="running", owner=owner_of(process.pid))
+        await eventually(lambda: [w.process.pid for w in world.owners._watched.values()] == [process.pid])
+        return await publish(events)
+
+    world.hub.publish = late
+    await world.look()
+    assert len(world.owners) == 1
+
+
+async def test_looks_that_found_nobody_count_only_in_a_row(world, process):
+    almost = [*[False] * (MISSES - 1), True]
+    answers = iter([True, *almost, *almost])
+
+    class Doubtful(ProcessTable):
+        def lives(self, process):
+            return next(answers)
+
+    world.watch_anew(processes=Doubtful())
+    await world.owned(process)
+    await world.look(2 * len(almost))
+    assert await world.reports() == ["system.run_owned"]
 
 
 async def test_runs_of_one_id_in_two_projects_are_two(world, process):

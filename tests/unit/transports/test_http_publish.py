@@ -1,6 +1,7 @@
 """`POST /api/events`: one, many, lines; what is accepted, what is refused and how it is told."""
 
 import asyncio
+import gzip
 import json
 
 import orjson
@@ -143,6 +144,15 @@ async def test_a_body_that_cannot_be_read_is_refused_as_a_whole(body, content_ty
         assert answer["error"]["code"] == code
         assert answer["error"]["hint"]
         assert rig.hub.state.head == 0
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"{}"), gzip.compress(b" " * 40_000_000), b"no gzip at all"])
+async def test_a_compressed_body_is_refused_without_being_unpacked(body, caplog):
+    async with serving() as rig:
+        answer = await rig.post(body, status=415, headers={"Content-Encoding": "gzip"})
+        assert answer["error"]["code"] == "unsupported_media_type"
+        assert (await rig.post(STARTED))["accepted"]
+    assert not caplog.records
 
 
 async def test_an_empty_array_is_nothing_to_do():

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from claude_loop.errors import StorageFull
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.progress.projection import ProgressProjection
-from tests.http_rig import serving
+from tests.http_rig import TOKEN, serving
 from tests.sse_client import stream
 from tests.support import eventually
 
@@ -49,6 +49,15 @@ async def test_while_the_log_cannot_be_written_health_says_why_and_recovers():
         assert report["log"]["failure"]["code"] == "storage_full"
         log.problem = None
         assert (await rig.get("/health"))["status"] == "healthy"
+
+
+async def test_a_stranger_hears_whether_it_is_healthy_and_nothing_else():
+    async with serving(auth={"loopback": "token"}) as rig:
+        assert await rig.get("/health") == {"status": "healthy"}
+        known = await rig.get("/health", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert known["clients"] == 0
+        rig.health.task_failed("server/retention", ValueError("x"))
+        assert await rig.get("/api/health", status=503) == {"status": "unhealthy"}
 
 
 async def test_a_dead_background_task_is_unhealthy():
