@@ -70,7 +70,6 @@ emit_flush() {
   __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace='' __cl_forking=''
   if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
   __claude_loop_ask "${1-}" 2>/dev/null || (( 1 ))
-  # Not silenced as a whole: a trap of the caller's that fires during the wait may have something to say.
   if [[ -z $__cl_outcome ]]; then __claude_loop_await || (( 1 )); fi
   if [[ -n $__cl_trace ]]; then \builtin set -x; fi
   if [[ $__cl_outcome != committed ]]; then \builtin return 1; fi
@@ -488,6 +487,8 @@ __claude_loop_prepare() { # another process, another home or other ids than in t
   if [[ $__cl_own != "${__claude_loop_own-}" ]]; then
     if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
     if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
+    # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
+    \builtin printf '\n' >/dev/null
     # One command: a trap that emits between two of these would number two records alike.
     __claude_loop_own=$__cl_own __claude_loop_n=0 __claude_loop_last='' __claude_loop_lost='' \
       __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
@@ -642,39 +643,53 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
   fi
 }
 
-__claude_loop_await() { # until the marker is gone
+__claude_loop_await() { # until the marker is gone, or it is late
+  \builtin local __cl_clock __cl_line
+  __cl_clock=sleep __cl_line=''
   if [[ ${__claude_loop_level-} == 5 ]]; then
     # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened
-    # again for reading and writing it never ends. Where that does not work (not Linux, before 5.1) it is `sleep`.
-    { __claude_loop_pause pipe 2>&56; } 56>&2 2>/dev/null 57<<<'' 58<>/dev/fd/57 || (( 1 ))
+    # again for reading and writing it never ends. Tried in silence, since it does not work everywhere (not Linux,
+    # before bash 5.1); used without, because a trap of the caller's may fire during the wait and have something to say.
+    { __claude_loop_try_pipe; } 2>/dev/null 57<<<'' 58<>/dev/fd/57 || (( 1 ))
   fi
-  if [[ -z $__cl_outcome ]]; then __claude_loop_pause sleep; fi
+  if [[ $__cl_clock == pipe ]]; then
+    { \builtin read -r -u 57 __cl_line && __claude_loop_watch; } 57<<<'' 58<>/dev/fd/57 || (( 1 ))
+  else
+    __claude_loop_watch
+  fi
 }
 
-__claude_loop_pause() { # pipe | sleep: look at the marker again and again
-  \builtin local __cl_waited __cl_step __cl_seconds __cl_line
+__claude_loop_try_pipe() {
+  \builtin read -r -u 57 __cl_line || \builtin return 0
+  \builtin read -r -t 0.001 -u 58 __cl_line && \builtin return 0
+  if (( $? > 128 )); then __cl_clock=pipe; fi # it timed out, so nothing came, not even an end
+}
+
+__claude_loop_watch() { # look at the marker again and again
+  \builtin local __cl_waited __cl_step __cl_seconds
   __cl_waited=0 __cl_step=1
-  if [[ $1 == pipe ]]; then
-    \builtin read -r -u 57 __cl_line || \builtin return 1
-    \builtin read -r -t 0.001 -u 58 __cl_line || (( $? > 128 )) || \builtin return 1
-    if [[ -n $__cl_line ]]; then \builtin return 1; fi
-  fi
   while [[ -e $__cl_marker ]]; do
     if (( __cl_waited >= __cl_ms )); then
       __cl_outcome=late
-      \builtin command -p rm -f -- "$__cl_marker" 2>/dev/null || (( 1 ))
+      __claude_loop_aside rm -f -- "$__cl_marker" || (( 1 ))
       \builtin return 0
     fi
     if (( __cl_step > __cl_ms - __cl_waited )); then __cl_step=$(( __cl_ms - __cl_waited )); fi
     \builtin printf -v __cl_seconds '%d.%03d' "$(( __cl_step / 1000 ))" "$(( __cl_step % 1000 ))"
-    if [[ $1 == pipe ]]; then
+    if [[ $__cl_clock == pipe ]]; then
       \builtin read -r -t "$__cl_seconds" -u 58 __cl_line || (( 1 ))
     else
-      \builtin command -p sleep "$__cl_seconds" 2>/dev/null || \builtin command -p sleep 1 || (( 1 ))
+      __claude_loop_aside sleep "$__cl_seconds" || __claude_loop_aside sleep 1 || (( 1 ))
     fi
     __cl_waited=$(( __cl_waited + __cl_step )) __cl_step=$(( __cl_step < 32 ? __cl_step * 2 : 32 ))
   done
   __cl_outcome=committed
+}
+
+__claude_loop_aside() { # COMMAND ARG...: in silence, but without a redirection in which a trap could be caught
+  \builtin local __cl_forking
+  __cl_forking=x${BASH_SUBSHELL-}
+  ( \builtin command -p "$@" >/dev/null 2>&1 )
 }
 
 # ---- Once, when sourced --------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ from claude_loop.web.pages import WebPages
 
 log = structlog.get_logger(__name__)
 
-# An answer under way at a stop gets this long, in seconds; streams have been told before.
+# At a stop clients have FAREWELL_SECONDS to hear of it, then answers under way have ANSWER_SECONDS. Everything together
+# stays below the five seconds after which people lose patience and send SIGKILL.
+FAREWELL_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 # At the interpreter's default of 5 ms the log's writer thread waits for the event loop so long that a commit takes
 # seconds.
@@ -223,7 +225,7 @@ class ClaudeLoopWebSocketServer:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(sse.close)
-        stack.push_async_callback(socketio.close)
+        stack.push_async_callback(socketio.close, seconds=FAREWELL_SECONDS)
         stack.callback(http.close)
         assert runner.server is not None  # noqa: S101 - set by `setup`
         await listeners.serve(runner.server)

@@ -95,6 +95,19 @@ async def test_the_same_event_under_another_run_is_a_conflict_but_a_missing_run_
     assert isinstance(other.error, IdConflict)
 
 
+async def test_the_same_holds_within_one_batch(log):
+    outcome = await log.append(
+        [
+            event(1, prd_id="P"),
+            event(1, prd_id="P"),
+            event(1, prd_id="P", run_id="e1"),
+            event(1, prd_id="P", run_id="other"),
+        ]
+    )
+    assert [(o.seq, o.duplicate) for o in outcome[:3]] == [(1, False), (1, True), (1, True)]
+    assert isinstance(outcome[3].error, IdConflict)
+
+
 async def test_commits_are_announced_in_order_before_the_answers(tmp_path, log):
     heard = []
     log_type = type(log)
@@ -212,7 +225,12 @@ async def test_the_read_model_follows_and_fills_in_the_run(log):
 async def test_an_event_that_breaks_the_projection_is_stored_all_the_same(log):
     outcome = await log.append([event(1, prd_id="P"), event(2, prd_id="P", data={"poison": 1}), event(3, prd_id="P")])
     assert [o.seq for o in outcome] == [1, 2, 3]
+    assert (await log.entities("prd/"))["prd/P"] == {"count": 2, "run": "e1"}
+    assert [e.run_id for e in (await log.read(0, 10)).events] == ["e1", None, "e1"]
+    assert await log.rebuild() == 3
     assert (await log.entities("prd/"))["prd/P"]["count"] == 2
+    assert await log.prune(0, 1, 10) == 2
+    assert (await log.trimmed_entities("prd/"))[1]["prd/P"]["count"] == 1
 
 
 async def test_pruning_by_count_keeps_the_edge_and_the_read_model(log):

@@ -129,7 +129,7 @@ def test_asking_starts_the_daemon_unless_that_is_not_wanted(person, command, sta
 def test_a_start_that_fails_says_why_and_what_to_do(person) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        for command in (["up"], ["tail"], ["prds"]):
+        for command in (["up"], ["tail"]):
             failed = person.run(*command, CLAUDE_LOOP_PORT=port)
             assert (failed.returncode, failed.stdout) == (3, "")
             complaint, hint = failed.stderr.splitlines()

@@ -118,7 +118,7 @@ def read(daemon: Daemon, prd: str, *arguments: str) -> subprocess.CompletedProce
 
 def test_neither_gap_nor_repeat_across_crashes_and_restarts(mine) -> None:
     publish(mine, *numbered(0))
-    with Tail(mine, "--json", "--since", "start") as tail, Tail(mine) as person:
+    with Tail(mine, "--json", "--since", "start") as tail, Tail(mine, "-n", "1000") as person:
         for round_ in range(4):
             first = 1 + round_ * 40
             publish(mine, *numbered(*range(first, first + 20)))

@@ -30,7 +30,7 @@ emit_progress P S 1 2.5 m
 emit_iteration P 1 5
 emit_waiting P human why
 emit_resumed P
-emit_event a.b k=v 'j:=[1,{"a":null}]' w
+emit_event a.b 'k=v' 'j:=[1,{"a":null}]' w
 emit_story_completed P S true
 emit_prd_completed P
 """

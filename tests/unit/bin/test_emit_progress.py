@@ -371,8 +371,8 @@ def public_functions() -> list[str]:
     return re.findall(r"^(emit_\w+)\(\)", EMITTER.read_text(), re.MULTILINE)
 
 
-# Bash itself changes these from command to command.
-VOLATILE = r"declare \S+ (_|BASH_LINENO|BASH_COMMAND|PIPESTATUS|FUNCNAME|BASH_ARG[CV]|SECONDS|EPOCH\w+|S?RANDOM|LINENO)\b"
+# Bash itself changes these from command to command, or lists them only once they have been used.
+VOLATILE = r"declare \S+ (_|BASH_LINENO|BASH_COMMAND|PIPESTATUS|FUNCNAME|BASH_ARG[CV]|SECONDS|EPOCH\w+|S?RANDOM|LINENO|BASHPID|BASH_SUBSHELL)\b"
 
 
 @BOTH

@@ -122,3 +122,10 @@ def test_an_encoding_without_our_symbols_is_no_failure(home):
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "is not a type" in done.stderr
+
+
+def test_emit_loads_nothing_that_takes_time():
+    program = "import sys, claude_loop.cli.emit; print(*sys.modules)"
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    assert not {"asyncio", "http.client", "pydantic", "aiohttp", "rich", "orjson", "ulid"} & set(done.stdout.split())

@@ -156,6 +156,32 @@ async def test_a_defect_in_one_batch_spares_the_others_of_its_group(tmp_path):
     await log.close()
 
 
+class OneDocument:
+    """A read model of one document: the ids of all events."""
+
+    def apply(self, events, entities):
+        known = entities.get("all") or {"ids": []}
+        entities.put("all", {"ids": [*known["ids"], *(event.id for event in events)]})
+
+
+async def test_a_document_that_cannot_be_loaded_fails_the_commit_and_not_the_event(tmp_path, monkeypatch):
+    """Else the read model would lack an event of the log for good."""
+    log = await opened(tmp_path / "events.db", projection=OneDocument())
+    await log.append([event(1)])
+
+    def broken(*_):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_writer, "load_document", broken)
+        log._writer.cache.discard()
+        with pytest.raises(StorageFailed):
+            await log.append([event(2)])
+    assert await log.append([event(2), event(3)]) == [(2, False, None), (3, False, None)]
+    assert await log.entities("") == {"all": {"ids": ["e1", "e2", "e3"]}}
+    await log.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 4 MB that a test can fill."""

@@ -136,6 +136,43 @@ def test_a_rebuild_from_what_was_stored_gives_the_same(stream: list[dict[str, An
     assert folded(events_of(stream)) == first  # and these are as their publishers sent them
 
 
+# Many stories, done and undone again, so that the claims of a run come and go beyond what is kept of them.
+busy = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(
+                ["story.completed"] * 4 + ["story.started", "test.run", "commit.created", "story.blocked", "tool.started"]
+            ),
+            "data": plausible,
+            "project": st.none(),
+            "prd_id": st.just("PRD-1"),
+            "story_id": st.sampled_from([f"US-{n}" for n in range(9)]),
+            "run_id": st.none(),
+            "session_id": st.none(),
+            "at": st.integers(-400_000, 400_000),
+        }
+    ),
+    min_size=20,
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(streams, busy), st.data())
+def test_however_events_are_cut_into_commits_the_documents_are_the_same(
+    stream: list[dict[str, Any]], data: st.DataObject
+):
+    events, together, projection = events_of(stream), Documents(), ProgressProjection()
+    start = 0
+    while start < len(events):
+        end = start + data.draw(st.integers(1, 40))
+        projection.apply(events[start:end], together)
+        start = end
+    one_by_one = events_of(stream)
+    assert together == folded(one_by_one)
+    assert [event.run_id for event in events] == [event.run_id for event in one_by_one]
+
+
 @settings(max_examples=100, deadline=None)
 @given(streams)
 def test_patches_lead_to_the_documents(stream: list[dict[str, Any]]):

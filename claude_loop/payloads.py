@@ -1,0 +1,71 @@
+"""What the events of the Python emitter hold. The log checks and completes it; nothing here refuses anything.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# Deeper than any event may be: what contains itself ends somewhere.
+MAX_DEPTH = 40
+
+
+def story_started(story_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {"story_id": story_id, "status": "in_progress", **extra}
+
+
+def story_completed(story_id: str, success: bool, extra: Mapping[str, Any]) -> dict[str, Any]:  # noqa: FBT001 - as given
+    return {"story_id": story_id, **_outcome(success), **extra}
+
+
+def test_run(story_id: str, passed: int, failed: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    data = {"story_id": story_id, "passed": passed, "failed": failed, **extra}
+    counts = [passed, failed, extra.get("skipped") or 0]
+    if all(type(count) is int for count in counts):  # else the log says what is wrong
+        data.setdefault("total", sum(counts))
+    return data
+
+
+def commit_created(story_id: str, commit_hash: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {"story_id": story_id, "commit_hash": commit_hash, **extra}
+
+
+def error_occurred(story_id: str | None, error: object, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """``error`` is a sentence, or an exception."""
+    return {"story_id": story_id, "error": str(error), **extra}
+
+
+def prd_started(extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {"status": "running", **extra}
+
+
+def prd_completed(success: bool, extra: Mapping[str, Any]) -> dict[str, Any]:  # noqa: FBT001 - as given
+    return {**_outcome(success), **extra}
+
+
+def _outcome(success: bool) -> dict[str, Any]:  # noqa: FBT001 - as given
+    return {"success": success, "status": "completed" if success else "failed"}
+
+
+def mapping(data: Any) -> dict[str, Any]:
+    """``data`` as an event's data, whatever it is."""
+    return dict(data) if isinstance(data, Mapping) else {"value": data}
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON can hold it; what it cannot is written out."""
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    many = isinstance(value, list | tuple | set | frozenset)
+    if depth >= MAX_DEPTH and (many or isinstance(value, Mapping)):
+        return f"<{type(value).__name__}>"
+    if many:
+        return [plain(inner, depth + 1) for inner in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
+    return str(value)
