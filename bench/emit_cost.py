@@ -112,7 +112,9 @@ def measure(rounds: int, locale: str) -> dict[str, list[float]]:
             text=True,
         )
         server.shutdown()
-        wanted = sum(line.split()[0] in {"started", "error", "test", "event", "error_big"} for line in done.stdout.splitlines())
+        wanted = sum(
+            line.split()[0] in {"started", "error", "test", "event", "error_big"} for line in done.stdout.splitlines()
+        )
         written = sum(file.read_bytes().count(b'\n{"id"') for file in Path(temporary).glob("spool/*"))
         if written != wanted + 1:
             sys.exit(f"{wanted + 1} calls, but {written} records")

@@ -86,7 +86,9 @@ def main() -> None:
     for commit in (1, 16, 256, 1024):
         cost = best_us(lambda commit=commit: fold(events, commit), len(events))
         print(f"fold into the read model, {commit:4} a commit  {cost:6.2f} µs an event")
-    print(f"parse as JSON                            {best_us(lambda: [orjson.loads(line) for line in lines], len(events)):6.2f} µs")
+    print(
+        f"parse as JSON                            {best_us(lambda: [orjson.loads(line) for line in lines], len(events)):6.2f} µs"
+    )
     print(
         f"write as JSON                            {best_us(lambda: [orjson.dumps(e.as_dict()) for e in events], len(events)):6.2f} µs"
     )

@@ -66,8 +66,8 @@ emit_event() { __claude_loop_emit '' __claude_loop_arguments '' '' '' "$@" 2>/de
 # SECONDS (5), or something could not be written at all.
 emit_flush() {
   if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || -z ${__claude_loop_own-} ]]; then \builtin return 0; fi
-  \builtin local __cl_marker __cl_ms __cl_outcome __cl_trace __cl_forking
-  __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_trace='' __cl_forking=''
+  \builtin local __cl_marker __cl_ms __cl_outcome __cl_clock __cl_trace __cl_forking
+  __cl_marker='' __cl_ms=0 __cl_outcome='' __cl_clock=sleep __cl_trace='' __cl_forking=''
   if [[ $- == *x* ]]; then { __cl_trace=1; \builtin set +x; } 2>/dev/null; fi
   __claude_loop_ask "${1-}" 2>/dev/null || (( 1 ))
   if [[ -z $__cl_outcome ]]; then __claude_loop_await || (( 1 )); fi
@@ -158,18 +158,22 @@ __claude_loop_arguments() { # … TYPE [key=value | key:=JSON]...
       (story | story:) __cl_story=${__cl_text:-$__cl_story} ;;
       (run | run:) __cl_run=${__cl_text:-$__cl_run} ;;
       (session | session:) __cl_session=${__cl_text:-$__cl_session} ;;
-      (*) __claude_loop_pair ;;
+      (*: | *[[:cntrl:]\\\"]*) __claude_loop_pair ;;
+      (*)
+        __cl_json=$__cl_text
+        __claude_loop_string
+        __cl_data+=",\"$__cl_key\":$__cl_json" ;;
     esac
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
 }
 
-__claude_loop_pair() { # __cl_key and __cl_text, as JSON if that is asked for and it is JSON, else as a string
+__claude_loop_pair() { # __cl_key and __cl_text, as JSON if the key ends in a colon and it is JSON, else as a string
   __cl_json=${__cl_key%:}
   __claude_loop_string
   __cl_data+=,$__cl_json:
-  if [[ $__cl_key == *: ]] && (( ${#__cl_text} <= 16384 )) && __claude_loop_is_json; then
+  if [[ $__cl_key == *: && ${#__cl_text} -le 16384 ]] && __claude_loop_is_json; then
     __cl_data+=${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
   else
     __cl_json=$__cl_text
@@ -294,6 +298,9 @@ __claude_loop_is_number() { # TEXT: a JSON number that a double holds
 # everything that is a value becomes #, `"key": value` becomes !, and #,# becomes #, until nothing changes.
 # What it refuses is sent as a string: it may refuse too much (extreme numbers and depths), never too little.
 __claude_loop_is_json() {
+  if [[ $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
+    \builtin return 0
+  fi
   \builtin local __cl_t __cl_whole __cl_i
   __cl_t=${__cl_text#"${__cl_text%%[! $'\t\n\r']*}"}
   __cl_t=${__cl_t%"${__cl_t##*[! $'\t\n\r']}"}
@@ -402,7 +409,7 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
     __cl_story="${5:-${CLAUDE_LOOP_STORY-}}" __cl_run="${CLAUDE_LOOP_RUN-}" __cl_session="${CLAUDE_LOOP_SESSION-}" \
     __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now='' __cl_room=65536 \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}" __cl_locale='' \
-    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_known='' __cl_ids='' __cl_date='' \
+    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_date='' \
     __cl_file='' __cl_forking=''
   # Bytes, not characters, from here on. Where the probe has six characters they are; a readonly LC_ALL stays.
   if (( ${#__cl_probe} != 6 )); then
@@ -414,18 +421,23 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
   if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 || -z $__cl_pid ]]; then __claude_loop_old; fi
   if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
 
-  # File and ids are mostly those of the call before. The lengths keep values apart; the copies keep traps out.
-  __cl_key=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home.${#__cl_project}.${#__cl_prd}.${#__cl_story}.${#__cl_run}.
-  __cl_key+=${#__cl_session}.$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session${PWD-} \
-    __cl_known=${__claude_loop_known-} __cl_ids=${__claude_loop_ids-} __cl_date=${__claude_loop_second-}
-  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_prepare; fi
-  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_date; fi
+  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
+  if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
+    __cl_key=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
+    if [[ $__cl_key != "${PWD-}" ]]; then __claude_loop_find_project; fi
+  fi
+  __cl_key=$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session
+  if [[ ${#__cl_key} -gt 1024 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
+  __cl_date=${__claude_loop_second-} # the second and what it is in UTC, in one variable: again the trap
+  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
   __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__cl_home/spool/$__claude_loop_stem.jsonl
 
   # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
   # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
-  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type$__cl_ids,\"source\":\"bash\",\"timestamp\":\""
-  __cl_json+="${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
+  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type${__cl_project:+,\"project\":\"$__cl_project\"}"
+  __cl_json+="${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}"
+  __cl_json+="${__cl_run:+,\"run_id\":\"$__cl_run\"}${__cl_session:+,\"session_id\":\"$__cl_session\"}"
+  __cl_json+=",\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
   if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || __cl_file=''; fi
   if [[ ${__claude_loop_level-} != [45] ]]; then
     __claude_loop_old_append
@@ -469,51 +481,50 @@ __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP
   fi
 }
 
-__claude_loop_prepare() { # another process, another home or other ids than in the call before
-  \builtin local __cl_own="$__cl_pid.${BASH_SUBSHELL-}.$__cl_home" __cl_random=''
-  if [[ -z $__cl_project && -n ${PWD-} ]]; then # the nearest directory upwards that has a .git, else the current one
-    __cl_project=$PWD
-    while [[ -n $__cl_project && ! -e $__cl_project/.git ]]; do __cl_project=${__cl_project%/*}; done
-    __cl_project=${__cl_project:-$PWD}
-    __cl_project=${__cl_project##*/}
-  fi
-  __cl_ids=''
-  __claude_loop_id project "$__cl_project"
-  __claude_loop_id prd_id "$__cl_prd"
-  __claude_loop_id story_id "$__cl_story"
-  __claude_loop_id run_id "$__cl_run"
-  __claude_loop_id session_id "$__cl_session"
-  # A file for every process: a child inherits all of this and must not write as its parent.
-  if [[ $__cl_own != "${__claude_loop_own-}" ]]; then
-    if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
-    if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
-    # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
-    \builtin printf '\n' >/dev/null
-    # One command: a trap that emits between two of these would number two records alike.
-    __claude_loop_own=$__cl_own __claude_loop_n=0 __claude_loop_last='' __claude_loop_lost='' \
-      __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
-  fi
-  __claude_loop_known=$__cl_key __claude_loop_ids=$__cl_ids
+__claude_loop_find_project() { # the nearest directory upwards that has a .git, else the current one
+  __cl_project=${PWD-}
+  while [[ -n $__cl_project && ! -e $__cl_project/.git ]]; do __cl_project=${__cl_project%/*}; done
+  __cl_project=${__cl_project:-${PWD-}}
+  __cl_project=${__cl_project##*/}
+  __claude_loop_directory=${PWD-} __claude_loop_project=$__cl_project
 }
 
-__claude_loop_id() { # KEY VALUE
-  if [[ -n $2 ]]; then
-    __cl_json=$2
+__claude_loop_escape_ids() { # they stand between quotes already
+  for __cl_key in project prd story run session; do
+    __cl_key=__cl_$__cl_key
+    __cl_json=${!__cl_key}
     __claude_loop_string
-    __cl_ids+=",\"$1\":$__cl_json"
-  fi
+    __cl_json=${__cl_json#\"}
+    \builtin printf -v "$__cl_key" %s "${__cl_json%\"}"
+  done
 }
 
-__claude_loop_date() { # the second in UTC, kept with it: `printf %(…)T` would need a TZ, and bash 4.2
-  \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_z=0 __cl_e=0 __cl_y=0 __cl_d=0 __cl_m=0
-  # Days to a date, counting years from March, so that the leap day is a year's last.
-  (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
-     __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
-     __cl_d = __cl_e - (365 * __cl_y + __cl_y / 4 - __cl_y / 100), __cl_m = (5 * __cl_d + 2) / 153,
-     __cl_d = __cl_d - (153 * __cl_m + 2) / 5 + 1, __cl_y += 400 * (__cl_z / 146097),
-     __cl_m = __cl_m < 10 ? __cl_m + 3 : __cl_m - 9, __cl_y += __cl_m <= 2, 1 ))
-  \builtin printf -v __cl_date '%s=%04d-%02d-%02dT%02d:%02d:%02d' "${__cl_now:0:10}" "$__cl_y" "$__cl_m" "$__cl_d" \
-    "$(( __cl_s / 3600 % 24 ))" "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
+__claude_loop_new_file() { # one for every process: a child inherits all of this and must not write as its parent
+  \builtin local __cl_random=''
+  if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
+  if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
+  # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
+  \builtin printf '\n' >/dev/null
+  # One command: a trap that emits between two of these would number two records alike.
+  __claude_loop_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_last='' \
+    __claude_loop_lost='' __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
+}
+
+__claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a TZ, and bash 4.2
+  \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_day="${__claude_loop_day-}" __cl_z=0 __cl_e=0 __cl_y=0 \
+    __cl_d=0 __cl_m=0
+  if [[ $__cl_day != "$(( __cl_s / 86400 ))="* ]]; then
+    # Days to a date, counting years from March, so that the leap day is a year's last.
+    (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
+       __cl_y = (__cl_e - __cl_e / 1460 + __cl_e / 36524 - __cl_e / 146096) / 365,
+       __cl_d = __cl_e - (365 * __cl_y + __cl_y / 4 - __cl_y / 100), __cl_m = (5 * __cl_d + 2) / 153,
+       __cl_d = __cl_d - (153 * __cl_m + 2) / 5 + 1, __cl_y += 400 * (__cl_z / 146097),
+       __cl_m = __cl_m < 10 ? __cl_m + 3 : __cl_m - 9, __cl_y += __cl_m <= 2, 1 ))
+    \builtin printf -v __cl_day '%d=%04d-%02d-%02d' "$(( __cl_s / 86400 ))" "$__cl_y" "$__cl_m" "$__cl_d"
+    __claude_loop_day=$__cl_day
+  fi
+  \builtin printf -v __cl_date '%s=%sT%02d:%02d:%02d' "${__cl_now:0:10}" "${__cl_day#*=}" "$(( __cl_s / 3600 % 24 ))" \
+    "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
   __claude_loop_second=$__cl_date
 }
 
@@ -638,31 +649,31 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
   __cl_marker=$__cl_home/flush/$__claude_loop_last
   if [[ $__cl_home == "$__claude_loop_own" || -z $__claude_loop_last$__claude_loop_lost ]]; then
     __cl_outcome=committed # a subshell that has emitted nothing itself
-  elif [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then
-    __cl_outcome=lost
+    \builtin return 0
   fi
+  if [[ ${__claude_loop_level-} == 5 ]]; then
+    { __claude_loop_try_pipe; } 57<<<'' 58<>/dev/fd/57 || (( 1 ))
+  fi
+  if [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then __cl_outcome=lost; fi
 }
 
-__claude_loop_await() { # until the marker is gone, or it is late
-  \builtin local __cl_clock __cl_line
-  __cl_clock=sleep __cl_line=''
-  if [[ ${__claude_loop_level-} == 5 ]]; then
-    # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened
-    # again for reading and writing it never ends. Tried in silence, since it does not work everywhere (not Linux,
-    # before bash 5.1); used without, because a trap of the caller's may fire during the wait and have something to say.
-    { __claude_loop_try_pipe; } 2>/dev/null 57<<<'' 58<>/dev/fd/57 || (( 1 ))
-  fi
+# A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened again
+# for reading and writing it never ends. That is tried first, because it does not work everywhere (not Linux, before
+# bash 5.1); then `sleep` has to do.
+__claude_loop_try_pipe() {
+  \builtin local __cl_line
+  \builtin read -r -u 57 __cl_line || \builtin return 0
+  \builtin read -r -t 0.001 -u 58 __cl_line && \builtin return 0
+  if (( $? > 128 )); then __cl_clock=pipe; fi # it timed out: nothing came, not even an end
+}
+
+__claude_loop_await() { # not in silence: a trap of the caller's that fires meanwhile may have something to say
+  \builtin local __cl_line
   if [[ $__cl_clock == pipe ]]; then
     { \builtin read -r -u 57 __cl_line && __claude_loop_watch; } 57<<<'' 58<>/dev/fd/57 || (( 1 ))
   else
     __claude_loop_watch
   fi
-}
-
-__claude_loop_try_pipe() {
-  \builtin read -r -u 57 __cl_line || \builtin return 0
-  \builtin read -r -t 0.001 -u 58 __cl_line && \builtin return 0
-  if (( $? > 128 )); then __cl_clock=pipe; fi # it timed out, so nothing came, not even an end
 }
 
 __claude_loop_watch() { # look at the marker again and again

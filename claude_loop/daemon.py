@@ -16,6 +16,10 @@ from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 
 log = structlog.get_logger(__name__)
 
+# Events and answers hold no cycles: at the interpreter's default of 700 new objects a collection, a twentieth of the
+# work of storing events is looking for some. Many more at a time, and one look takes longer than a reader should wait.
+YOUNG_OBJECTS = (5_000, 20, 20)
+
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises the ``ClaudeLoopError`` that keeps the server from starting."""
@@ -44,6 +48,7 @@ async def _serve(settings: Settings) -> None:
     # What lives now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*YOUNG_OBJECTS)
     log.info("serving", url=server.url, home=str(server.home.root))
     tasks = TaskOwner("daemon")
     tasks.spawn(manager.keep_alive(), "watchdog")

@@ -197,6 +197,7 @@ class _Streaming:
 
     def __init__(self) -> None:
         self.streamer: ProgressStreamer | None = None
+        self.making = threading.Lock()
         self.tasks = TaskOwner("progress streamer")
         self.serving: asyncio.Task[None] | None = None
 
@@ -209,9 +210,10 @@ _process = _Streaming()
 
 def get_progress_streamer() -> ProgressStreamer:
     """The streamer of this process; a plain emitter unless ``start_streaming`` made another."""
-    if _process.streamer is None:
-        _process.streamer = ProgressStreamer()
-    return _process.streamer
+    with _process.making:  # two would write to two files of the spool, out of step
+        if _process.streamer is None:
+            _process.streamer = ProgressStreamer()
+        return _process.streamer
 
 
 def start_streaming(ws_port: int = 18790) -> ProgressStreamer:

@@ -14,6 +14,7 @@ class Ring:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._events: list[Event] = []
+        self._sizes: list[int] = []
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -23,24 +24,26 @@ class Ring:
         """Add events that follow the newest one held; anything else starts the ring anew."""
         if self._events and events and events[0].seq != self._events[-1].seq + 1:
             self.clear()
+        sizes = [len(event.json) for event in events]
         self._events += events
-        self._bytes += sum(len(event.json) for event in events)
-        self._trim()
+        self._sizes += sizes
+        self._bytes += sum(sizes)
+        # An eighth more than allowed may gather before the lists are moved down: one move for many commits.
+        if len(self._events) > self._max_events * 9 // 8 or self._bytes > self._max_bytes * 9 // 8:
+            self._trim()
 
     def _trim(self) -> None:
-        # An eighth more than allowed may gather before the list is moved down: one move for many commits.
-        if len(self._events) <= self._max_events * 9 // 8 and self._bytes <= self._max_bytes * 9 // 8:
-            return
-        drop = 0
-        while len(self._events) - drop > self._max_events or (
-            self._bytes > self._max_bytes and drop < len(self._events) - 1
-        ):
-            self._bytes -= len(self._events[drop].json)
+        sizes = self._sizes
+        drop = max(0, len(sizes) - self._max_events)
+        self._bytes -= sum(sizes[:drop])
+        while self._bytes > self._max_bytes and drop < len(sizes) - 1:
+            self._bytes -= sizes[drop]
             drop += 1
-        del self._events[:drop]
+        del self._events[:drop], sizes[:drop]
 
     def clear(self) -> None:
         self._events = []
+        self._sizes = []
         self._bytes = 0
 
     def covers(self, after: int) -> bool:

@@ -75,10 +75,11 @@ class SqliteEventLog:
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # let the last announcements run: the writer queued them before it ended
-        for connection in self._connections:
+        connections, self._connections = self._connections, []  # closing twice is harmless
+        for connection in connections:
             connection.interrupt()  # a search through all of a large log may take long
         await asyncio.to_thread(self._readers.shutdown, wait=True, cancel_futures=True)
-        for connection in self._connections:
+        for connection in connections:
             connection.close()
         self._listener = nobody
 

@@ -23,9 +23,7 @@ def attribute(draft: Draft, activity: Activity) -> RunDraft | None:
     run_id = event.run_id
     if not run_id:
         known = prd.document
-        if known is None:
-            run_id = event.id
-        elif event.type in OPENING and not _joins(event.type, draft.touch_run(known["run_id"])):
+        if known is None or (event.type in OPENING and not _joins(event.type, draft.touch_run(known["run_id"]))):
             run_id = event.id
         else:
             run_id = known["run_id"]

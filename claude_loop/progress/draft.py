@@ -41,11 +41,12 @@ class Draft:
     The copies are shallow: rules replace the lists and objects inside a document, they never change them in place.
     """
 
-    __slots__ = ("_get", "_prds", "_projects", "event", "moment", "prd_draft", "run", "run_draft", "story")
+    __slots__ = ("_get", "_prds", "_projects", "data", "event", "moment", "prd_draft", "run", "run_draft", "story")
 
     event: Event
     moment: int
     prd_draft: PrdDraft
+    data: dict[str, Any]  # the event's, whatever was sent; for those with a rule only
     run_draft: RunDraft
     run: RunDocument  # its document
     story: StoryDocument | None  # the event's own, if it names one
@@ -66,18 +67,6 @@ class Draft:
         if prd is None:
             prd = self._prds[ids] = PrdDraft(*ids, self._get)
         self.prd_draft = prd
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The event's, whatever was sent."""
-        data = self.event.data
-        return data if type(data) is dict else {}
-
-    def work_on(self, run: RunDraft) -> None:
-        """The event is of that run."""
-        self.run_draft = run
-        self.run = run.document
-        self.story = None
 
     def prd(self) -> PrdDocument:
         """The event's PRD, to be changed; a new one, without a run, if it was not seen before."""
@@ -106,7 +95,7 @@ class Draft:
     def project(self, project: str) -> ProjectDocument | None:
         """Not to be changed."""
         known = self._projects.get(project)
-        return self._get(project_key(project)) if known is None else known  # type: ignore[no-any-return]
+        return self._get(project_key(project)) if known is None else known
 
     def put_project(self, document: ProjectDocument) -> None:
         self._projects[document["project"]] = document

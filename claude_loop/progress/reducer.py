@@ -65,11 +65,16 @@ def fold(event: Event, draft: Draft) -> str | None:
     run_draft = attribute(draft, activity)
     if run_draft is None:
         return event.run_id
-    draft.work_on(run_draft)
+    draft.run_draft = run_draft
+    draft.run = run_draft.document
+    draft.story = None
+    rule = RULES.get(event.type)
+    if rule is not None:
+        data = event.data
+        draft.data = data if type(data) is dict else {}
     if activity != "none":
         _show_life(draft, activity)
         draft.story = _story_of(draft)
-    rule = RULES.get(event.type)
     if rule is not None:
         rule(draft)
     return run_draft.document["run_id"]
@@ -124,8 +129,7 @@ def _story_of(draft: Draft) -> StoryDocument | None:
     if story_id is None:
         return None
     story = draft.run_draft.touch_story(story_id, moment)
-    if moment > story["last_at"]:
-        story["last_at"] = moment
+    story["last_at"] = max(story["last_at"], moment)
     return story
 
 

@@ -1,7 +1,7 @@
 """The Python emitter: with a server, with none, from code that awaits and from code that cannot."""
 
 import asyncio
-import datetime
+import datetime as dt
 import doctest
 import gc
 import inspect
@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -332,6 +334,8 @@ async def test_emit_sync_in_a_running_loop_spools_even_with_a_server(home):
     await streamer.event_bus.join()
     assert heard == ["note.made"]
     assert server.sent == []
+    await streamer.story_started("PRD-001", "US-001")
+    assert [type_ for _, type_, _ in server.sent] == ["story.started"]
 
 
 @pytest.mark.parametrize("with_server", [True, False])
@@ -391,7 +395,7 @@ def awkward():
     circle["again"] = circle
     return {
         "path": Path("/tmp/x"),
-        "when": datetime.date(2026, 1, 26),
+        "when": dt.date(2026, 1, 26),
         "bytes": b"\xff",
         "set": {7},
         "nan": math.nan,
@@ -581,8 +585,16 @@ def test_without_an_event_loop_it_is_a_plain_emitter(home):
     assert not home.exists()
 
 
-def test_the_streamer_of_a_process_is_one():
-    assert get_progress_streamer() is get_progress_streamer()
+def test_the_streamer_of_a_process_is_one_whatever_thread_asks(monkeypatch):
+    class Slow(ProgressStreamer):
+        def __init__(self):
+            time.sleep(0.02)
+            super().__init__()
+
+    monkeypatch.setattr(progress_streamer, "ProgressStreamer", Slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: get_progress_streamer(), range(4)))
+    assert {id(streamer) for streamer in found} == {id(get_progress_streamer())}
 
 
 async def test_where_a_daemon_runs_it_is_a_plain_emitter_to_it(home):
@@ -623,6 +635,26 @@ async def test_a_port_that_is_taken_leaves_events_in_the_spool(home, caplog):
         await streamer.story_started("PRD-001", "US-001")
         assert [event["type"] for event in spooled(home.with_name("another"))] == ["story.started"]
     assert f"Port {other.port}" in caplog.text
+
+
+async def test_a_start_that_fails_before_anybody_asks_is_told_once(home, process, caplog):
+    async with serving() as other:
+        os.environ["CLAUDE_LOOP_HOME"] = str(home.with_name("another"))
+        start_streaming(ws_port=other.port)
+        await eventually(process.serving.done)
+    process.streamer = None
+    gc.collect()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_a_server_that_is_ended_while_it_starts_leaves_events_to_the_spool(home, process):
+    streamer = start_streaming(ws_port=free_port())
+    emitting = asyncio.ensure_future(streamer.story_started("PRD-001", "US-001"))
+    await asyncio.sleep(0)
+    await process.tasks.close()
+    async with asyncio.timeout(5):
+        await emitting
+    assert [event["type"] for event in spooled(home)] == ["story.started"]
 
 
 async def test_a_daemon_that_comes_first_by_a_hair_gets_the_events(home, caplog):
@@ -666,12 +698,15 @@ asyncio.run(module.get_progress_streamer().log_message("PRD-001", None, "info", 
         ("await asyncio.sleep(0.02)", 0),
         ("await streamer.story_started('PRD-001', 'US-001')", 1),
         ("task = asyncio.ensure_future(streamer.story_started('PRD-001', 'US-001')); await asyncio.sleep(0)", 1),
-        ("streamer.event_bus.subscribe('*', lambda e: asyncio.sleep(9)); streamer.emit_sync('a.b', 'PRD-001', {})", 1),
+        (
+            "streamer.event_bus.subscribe('a.b', lambda e: asyncio.sleep(9)); streamer.emit_sync('a.b', 'PRD-001', {})",
+            1,
+        ),
     ],
 )
 async def test_the_embedded_server_ends_with_the_program_and_says_nothing(home, body, count):
     program = PROGRAM.format(port=free_port(), body=body)
-    line = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    line = [sys.executable, "-W", "error", "-c", program]
     done = await asyncio.to_thread(
         subprocess.run, line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )

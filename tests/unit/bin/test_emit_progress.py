@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -164,7 +162,7 @@ def test_the_calendar_is_right_on_every_kind_of_day():
     days = [0, 58, 59, 60, 365, 789, 790, 11_015, 11_016, 11_017, 20_513, 47_540, 47_541, 47_542]
     seconds = [day * 86_400 + second for day in days for second in (0, 1, 43_199, 86_399)]
     ran = bash(
-        'source "$1"; shift; for second do __cl_now=$second.000000; __claude_loop_date; echo "$__cl_date"; done',
+        'source "$1"; shift; for second do __cl_now=$second.000000; __claude_loop_make_date; echo "$__cl_date"; done',
         *[f"{second:010d}" for second in seconds],
     )
     assert ran.out.splitlines() == [
@@ -243,7 +241,7 @@ def test_ids_follow_a_change_between_two_calls(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("place", ["clone", "clone/a/b", "worktree/a", "plain/a", "q\"uo\\te"])
+@pytest.mark.parametrize("place", ["clone", "clone/a/b", "worktree/a", "plain/a", 'q"uo\\te'])
 def test_the_project_is_the_one_python_finds(tmp_path, place):
     (tmp_path / "clone" / ".git").mkdir(parents=True)
     (tmp_path / "worktree").mkdir()
@@ -282,7 +280,9 @@ def test_the_state_directory_is_the_one_python_finds(tmp_path, monkeypatch, vari
 
 
 def test_without_home_the_user_database_tells(tmp_path):
-    ran = bash('source "$1"; unset HOME CLAUDE_LOOP_HOME; __cl_home=x; __claude_loop_relative_home; echo "$__cl_home"; echo ~')
+    ran = bash(
+        'source "$1"; unset HOME CLAUDE_LOOP_HOME; __cl_home=x; __claude_loop_relative_home; echo "$__cl_home"; echo ~'
+    )
     found, home = ran.out.split()
     assert found == f"{home}/.local/state/claude-loop"
 
@@ -302,7 +302,10 @@ def test_one_variable_silences_everything(home, value, silent):
         ("emit_test_run P S", {"passed": "", "failed": ""}),
         ("emit_test_run P S 1.5 +1", {"passed": "1.5", "failed": "+1"}),
         ("emit_test_run P S -1 000", {"passed": -1, "failed": 0}),
-        ("emit_test_run P S 'a[$(touch /tmp/claude-loop-ran)]' 1e3", {"passed": "a[$(touch /tmp/claude-loop-ran)]", "failed": "1e3"}),
+        (
+            "emit_test_run P S 'a[$(touch /tmp/claude-loop-ran)]' 1e3",
+            {"passed": "a[$(touch /tmp/claude-loop-ran)]", "failed": "1e3"},
+        ),
         ("emit_test_run P S 99999999999999999999 9", {"passed": "99999999999999999999", "failed": 9}),
         ("emit_iteration P '' -", {"iteration": "", "max_iterations": "-"}),
         ("emit_progress P S 0,5 1e2", {"current": "0,5", "total": 100.0}),
@@ -387,7 +390,7 @@ def test_only_its_functions_and_prefixed_variables_reach_the_script(mode):
     news = set(after.splitlines()) - set(before.splitlines())
     ours = {line for line in news if re.match(r"declare \S+ (__claude_loop_|emit_)", line)}
     assert {line for line in news - ours if not re.match(VOLATILE, line)} == set()
-    assert {line.split()[2] for line in ours if "emit_" in line} == set(public_functions())
+    assert {line.split()[2] for line in ours if line.startswith("declare -f emit_")} == set(public_functions())
     gone = set(before.splitlines()) - set(after.splitlines()) - {"before"}
     assert {line for line in gone if not re.match(VOLATILE, line)} == set()
 
@@ -413,10 +416,10 @@ def test_shellcheck_finds_nothing():
 
 def test_the_record_of_the_page():
     """The keys stand in the order that the documentation shows."""
-    ran = bash('source "$1"; emit_story_started PRD-001 US-001', env={"CLAUDE_LOOP_RUN": "r", "CLAUDE_LOOP_SESSION": "s"})
+    ran = bash(
+        'source "$1"; emit_story_started PRD-001 US-001', env={"CLAUDE_LOOP_RUN": "r", "CLAUDE_LOOP_SESSION": "s"}
+    )
     assert ran.err == ""
     (record,) = records()
     order = ["id", "type", "project", "prd_id", "story_id", "run_id", "session_id", "source", "timestamp", "data"]
     assert list(record) == order
-
-

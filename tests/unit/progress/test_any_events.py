@@ -141,7 +141,8 @@ busy = st.lists(
     st.fixed_dictionaries(
         {
             "type": st.sampled_from(
-                ["story.completed"] * 4 + ["story.started", "test.run", "commit.created", "story.blocked", "tool.started"]
+                ["story.completed"] * 4
+                + ["story.started", "test.run", "commit.created", "story.blocked", "tool.started"]
             ),
             "data": plausible,
             "project": st.none(),
