@@ -1,4 +1,4 @@
-"""Events at work on the read model: they change copies, made when first touched, so that what is stored stays as it was.
+"""Events at work on the read model: they change copies, made when first touched: what is stored stays as it was.
 
 A draft takes one event after the other, of one event or of a whole commit. What follows from a document as it stands,
 such as a run's state, is made once, at the end; the documents are the same however the events are cut into drafts.

@@ -1,4 +1,4 @@
-"""A run that events are changing, with its stories: what is known of it at once, and what can wait for the last event."""
+"""A run that events are changing, with its stories: what is known of it at once, what waits for the last event."""
 
 from __future__ import annotations
 

@@ -178,16 +178,18 @@ def test_an_error_trap_that_emits():
     assert [record["data"]["error"] for record in records()] == ["status 1: false", "status 3: return 3"]
 
 
-@pytest.mark.parametrize("mode", ["bash-5", "bash-3.2"])
-def test_traps_that_emit_between_our_commands_number_no_two_records_alike(mode, tmp_path):
-    """Signals at random moments, the next one when the trap of the last is done: sooner, bash would nest them."""
+def test_traps_that_emit_between_our_commands_number_no_two_records_alike(tmp_path):
+    """Signals at random moments, the next one when the trap of the last is done: sooner, bash would nest them.
+
+    Only the ways of bash 5: bash 5.2 itself ends a script, any script, whose trap fires within its `$(…)`.
+    """
     script = """set -euo pipefail; source "$1"; done=$2 t=0
     trap 't=$((t + 1)); emit_log_message P "T$t" info "trap $t"; : >"$done/$t"' USR1; : >"$done/0"
     for i in {1..250}; do emit_error P "S$i" "main $i"; done; trap '' USR1; echo "$t" """
     command = ["bash", "-c", script, "script", str(EMITTER), str(tmp_path)]
     chance = random.Random(1)
     sent = 0
-    with subprocess.Popen(command, env=environment(mode), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until((tmp_path / "0").exists)
         while process.poll() is None and sent < 60:
             time.sleep(chance.uniform(0, 0.004))
