@@ -76,13 +76,18 @@ async def serve_ours() -> None:
     async def prepare(total: int) -> None:
         prepared.extend(make_events(total))
 
-    async def flat_out(total: int) -> None:
+    async def flat_out(total: int) -> dict[str, Any]:
         step, ahead = 512, 8192
+        commits = []
         for start in range(0, total, step):
+            began = time.perf_counter()
             await hub.publish(prepared[start : start + step])
+            commits.append((time.perf_counter() - began) * 1000)
             while max(each["lag"] for each in transport.statistics()["readers"]) > ahead:
                 await asyncio.sleep(0.01)
         prepared.clear()
+        commits.sort()
+        return {"commit_p50": commits[len(commits) // 2], "commit_p99": commits[len(commits) * 99 // 100]}
 
     async def steady(total: int, rate: float) -> None:
         due = asyncio.get_running_loop().time()
@@ -147,8 +152,8 @@ async def obey(port: int, commands: dict[str, Any]) -> None:
             say({"cpu": time.process_time(), "resident": resident(os.getpid())})
             continue
         began = time.monotonic_ns()
-        await commands[request["do"]](*request["with"])
-        say({"began": began, "resident": resident(os.getpid())})
+        result = await commands[request["do"]](*request["with"])
+        say({"began": began, "resident": resident(os.getpid()), **(result or {})})
 
 
 # --- the clients
@@ -368,6 +373,8 @@ def throughput(role: str, mode: str, clients: int, events: int) -> float:
         f"{result['events'] / result['frames']:6.1f} events a frame  {result['bytes'] / seconds / 1e6:6.0f} MB/s  "
         f"server {after['resident'] / 1e6:.0f} MB, {result['events'] / (after['cpu'] - cpu):,.0f} a CPU second"
     )
+    if "commit_p99" in began:
+        print(f"         commits meanwhile: p50 {began['commit_p50']:.1f} ms, p99 {began['commit_p99']:.1f} ms (to reach: 100)")
     readers.stop()
     server.stop()
     return rate

@@ -145,35 +145,43 @@ __claude_loop_arguments() { # … TYPE [key=value | key:=JSON]...
   __cl_type=$__cl_json
   if (( $# > 6 )); then \builtin shift 6; else \builtin return 0; fi
   for __cl_text do
-    __cl_key=${__cl_text:0:1024}
-    case $__cl_key in
-      (=* | :=*) __cl_key='' ;;
-      (*=*) __cl_key=${__cl_key%%=*} __cl_text=${__cl_text#*=} ;;
-      (*) __cl_key='' ;;
-    esac
-    case $__cl_key in
-      ('') __cl_json=$__cl_text; __claude_loop_string; __cl_bare+=,$__cl_json ;;
-      (project | project:) __cl_project=${__cl_text:-$__cl_project} ;;
-      (prd | prd:) __cl_prd=${__cl_text:-$__cl_prd} ;;
-      (story | story:) __cl_story=${__cl_text:-$__cl_story} ;;
-      (run | run:) __cl_run=${__cl_text:-$__cl_run} ;;
-      (session | session:) __cl_session=${__cl_text:-$__cl_session} ;;
-      (*: | *[[:cntrl:]\\\"]*) __claude_loop_pair ;;
-      (*)
-        __cl_json=$__cl_text
-        __claude_loop_string
-        __cl_data+=",\"$__cl_key\":$__cl_json" ;;
+    case $__cl_text in
+      (=* | :=*) __claude_loop_bare ;;
+      (project= | prd= | story= | run= | session=) ;; # from the context, as everywhere
+      (project=* | project:=*) __cl_project=${__cl_text#*=} ;;
+      (prd=* | prd:=*) __cl_prd=${__cl_text#*=} ;;
+      (story=* | story:=*) __cl_story=${__cl_text#*=} ;;
+      (run=* | run:=*) __cl_run=${__cl_text#*=} ;;
+      (session=* | session:=*) __cl_session=${__cl_text#*=} ;;
+      (*=*)
+        __cl_key=${__cl_text%%=*} __cl_text=${__cl_text#*=}
+        if [[ $__cl_key == *: || -n $__cl_wide || ${#__cl_key} -gt 256 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then
+          __claude_loop_pair
+        else
+          __cl_json=$__cl_text
+          __claude_loop_string
+          __cl_data+=",\"$__cl_key\":$__cl_json"
+        fi ;;
+      (*) __claude_loop_bare ;;
     esac
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
 }
 
+__claude_loop_bare() {
+  __cl_json=$__cl_text
+  __claude_loop_string
+  __cl_bare+=,$__cl_json
+}
+
 __claude_loop_pair() { # __cl_key and __cl_text, as JSON if the key ends in a colon and it is JSON, else as a string
   __cl_json=${__cl_key%:}
   __claude_loop_string
   __cl_data+=,$__cl_json:
-  if [[ $__cl_key == *: && ${#__cl_text} -le 16384 ]] && __claude_loop_is_json; then
+  if [[ $__cl_key == *: && $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
+    __cl_data+=$__cl_text
+  elif [[ $__cl_key == *: && ${#__cl_text} -le 16384 ]] && __claude_loop_is_json; then
     __cl_data+=${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
   else
     __cl_json=$__cl_text
@@ -225,13 +233,14 @@ __claude_loop_number() { # KEY VALUE: likewise, with a fraction
 __claude_loop_string() { # __cl_json becomes a JSON string
   # 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do.
   if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
-  if [[ $__cl_json == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape; fi
+  if [[ $__cl_json == *[[:cntrl:]\\\"]* || -n $__cl_wide ]]; then __claude_loop_escape; fi
   __cl_json=\"$__cl_json\"
 }
 
 __claude_loop_cut() {
   \builtin local __cl_limit="$(( __cl_room + ${#__cl_json} ))" __cl_end=0 __cl_code=0 # what was left for this value
   __cl_limit=$(( __cl_limit > 16384 ? 16384 : __cl_limit > 256 ? __cl_limit : 256 ))
+  if [[ -n $__cl_wide ]]; then __cl_limit=$(( __cl_limit / 4 )); fi # characters
   if (( ${#__cl_json} <= __cl_limit )); then \builtin return 0; fi
   for (( __cl_end = __cl_limit; __cl_end > __cl_limit - 4; __cl_end-- )); do
     \builtin printf -v __cl_code %d "'${__cl_json:__cl_end:1}"
@@ -244,7 +253,7 @@ __claude_loop_cut() {
 }
 
 __claude_loop_escape() {
-  if (( ${#__cl_json} > 2048 )); then __claude_loop_escape_chunks; \builtin return 0; fi # ${s//…} is quadratic
+  if [[ ${#__cl_json} -gt 2048 || -n $__cl_wide ]]; then __claude_loop_escape_chunks; \builtin return 0; fi
   __cl_json=${__cl_json//\\/\\\\}
   __cl_json=${__cl_json//\"/\\\"}
   if [[ $__cl_json == *[[:cntrl:]]* ]]; then
@@ -256,14 +265,32 @@ __claude_loop_escape() {
   fi
 }
 
-__claude_loop_escape_chunks() {
-  \builtin local __cl_rest="$__cl_json" __cl_done=''
+__claude_loop_escape_chunks() { # ${s//…} is quadratic
+  \builtin local __cl_rest="$__cl_json" __cl_done='' __cl_part=''
   while [[ -n $__cl_rest ]]; do
-    __cl_json=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
-    __claude_loop_escape
+    __cl_part=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
+    if [[ -n $__cl_wide ]]; then
+      __claude_loop_escape_characters
+    else
+      __cl_json=$__cl_part
+      __claude_loop_escape
+    fi
     __cl_done+=$__cl_json
   done
   __cl_json=$__cl_done
+}
+
+__claude_loop_escape_characters() { # one by one: patterns overlook what follows the first byte of a torn character
+  \builtin local __cl_i=0 __cl_byte='' __cl_code=''
+  __cl_json=''
+  for (( __cl_i = 0; __cl_i < ${#__cl_part}; __cl_i++ )); do
+    __cl_byte=${__cl_part:__cl_i:1}
+    case $__cl_byte in
+      (\\ | \") __cl_byte=\\$__cl_byte ;;
+      ([[:cntrl:]]) \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"; __cl_byte=$__cl_code ;;
+    esac
+    __cl_json+=$__cl_byte
+  done
 }
 
 __claude_loop_escape_rare() {
@@ -298,15 +325,12 @@ __claude_loop_is_number() { # TEXT: a JSON number that a double holds
 # everything that is a value becomes #, `"key": value` becomes !, and #,# becomes #, until nothing changes.
 # What it refuses is sent as a string: it may refuse too much (extreme numbers and depths), never too little.
 __claude_loop_is_json() {
-  if [[ $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
-    \builtin return 0
-  fi
   \builtin local __cl_t __cl_whole __cl_i
   __cl_t=${__cl_text#"${__cl_text%%[! $'\t\n\r']*}"}
   __cl_t=${__cl_t%"${__cl_t##*[! $'\t\n\r']}"}
   case $__cl_t in
     (true | false | null) \builtin return 0 ;;
-    (\"* | \[*\] | \{*\}) ;;
+    (\"* | \[*\] | \{*\}) if [[ -n $__cl_wide ]]; then \builtin return 1; fi ;;
     (*) __claude_loop_is_number "$__cl_t"; \builtin return "$?" ;;
   esac
   __claude_loop_reduce_escapes && __claude_loop_reduce_strings && __claude_loop_reduce_scalars || \builtin return 1
@@ -410,11 +434,11 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
     __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now='' __cl_room=65536 \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}" __cl_locale='' \
     __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_date='' \
-    __cl_file='' __cl_forking=''
+    __cl_file='' __cl_forking='' __cl_wide=''
   # Bytes, not characters, from here on. Where the probe has six characters they are; a readonly LC_ALL stays.
   if (( ${#__cl_probe} != 6 )); then
     __cl_locale=${LC_ALL-}
-    \builtin local LC_ALL=C || __cl_locale=''
+    if ! \builtin local LC_ALL=C; then __cl_locale='' __cl_wide=1; fi
   fi
   if [[ -n $2 ]]; then "$2" "$@"; fi
   __cl_now=${EPOCHREALTIME-}
@@ -427,17 +451,17 @@ __claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
     if [[ $__cl_key != "${PWD-}" ]]; then __claude_loop_find_project; fi
   fi
   __cl_key=$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session
-  if [[ ${#__cl_key} -gt 1024 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
+  if [[ ${#__cl_key} -gt 1024 || -n $__cl_wide || $__cl_key == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
   __cl_date=${__claude_loop_second-} # the second and what it is in UTC, in one variable: again the trap
   if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
   __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__cl_home/spool/$__claude_loop_stem.jsonl
 
   # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
   # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
-  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type${__cl_project:+,\"project\":\"$__cl_project\"}"
-  __cl_json+="${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}"
-  __cl_json+="${__cl_run:+,\"run_id\":\"$__cl_run\"}${__cl_session:+,\"session_id\":\"$__cl_session\"}"
-  __cl_json+=",\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
+  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type${__cl_project:+,\"project\":\"$__cl_project\"}\
+${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}\
+${__cl_run:+,\"run_id\":\"$__cl_run\"}${__cl_session:+,\"session_id\":\"$__cl_session\"},\"source\":\"bash\",\
+\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
   if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || __cl_file=''; fi
   if [[ ${__claude_loop_level-} != [45] ]]; then
     __claude_loop_old_append
@@ -529,7 +553,8 @@ __claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a T
 }
 
 __claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME of the home, 0700
-  \builtin local __cl_umask __cl_above
+  \builtin local __cl_umask __cl_above __cl_made
+  __cl_made=''
   if [[ ! -d $__cl_home/$1 ]]; then
     if [[ $__cl_home == "${__claude_loop_refused-}" ]]; then \builtin return 1; fi # one process, not one each time
     __cl_above=$__cl_home
@@ -543,9 +568,10 @@ __claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME
   if [[ ! -O $__cl_home/$1 ]]; then \builtin return 1; fi # its owner could put a link where our file was
   __claude_loop_umask
   if [[ -n $__cl_umask ]]; then \builtin umask 077; fi
-  \builtin printf '' >>"$2" || (( 1 ))
+  # Not whether the file is there: the daemon may have removed it already, which is its answer.
+  if \builtin printf '' >>"$2"; then __cl_made=1; fi
   if [[ -n $__cl_umask ]]; then \builtin umask "$__cl_umask"; fi
-  [[ -e $2 ]]
+  [[ -n $__cl_made ]]
 }
 
 __claude_loop_make_directory() {

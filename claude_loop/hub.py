@@ -215,6 +215,8 @@ class Hub:
         while True:
             try:
                 outcome = await reader.next()
+            except ShuttingDown:
+                return  # a handler has stopped the hub
             except LoadError as failure:
                 log.warning("the event bus waits for the log", code=failure.code)
                 await asyncio.sleep(BUS_RETRY)

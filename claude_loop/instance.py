@@ -60,15 +60,17 @@ class InstanceLock:
 
     def acquire(self) -> None:
         """Take the lock. Raises ``AlreadyRunning`` naming the daemon that has it."""
-        descriptor = open_private(self._home.daemon_lock, os.O_RDWR | os.O_CREAT)
-        for attempt in range(ACQUIRE_ATTEMPTS):
-            if attempt:
-                time.sleep(ACQUIRE_PAUSE)
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._descriptor = descriptor
-                return
-        os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            descriptor = open_private(self._home.daemon_lock, os.O_RDWR | os.O_CREAT)
+            stack.callback(os.close, descriptor)
+            for attempt in range(ACQUIRE_ATTEMPTS):
+                if attempt:
+                    time.sleep(ACQUIRE_PAUSE)
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stack.pop_all()
+                    self._descriptor = descriptor
+                    return
         note = DaemonNote.read(self._home)
         who = f" (pid {note.pid}, {note.url})" if note else ""
         raise AlreadyRunning(f"A daemon already runs on {self._home.root}{who}.")

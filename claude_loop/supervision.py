@@ -40,8 +40,11 @@ class TaskOwner:
                 self._on_failure(task.get_name(), failure)
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Cancel what is left and wait for it, at most ``seconds``; what stays then is named in the log."""
-        tasks = list(self._tasks)
+        """Cancel what is left and wait for it, at most ``seconds``; what stays then is named in the log.
+
+        A task that closes its own owner is left to end by itself.
+        """
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         if tasks:

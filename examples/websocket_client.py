@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints events as a Socket.IO client gets them, with nothing but python-socketio.
+"""Prints events as a Socket.IO client gets them, with python-socketio alone: pip install "python-socketio[client]".
 
 usage: websocket_client.py [--url http://127.0.0.1:18790] [--prd PRD-001]... [--history N]
 

@@ -17,7 +17,9 @@ emit_prd_started "" 1
 trap finish EXIT
 
 story=US-001
+before=$(git rev-parse HEAD)
 emit_story_started "" "$story"
+# Here the agent works on the story, and commits.
 if output=$(make test 2>&1); then
   emit_test_run "" "$story" 1 0
 else
@@ -25,6 +27,8 @@ else
   emit_error "" "$story" "$output"
   exit 1
 fi
-emit_commit_created "" "$story" "$(git rev-parse --short HEAD)" "$(git log -1 --format=%s)"
+if [[ $(git rev-parse HEAD) != "$before" ]]; then # without a commit the story stays claimed, and says why
+  emit_commit_created "" "$story" "$(git rev-parse --short HEAD)" "$(git log -1 --format=%s)"
+fi
 emit_story_completed "" "$story" true
 emit_prd_completed "" true

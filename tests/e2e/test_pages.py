@@ -94,7 +94,7 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
     try:
         await server.publish(1, prd_id="PRD-001", project="shop")
         await page.goto(server.url)
-        await shows(page, "#state", "needs the right to read")
+        await shows(page, "#state", "claude-loop open")
         import asyncio
 
         from claude_loop.client import DaemonClient

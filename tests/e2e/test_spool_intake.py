@@ -168,6 +168,18 @@ emit_flush 10 && echo flushed
     assert os.listdir(running.home.flush) == []
 
 
+async def test_a_flush_that_is_answered_at_once_counts(running: Running) -> None:
+    script = (
+        'source "$1/emit_progress.sh"; for n in {1..100}; do emit_iteration P $n; emit_flush 10 || echo "late $n"; done'
+    )
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", script, "bash", str(BIN), stdout=subprocess.PIPE, env=clean_environment(running.home.root)
+    )
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"")
+    assert running.head == 100
+
+
 async def test_the_python_emitter_and_its_flush(running: Running) -> None:
     writer = SpoolWriter(running.home)
     ids = [writer.emit("note.made", {"n": n}) for n in range(50)]

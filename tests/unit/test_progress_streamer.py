@@ -184,6 +184,12 @@ def test_the_examples_of_the_module_are_true():
     assert results.failed == 0
 
 
+def test_the_examples_of_the_page_are_true():
+    results = doctest.testfile(str(ROOT / "docs" / "python.md"), module_relative=False)
+    assert results.attempted > 10
+    assert results.failed == 0
+
+
 # -- with a server -----------------------------------------------------------------------------------------------------
 
 

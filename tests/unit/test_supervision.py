@@ -48,3 +48,23 @@ async def test_closing_cancels_and_is_bounded():
     assert not slow.done()
     release.set()
     await slow
+
+
+async def test_a_task_may_close_its_own_owner():
+    owner, ended = TaskOwner("test"), []
+
+    async def wait():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("other")
+
+    async def close():
+        await owner.close()
+        ended.append("self")
+
+    owner.spawn(wait(), "waits")
+    async with asyncio.timeout(5):
+        await owner.spawn(close(), "closes")
+    assert ended == ["other", "self"]
+    assert len(owner) == 0

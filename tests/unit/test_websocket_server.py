@@ -600,6 +600,33 @@ async def test_a_handler_that_hangs_does_not_hold_up_a_stop(server):
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("event bus")]
 
 
+@pytest.mark.requires("linux")
+@pytest.mark.parametrize("by", ["bus", "client"])
+async def test_a_handler_may_stop_the_server(home, by):
+    await asyncio.to_thread(int)
+    before = traces()
+    server = ClaudeLoopWebSocketServer(port=0)
+    stopped = asyncio.Event()
+
+    async def stop(*_):
+        await server.stop()
+        stopped.set()
+
+    server.event_bus.once("prd.completed", stop)
+    server.register_handler("stop", stop)
+    await server.start()
+    async with client(server) as sio:
+        if by == "bus":
+            await server.send_to_prd_subscribers("PRD-001", "prd.completed", {"success": True})
+        else:
+            await sio.emit("stop", {})
+        await asyncio.wait_for(stopped.wait(), STOP_SECONDS)
+    await eventually(lambda: traces() == before)
+    assert not is_running(Home(home))
+    await server.start()
+    await server.stop()
+
+
 async def test_nothing_is_published_through_a_server_that_does_not_run(server):
     await server.stop()
     for publish in (server.broadcast("a.b", {}), server.send_to_prd_subscribers("P", "a.b", {})):

@@ -23,6 +23,12 @@ async function ask(path) {
   const token = sessionStorage.getItem("claude-loop-token");
   const answer = await fetch(path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   const body = await answer.json();
+  if (answer.status === 401 && token) {
+    // Sessions end with the daemon that opened them. Its successor may know this browser by its connection.
+    sessionStorage.removeItem("claude-loop-token");
+    return ask(path);
+  }
+  if (answer.status === 401) throw new Error("This page needs a new session: run `claude-loop open`.");
   if (!answer.ok) throw new Error(`${body.error.message} ${body.error.hint}`);
   return body;
 }
