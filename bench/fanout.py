@@ -374,7 +374,9 @@ def throughput(role: str, mode: str, clients: int, events: int) -> float:
         f"server {after['resident'] / 1e6:.0f} MB, {result['events'] / (after['cpu'] - cpu):,.0f} a CPU second"
     )
     if "commit_p99" in began:
-        print(f"         commits meanwhile: p50 {began['commit_p50']:.1f} ms, p99 {began['commit_p99']:.1f} ms (to reach: 100)")
+        print(
+            f"         commits meanwhile: p50 {began['commit_p50']:.1f} ms, p99 {began['commit_p99']:.1f} ms (to reach: 100)"
+        )
     readers.stop()
     server.stop()
     return rate

@@ -240,7 +240,7 @@ __claude_loop_string() { # __cl_json becomes a JSON string
 __claude_loop_cut() {
   \builtin local __cl_limit="$(( __cl_room + ${#__cl_json} ))" __cl_end=0 __cl_code=0 # what was left for this value
   __cl_limit=$(( __cl_limit > 16384 ? 16384 : __cl_limit > 256 ? __cl_limit : 256 ))
-  if [[ -n $__cl_wide ]]; then __cl_limit=$(( __cl_limit / 4 )); fi # characters
+  if [[ -n $__cl_wide ]]; then __cl_limit=$(( __cl_limit / 4 )); fi # they are characters
   if (( ${#__cl_json} <= __cl_limit )); then \builtin return 0; fi
   for (( __cl_end = __cl_limit; __cl_end > __cl_limit - 4; __cl_end-- )); do
     \builtin printf -v __cl_code %d "'${__cl_json:__cl_end:1}"
@@ -253,7 +253,7 @@ __claude_loop_cut() {
 }
 
 __claude_loop_escape() {
-  if [[ ${#__cl_json} -gt 2048 || -n $__cl_wide ]]; then __claude_loop_escape_chunks; \builtin return 0; fi
+  if [[ ${#__cl_json} -gt 2048 || -n $__cl_wide ]]; then __claude_loop_escape_slowly; \builtin return 0; fi
   __cl_json=${__cl_json//\\/\\\\}
   __cl_json=${__cl_json//\"/\\\"}
   if [[ $__cl_json == *[[:cntrl:]]* ]]; then
@@ -265,32 +265,30 @@ __claude_loop_escape() {
   fi
 }
 
-__claude_loop_escape_chunks() { # ${s//…} is quadratic
-  \builtin local __cl_rest="$__cl_json" __cl_done='' __cl_part=''
-  while [[ -n $__cl_rest ]]; do
-    __cl_part=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
-    if [[ -n $__cl_wide ]]; then
-      __claude_loop_escape_characters
-    else
-      __cl_json=$__cl_part
-      __claude_loop_escape
-    fi
+__claude_loop_escape_slowly() {
+  \builtin local __cl_rest="$__cl_json" __cl_done='' __cl_elsewhere="$__cl_wide" __cl_wide=''
+  if [[ -n $__cl_elsewhere && $__cl_json == *[![:ascii:]]* ]] && __claude_loop_escape_elsewhere; then
+    \builtin return 0
+  fi
+  while [[ -n $__cl_rest ]]; do # in chunks: ${s//…} is quadratic
+    __cl_json=${__cl_rest:0:2048} __cl_rest=${__cl_rest:2048}
+    __claude_loop_escape
     __cl_done+=$__cl_json
   done
   __cl_json=$__cl_done
 }
 
-__claude_loop_escape_characters() { # one by one: patterns overlook what follows the first byte of a torn character
-  \builtin local __cl_i=0 __cl_byte='' __cl_code=''
-  __cl_json=''
-  for (( __cl_i = 0; __cl_i < ${#__cl_part}; __cl_i++ )); do
-    __cl_byte=${__cl_part:__cl_i:1}
-    case $__cl_byte in
-      (\\ | \") __cl_byte=\\$__cl_byte ;;
-      ([[:cntrl:]]) \builtin printf -v __cl_code '\\u%04x' "'$__cl_byte"; __cl_byte=$__cl_code ;;
-    esac
-    __cl_json+=$__cl_byte
-  done
+# With a readonly LC_ALL this shell cannot see bytes, and patterns overlook what follows the first byte of a torn
+# character: a quote, say. A new bash can; where none is to be had, letters of other alphabets are given up.
+__claude_loop_escape_elsewhere() {
+  __cl_forking=x${BASH_SUBSHELL-}
+  # shellcheck disable=SC2016 # expanded by the new bash
+  __cl_done=$(\builtin command -p env BASH_ENV= LC_ALL=C "$BASH" -c \
+    'source "$1" && __cl_json=$2 __cl_wide="" && __claude_loop_escape && printf %s "$__cl_json"' \
+    bash "$__claude_loop_source" "$__cl_json") || __cl_done=''
+  __cl_forking=''
+  if [[ -z $__cl_done ]]; then __cl_rest=${__cl_rest//[![:ascii:]]/?}; \builtin return 1; fi
+  __cl_json=$__cl_done
 }
 
 __claude_loop_escape_rare() {
@@ -330,7 +328,7 @@ __claude_loop_is_json() {
   __cl_t=${__cl_t%"${__cl_t##*[! $'\t\n\r']}"}
   case $__cl_t in
     (true | false | null) \builtin return 0 ;;
-    (\"* | \[*\] | \{*\}) if [[ -n $__cl_wide ]]; then \builtin return 1; fi ;;
+    (\"* | \[*\] | \{*\}) if [[ -n $__cl_wide && $__cl_t == *[![:ascii:]]* ]]; then \builtin return 1; fi ;;
     (*) __claude_loop_is_number "$__cl_t"; \builtin return "$?" ;;
   esac
   __claude_loop_reduce_escapes && __claude_loop_reduce_strings && __claude_loop_reduce_scalars || \builtin return 1
@@ -736,7 +734,8 @@ case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or a
   (2) __claude_loop_level=2 ;; # and no /proc, no GNU date
   (*) __claude_loop_level=$(( BASH_VERSINFO[0] < 5 ? BASH_VERSINFO[0] : 5 )) ;;
 esac
-__claude_loop_executed=''
+__claude_loop_executed='' __claude_loop_source=${BASH_SOURCE[0]-}
+if [[ $__claude_loop_source != /* ]]; then __claude_loop_source=${PWD-}/$__claude_loop_source; fi
 
 if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT
   __claude_loop_executed=1

@@ -22,8 +22,20 @@ def is_glob(pattern: str) -> bool:
 
 
 def glob_to_regex(pattern: str) -> str:
-    """``*`` is any run of characters, dots too; ``?`` is one. Nothing else is special."""
-    return "".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern)
+    """``*`` is any run of characters, dots too; ``?`` is one. Nothing else is special.
+
+    Each run of fixed text after a ``*`` is sought once, at its first place, in an atomic group: were the matcher free
+    to try later places too, a pattern of a few stars would keep it busy for minutes.
+    """
+    first, *others = [_fixed(part) for part in re.split(r"\*+", pattern)]
+    if not others:
+        return first
+    sought = "".join(f"(?>.*?{part})" for part in others[:-1])
+    return f"{first}{sought}.*{others[-1]}"
+
+
+def _fixed(part: str) -> str:
+    return "".join("." if character == "?" else re.escape(character) for character in part)
 
 
 @dataclass(frozen=True)

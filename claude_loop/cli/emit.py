@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -48,12 +49,17 @@ def _field(field: str) -> tuple[str, Any]:
     if not key.endswith(":"):
         return key, value
     try:
-        return key[:-1], json.loads(value, parse_constant=_no_constant)
+        return key[:-1], json.loads(value, parse_constant=_no_constant, parse_float=_finite)
     except ValueError:
         raise click.UsageError(f"“{value}” (for {key[:-1]}) is not JSON.") from None
 
 
-def _no_constant(name: str) -> None:
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _no_constant(number)
+
+
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 # A longer line is no event of ours: our emitters cut values long before.
 MAX_LINE_BYTES = 1_048_576
-# How much of a line that is too long is kept for the record of its rejection.
+# How much of a line that is too long is looked through at once: some ten milliseconds.
+STRETCH_BYTES = 32 * 1024 * 1024
+# How much of one is kept for the record of its rejection.
 KEPT_OF_LONG_LINE = 2_048
 
 Read = Callable[[int, int], bytes]
@@ -57,12 +59,16 @@ def _split(data: bytes, start: int) -> list[tuple[int, int, bytes]]:
 
 
 def _skip(read: Read, data: bytes, start: int, end: int, *, final: bool) -> Lines:
-    """Past a line that is too long, without keeping it; nothing while its end has not been written."""
+    """Past a line that is too long, without keeping it; nothing while its end has not been written.
+
+    A line beyond all measure is passed in stretches, each a rejected record: the daemon must not stand still for it.
+    """
     at = start + len(data)
     kept = data[:KEPT_OF_LONG_LINE]
-    while at < end and (piece := read(at, min(MAX_LINE_BYTES, end - at))):
+    while at - start < STRETCH_BYTES and at < end and (piece := read(at, min(MAX_LINE_BYTES, end - at))):
         newline = piece.find(b"\n")
         if newline >= 0:
             return Lines([], at + newline + 1, (start, at + newline + 1, kept))
         at += len(piece)
-    return Lines([], at, (start, at, kept)) if final else Lines([], start)
+    beyond_measure = at - start >= STRETCH_BYTES
+    return Lines([], at, (start, at, kept)) if final or beyond_measure else Lines([], start)

@@ -104,14 +104,16 @@ def test_what_keeps_it_from_starting_is_said_in_a_sentence_with_a_hint(home):
         port = str(taken.getsockname()[1])
         first = stack.enter_context(running([*MODULE, "--port", "0"], home))
         note_of(first, home)
-        for line, environ, words in (
+        other = {"CLAUDE_LOOP_HOME": str(home.with_name("other"))}
+        attempts = [
             (["--port", "0"], {}, f"pid {first.pid}"),
-            (["--port", port], {"CLAUDE_LOOP_HOME": str(home.with_name("other"))}, f"Port {port}"),
+            (["--port", port], other, f"Port {port}"),
             (["--port", "70000"], {}, "The setting port"),
             ([], {"CLAUDE_LOOP_LOG_LEVEL": "chatty"}, "The setting log_level"),
-            (["--host", "0.0.0.0", "--port", "0"], {"CLAUDE_LOOP_HOME": str(home.with_name("other"))}, "0.0.0.0"),
-        ):
-            process = stack.enter_context(running([*MODULE, *line], home, **environ))
+            (["--host", "0.0.0.0", "--port", "0"], {"CLAUDE_LOOP_HOME": str(home.with_name("third"))}, "0.0.0.0"),
+        ]
+        tried = [stack.enter_context(running([*MODULE, *line], home, **environ)) for line, environ, _ in attempts]
+        for process, (_, _, words) in zip(tried, attempts, strict=True):
             out, err = process.communicate(timeout=20)
             assert (process.returncode, out) == (1, "")
             assert words in err

@@ -1,3 +1,5 @@
+from fnmatch import fnmatchcase
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
@@ -102,3 +104,15 @@ def test_equal_filters_share_a_key_whatever_the_order_of_values():
         )
         == 5
     )
+
+
+@given(st.text("ab.*?", max_size=12), st.text("ab.", max_size=16))
+def test_globs_mean_what_they_mean_elsewhere(pattern, type_):
+    event = Event(type_, {}, id="e")
+    assert Filter(types=(pattern,)).matches(event) == fnmatchcase(type_, pattern) or not pattern
+
+
+@pytest.mark.timeout(10)
+def test_a_pattern_of_many_stars_takes_no_time():
+    stars = Filter(types=("*a" * 60 + "b",))
+    assert not any(stars.matches(Event("a" * 128, {}, id="e")) for _ in range(100))

@@ -54,6 +54,8 @@ def lenient(value: bytes) -> str:
 @given(values=st.lists(SOME_BYTES, min_size=1, max_size=40))
 @BATCHES
 def test_any_message_arrives(mode, locale, values):
+    if locale == "readonly":
+        values = values[:3]  # a process for each
     found = through('emit_error P S "$value"', values, mode, locale)
     assert [record["data"]["error"] for record in found] == [lenient(value) for value in values]
 
@@ -62,6 +64,8 @@ def test_any_message_arrives(mode, locale, values):
 @given(values=st.lists(SOME_BYTES, min_size=1, max_size=40))
 @BATCHES
 def test_any_value_key_id_and_name_arrives(mode, locale, values):
+    if locale == "readonly":
+        values = values[:3]  # a process for each
     call = 'emit_event a.b run="$value" "v=$value" "k${value//=/}=x"; emit_test_run P S 0 1 "$value"'
     found = through(call, values, mode, locale)
     assert len(found) == 2 * len(values)

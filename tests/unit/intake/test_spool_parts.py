@@ -308,3 +308,12 @@ async def test_one_event_that_cannot_be_stored_does_not_keep_the_others(home: Pa
     await world.turns(2, 0.1)
     assert world.marks == [1, 2, 3]
     assert [note["reason"] for note in world.rejected.last] == ["The events could not be stored."]
+
+
+def test_a_line_beyond_all_measure_is_passed_in_stretches(monkeypatch) -> None:
+    monkeypatch.setattr(spool_lines, "STRETCH_BYTES", 4 * spool_lines.MAX_LINE_BYTES)
+    content = b"x" * (10 * spool_lines.MAX_LINE_BYTES)
+    found = spool_lines.read_lines(lambda at, size: content[at : at + size], 0, len(content), 65_536, final=False)
+    assert found.lines == []
+    assert 4 * spool_lines.MAX_LINE_BYTES <= found.upto < 7 * spool_lines.MAX_LINE_BYTES
+    assert found.too_long is not None
