@@ -44,7 +44,6 @@ class Event:
         self,
         type: str,  # noqa: A002 - the wire format's word, promised to bus handlers as `event.type`
         data: dict[str, Any] | None = None,
-        *,
         id: str = "",  # noqa: A002 - the wire format's word
         project: str | None = None,
         prd_id: str | None = None,
@@ -142,4 +141,20 @@ def write_json(events: Iterable[Event]) -> None:
     """Make the wire form of events that the log has just numbered."""
     dumps = orjson.dumps
     for event in events:
-        event._json = dumps(event.as_dict()).decode()  # noqa: SLF001 - of the class above; a call less
+        # As `as_dict`, spelled out: a call less for each event of a commit.
+        event._json = dumps(  # noqa: SLF001 - of the class above
+            {
+                "seq": event.seq,
+                "id": event.id,
+                "type": event.type,
+                "project": event.project,
+                "prd_id": event.prd_id,
+                "story_id": event.story_id,
+                "run_id": event.run_id,
+                "session_id": event.session_id,
+                "source": event.source,
+                "timestamp": rfc3339(event.at),
+                "received_at": rfc3339(event.received_at),
+                "data": event.data,
+            }
+        ).decode()

@@ -11,14 +11,14 @@ from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, Event
 from claude_loop.ids import new_event_id
-from claude_loop.intake.envelope import check_id, data_object, event_type, shown, time_us, unknown_key
+from claude_loop.intake.envelope import check_id, check_type, data_object, shown, time_us, unknown_key
 from claude_loop.intake.mend import loads_leniently, marked, mend
 from claude_loop.intake.redact import Redactor
 from claude_loop.intake.shorten import depth_exceeds, flatten, json_size, shorten
 from claude_loop.settings import LimitSettings, RedactSettings
 
-# Ids remembered as valid, at most.
-KNOWN_IDS = 4_096
+# Combinations of type, ids and source remembered as valid, at most.
+KNOWN_CONTEXTS = 4_096
 
 
 class Acceptor:
@@ -27,7 +27,7 @@ class Acceptor:
     def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._known_ids: set[object] = {None}
+        self._known_contexts: set[tuple[object, ...]] = set()
         self.redactor = Redactor(redact)
 
     def accept(self, raw: object, *, source: str) -> Event:
@@ -83,61 +83,53 @@ class Acceptor:
         """``text`` is the event serialized, if it is at hand: the search for secrets looks there first."""
         if not ENVELOPE_KEYS.issuperset(raw):
             raise unknown_key(raw)
-        kind = event_type(raw)
-        data = data_object(raw)
-        self._check_ids(raw)
-        stamp = raw.get("timestamp")
+        get = raw.get
+        context = (
+            get("type"),
+            get("project"),
+            get("prd_id"),
+            get("story_id"),
+            get("run_id"),
+            get("session_id"),
+            get("source"),
+        )
+        self._insist_on_valid(context)
+        data = get("data")
+        if data.__class__ is not dict:
+            data = data_object(raw)
+        event_id, stamp = get("id"), get("timestamp")
+        if event_id is not None:
+            check_id("id", event_id)
         at_us = None if stamp is None else time_us(stamp)
         if self.redactor.suspects(text or orjson.dumps(raw).decode()):
             raw, data = self.redactor.envelope(raw), self.redactor.data(data)
-            kind = raw["type"]
-        data, story_id = _completed(kind, data, raw.get("story_id"))
-        return self._assemble(raw, kind, data, story_id, at_us, derived_id, source), at_us
+            kind, event_id = raw["type"], raw.get("id")
+            project, prd_id, story_id, run_id, session_id = map(raw.get, ID_KEYS)
+            named_source = raw.get("source")
+        else:
+            kind, project, prd_id, story_id, run_id, session_id, named_source = context
+        data, story_id = _completed(kind, data, story_id)
+        at = (self._clock.now_us() if at_us is None else at_us) // 1000
+        if event_id is None:
+            event_id = derived_id or new_event_id(self._clock)
+        named = named_source or source
+        return Event(kind, data, event_id, project, prd_id, story_id, run_id, session_id, named, at), at_us
 
-    def _check_ids(self, raw: dict[str, Any]) -> None:
-        """Raises ``InvalidEvent``. A run's events share all but one: what was right once is right again."""
-        get = raw.get
-        known = self._known_ids
+    def _insist_on_valid(self, context: tuple[object, ...]) -> None:
+        """Raises ``InvalidEvent``. A run's events share their type and ids with many: what was right is right again."""
+        known = self._known_contexts
         try:
-            ids = (get("project"), get("prd_id"), get("story_id"), get("run_id"), get("session_id"), get("source"))
-            new = not known.issuperset(ids)
-        except TypeError:  # a list or an object
-            new = True
-        if new:
-            for key in (*ID_KEYS, "source"):
-                if get(key) is not None:
-                    check_id(key, get(key))
-            if len(known) >= KNOWN_IDS:
-                known.clear()
-                known.add(None)
-            known.update(ids)
-        event_id = get("id")
-        if event_id is not None:
-            check_id("id", event_id)
-
-    def _assemble(
-        self,
-        envelope: dict[str, Any],
-        kind: str,
-        data: dict[str, Any],
-        story_id: str | None,
-        at_us: int | None,
-        derived_id: str | None,
-        source: str,
-    ) -> Event:
-        get = envelope.get
-        return Event(
-            kind,
-            data,
-            id=get("id") or derived_id or new_event_id(self._clock),
-            project=get("project"),
-            prd_id=get("prd_id"),
-            story_id=story_id,
-            run_id=get("run_id"),
-            session_id=get("session_id"),
-            source=get("source") or source,
-            at=(self._clock.now_us() if at_us is None else at_us) // 1000,
-        )
+            if context in known:
+                return
+        except TypeError:
+            pass  # a list or an object is among them: said below
+        check_type(context[0])
+        for key, value in zip((*ID_KEYS, "source"), context[1:], strict=True):
+            if value is not None:
+                check_id(key, value)
+        if len(known) >= KNOWN_CONTEXTS:
+            known.clear()
+        known.add(context)
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
         envelope, data, extra, reasons = mend(raw)
@@ -152,7 +144,11 @@ class Acceptor:
             data = marked(data, {}, [self.redactor.text(refusal.message)])
         stamp = envelope.get("timestamp")
         at_us = None if stamp is None else time_us(stamp)
-        return self._assemble(envelope, kind, data, story_id, at_us, derived_id, source), at_us
+        at = (self._clock.now_us() if at_us is None else at_us) // 1000
+        event_id = envelope.get("id") or derived_id
+        project, prd_id, _, run_id, session_id = map(envelope.get, ID_KEYS)
+        named = envelope.get("source") or source
+        return Event(kind, data, event_id, project, prd_id, story_id, run_id, session_id, named, at), at_us
 
     def _as_json(self, data: dict[str, Any]) -> dict[str, Any]:
         """``data`` within its limits, as its readers will see it."""
@@ -169,11 +165,13 @@ class Acceptor:
         return orjson.loads(text)  # type: ignore[no-any-return]
 
     def _check_limits(self, raw: dict[str, Any], line: bytes) -> None:
-        """Raises ``TooLarge``. A line within the limit holds no `data` beyond it: most are never measured."""
+        """Raises ``TooLarge``. A line that is short and has few brackets needs no closer look, which is most."""
+        limits = self._limits
+        if len(line) <= limits.data_bytes and line.count(b"{") + line.count(b"[") <= limits.data_depth:
+            return
         data = raw.get("data")
         if data.__class__ is not dict:
             return  # refused later, with a better reason
-        limits = self._limits
         for value in data.values():
             if (value.__class__ is dict or value.__class__ is list) and depth_exceeds(value, limits.data_depth - 1):
                 raise self._too_deep()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from claude_loop.errors import InvalidEvent, InvalidJson
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS
-from claude_loop.intake.envelope import check_id, event_type, time_us
+from claude_loop.intake.envelope import check_id, check_type, time_us
 
 EXTRA = "_extra"
 INVALID = "_invalid"
@@ -98,7 +98,7 @@ def mend(raw: dict[str, Any]) -> Mended:
 
 def _check(key: str, value: object) -> None:
     if key == "type":
-        event_type({"type": value})
+        check_type(value)
     elif key == "timestamp":
         time_us(value)
     elif key in ID_KEYS or key in ("id", "source"):
