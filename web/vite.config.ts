@@ -7,6 +7,7 @@ export default defineConfig({
     outDir: "../claude_loop/web/dist",
     emptyOutDir: true,
     target: "es2022",
+    cssTarget: ["chrome123", "firefox121", "safari17.5"],
     // A data: URL would do for images alone; everything else has a file of its own, as the page's policy wants.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

@@ -32,6 +32,7 @@ export default defineConfig({
     outDir: "../claude_loop/web/dist",
     emptyOutDir: false,
     target: "es2022",
+    cssTarget: ["chrome123", "firefox121", "safari17.5"],
     cssCodeSplit: false,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
