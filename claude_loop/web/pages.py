@@ -1,8 +1,10 @@
-"""The static pages: read once from the package, served from memory. They hold no data; their scripts ask for it."""
+"""The pages: read once from the package, served from memory. They hold no data; their scripts ask for it."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -10,23 +12,69 @@ from aiohttp import hdrs, web
 from claude_loop import resources
 from claude_loop.transports.gate import PAGE, PUBLIC, Access
 
-_STATIC = Path(__file__).with_name("static")
+_HERE = Path(__file__).parent
+_STATIC = _HERE / "static"
+# Built from `web/` by `bin/build_page.py`; missing in a clone where it could not be built.
+_BUILT = _HERE / "dist"
+# All answer the monitor, which reads the address itself: each view can be linked to.
+_VIEWS = ("/", "/prd/{prd_id:.+}", "/events", "/system")
+_ASSETS = "assets"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+# Asked for again at each load: a page and its script must be of one version.
+_ASK_AGAIN = "no-cache"
+# The name has the content's hash in it: another content has another name.
+_FOREVER = "public, max-age=31536000, immutable"
+# Below this, the packet is one packet anyway.
+_GZIP_BYTES = 1400
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    body: bytes
+    packed: bytes | None
+    headers: dict[str, str]
+    access: Access
+
+    @classmethod
+    def read(cls, path: Path, cache: str) -> _File:
+        body = path.read_bytes()
+        packed = gzip.compress(body, 9, mtime=0) if len(body) > _GZIP_BYTES else None
+        headers: dict[str, str] = {
+            hdrs.CONTENT_TYPE: _TYPES[path.suffix],
+            hdrs.CACHE_CONTROL: cache,
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+        }
+        return cls(body, packed, headers, PAGE if path.suffix == ".html" else PUBLIC)
+
+    def answer(self, accepted: str) -> web.Response:
+        if self.packed is None or "gzip" not in accepted:
+            return web.Response(body=self.body, headers=self.headers)
+        return web.Response(body=self.packed, headers={**self.headers, hdrs.CONTENT_ENCODING: "gzip"})
 
 
 class WebPages:
-    """Every file has a route of its own, so no path in a request is ever looked up on disk."""
+    """Every file has a route of its own, so no path in a request is ever looked up on disk.
 
-    def __init__(self, static: Path = _STATIC, examples: Path | None = None) -> None:
-        self._files = {f"/{name}": file for name, file in _servable(static).items()}
-        self._files["/"] = self._files.pop("/index.html")
-        shown = _servable(resources.examples() if examples is None else examples)
-        self._files.update({f"/examples/{name}": file for name, file in shown.items()})
+    Where the monitor was not built, its addresses answer a page that says so.
+    """
+
+    def __init__(self, static: Path = _STATIC, examples: Path | None = None, built: Path = _BUILT) -> None:
+        self._files: dict[str, _File] = {}
+        for name, path in _servable(static).items():
+            self._files[f"/{name}"] = _File.read(path, _ASK_AGAIN)
+        for name, path in _servable(resources.examples() if examples is None else examples).items():
+            self._files[f"/examples/{name}"] = _File.read(path, _ASK_AGAIN)
+        for name, path in _servable(built / _ASSETS).items():
+            self._files[f"/{_ASSETS}/{name}"] = _File.read(path, _FOREVER)
+        index = built / "index.html"
+        unbuilt = self._files.pop("/unbuilt.html")
+        view = _File.read(index, _ASK_AGAIN) if index.is_file() else unbuilt
+        self._files.update(dict.fromkeys(_VIEWS, view))
 
     def attach(self, app: web.Application) -> None:
         for path, file in self._files.items():
@@ -34,7 +82,7 @@ class WebPages:
 
     def access(self) -> dict[str, Access]:
         """For the gate: pages may be opened by a link from elsewhere, their parts are loaded by them alone."""
-        return {f"GET {path}": PAGE if file.suffix == ".html" else PUBLIC for path, file in self._files.items()}
+        return {f"GET {path.replace(':.+', '')}": file.access for path, file in self._files.items()}
 
 
 def _servable(directory: Path) -> dict[str, Path]:
@@ -42,13 +90,8 @@ def _servable(directory: Path) -> dict[str, Path]:
     return {path.relative_to(directory).as_posix(): path for path in found if path.suffix in _TYPES and path.is_file()}
 
 
-def _sender(file: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
-    body = file.read_bytes()
-    # Asked for again at each load: a page and its script must be of one version.
-    headers = {hdrs.CONTENT_TYPE: _TYPES[file.suffix], hdrs.CACHE_CONTROL: "no-cache"}
-
+def _sender(file: _File) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def send(request: web.Request) -> web.Response:
-        del request
-        return web.Response(body=body, headers=headers)
+        return file.answer(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
 
     return send

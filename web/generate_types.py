@@ -1,0 +1,102 @@
+"""Writes `src/lib/documents.ts`: the types of what the daemon sends, from the schemas the daemon itself uses.
+
+.venv/bin/python web/generate_types.py           # in the clone, after a change of those
+.venv/bin/python web/generate_types.py --check   # status 1 when the file is stale
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from claude_loop.observability.status import StatusAnswer
+from claude_loop.progress import documents
+from claude_loop.transports.http_events import EventJson, EventPage
+from claude_loop.transports.http_prds import PatchesAnswer
+
+TARGET = Path(__file__).resolve().parent / "src" / "lib" / "documents.ts"
+ROOTS = (
+    documents.ProjectDocument,
+    documents.PrdDocument,
+    documents.RunDocument,
+    documents.StoryDocument,
+    documents.Patch,
+    EventJson,
+    EventPage,
+    PatchesAnswer,
+    StatusAnswer,
+)
+# Choices with a name of their own in Python; a schema shows only the choices.
+NAMED = ("StoryState", "RunState", "WaitingFor", "AttemptOutcome", "Group")
+_REF = "#/$defs/{model}"
+_PLAIN = {
+    "string": "string",
+    "integer": "number",
+    "number": "number",
+    "boolean": "boolean",
+    "null": "null",
+    "anything": "unknown",
+}
+_HEAD = "// Made by web/generate_types.py from the daemon's schemas. Do not edit: change those and run it.\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    text = generate()
+    if "--check" in arguments:
+        return int(not TARGET.is_file() or TARGET.read_text() != text)
+    TARGET.write_text(text)
+    return 0
+
+
+def generate() -> str:
+    inputs: Any = [(root, "serialization", TypeAdapter(root)) for root in ROOTS]
+    _, schema = TypeAdapter.json_schemas(inputs, ref_template=_REF)
+    names = {get_args(getattr(documents, name)): name for name in NAMED}
+    parts = [_HEAD]
+    parts += [f"export type {name} = {_choice(choices)};\n" for choices, name in names.items()]
+    parts += [_interface(name, body, names) for name, body in sorted(schema["$defs"].items())]
+    return "\n".join(parts)
+
+
+def _choice(choices: Sequence[Any]) -> str:
+    return " | ".join(f'"{choice}"' for choice in choices)
+
+
+def _interface(name: str, body: dict[str, Any], names: dict[tuple[Any, ...], str]) -> str:
+    required = set(body.get("required", ()))
+    fields = "".join(
+        f"  {field}{'' if field in required else '?'}: {_type(each, names)};\n"
+        for field, each in body["properties"].items()
+    )
+    return f"export interface {name} {{\n{fields}}}\n"
+
+
+def _type(schema: dict[str, Any], names: dict[tuple[Any, ...], str]) -> str:
+    """Raises ``KeyError`` for a schema of a kind that has not occurred yet."""
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " | ".join(_type(each, names) for each in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        choices = schema.get("enum") or [schema["const"]]
+        return names.get(tuple(choices)) or _choice(choices)
+    return _of_kind(schema, names)
+
+
+def _of_kind(schema: dict[str, Any], names: dict[tuple[Any, ...], str]) -> str:
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        item = _type(schema["items"], names)
+        return f"({item})[]" if " | " in item else f"{item}[]"
+    if kind == "object":
+        more = schema.get("additionalProperties", True)
+        return f"Record<string, {_type(more, names) if isinstance(more, dict) and more else 'unknown'}>"
+    return _PLAIN[kind]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

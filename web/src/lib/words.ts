@@ -1,0 +1,65 @@
+/** A run and its stories in words. The states themselves are the reducer's. */
+
+import type { Counts, RunDocument, TestSummary, Waiting } from "./documents";
+import { ago, clock, spoken } from "./time";
+
+/** What a card says of its run in one sentence. */
+export function stateWords(run: RunDocument, now: number): string {
+  const why = run.why.join("; ");
+  switch (run.state) {
+    case "waiting":
+      return run.waiting ? waitWords(run.waiting, now) : "Waiting";
+    case "paused":
+      return `Paused${run.paused ? ` ${spoken(now - run.paused.since)}` : ""}${run.paused?.reason ? `: ${run.paused.reason}` : ""}`;
+    case "stalled":
+      return `Silent for ${spoken(now - run.last.at)}, last: ${run.last.type}`;
+    case "vanished":
+      return `Process gone since ${clock(run.vanished_at ?? run.last.at, now)} without finishing`;
+    case "failed":
+      return `Failed${run.finished_at ? ` ${ago(run.finished_at, now)}` : ""}${why ? `: ${why}` : ""}`;
+    case "done·claimed":
+      return `Says done; ${why || "nothing proves it"}`;
+    case "done·verified":
+      return `Done and verified${run.finished_at ? ` ${ago(run.finished_at, now)}` : ""}`;
+    case "running":
+      return `Running, last: ${run.last.type} ${ago(run.last.at, now)}`;
+  }
+}
+
+function waitWords(wait: Waiting, now: number): string {
+  const reason = wait.reason ? `: ${wait.reason}` : "";
+  const since = spoken(now - wait.since);
+  if (wait.for === "rate_limit") {
+    if (wait.until === null) return `Rate limited ${since}${reason}`;
+    if (wait.overdue) return `Rate limit over since ${clock(wait.until, now)}, and nothing went on`;
+    return `Rate limited until ${clock(wait.until, now)} (${spoken(wait.until - now)})`;
+  }
+  const whom = wait.for === "human" ? "Waiting for you" : "Waiting";
+  return `${whom} ${since}${reason}${wait.overdue ? " (overdue)" : ""}`;
+}
+
+/** In the order of the bar. */
+export const COUNTED: readonly (keyof Counts)[] = ["verified", "claimed", "failing", "blocked", "running", "todo"];
+
+export const COUNT_WORDS: Record<keyof Counts, string> = {
+  verified: "verified", claimed: "claimed", failing: "failing", blocked: "blocked", running: "running", todo: "to do",
+};
+
+export function countWords(counts: Counts): string {
+  const said = COUNTED.filter((each) => counts[each]).map((each) => `${counts[each]} ${COUNT_WORDS[each]}`);
+  return said.join(" · ") || "no stories yet";
+}
+
+/** `10 ✓ 2 ✗ test_coupon`. */
+export function testWords(test: TestSummary): string {
+  const counts = test.passed === null && test.failed === null ? "no readable result"
+    : `${test.passed ?? 0} ✓${test.failed ? ` ${test.failed} ✗` : ""}`;
+  return [counts, failingWords(test)].filter(Boolean).join(" ");
+}
+
+export function failingWords(test: TestSummary): string {
+  const names = test.failing.join(", ");
+  return test.failing_more > 0 && names ? `${names} and ${test.failing_more} more` : names;
+}
+
+export const plural = (count: number, one: string, many = one + "s") => `${count} ${count === 1 ? one : many}`;
