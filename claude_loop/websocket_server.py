@@ -68,7 +68,7 @@ ANSWER_SECONDS = 2.0
 SWITCH_INTERVAL = 0.0005
 _DESCRIPTION = "Run the claude-loop server until SIGTERM or Ctrl-C. Settings: docs/settings.md."
 # What the server answers itself; a handler for these would never be called.
-_OWN_EVENTS = frozenset({"event", "subscribe", "subscribe_prd", "unsubscribe_prd"})
+_OWN_EVENTS = frozenset({"event", "subscribe", "watch", "subscribe_prd", "unsubscribe_prd"})
 _SOCKETIO_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Unauthorized
 from claude_loop.hub import Hub
+from claude_loop.progress.state_feed import StateFeed
 from claude_loop.settings import Settings
 from claude_loop.subscription import Opened, Reset
 from claude_loop.supervision import TaskOwner
@@ -37,10 +38,11 @@ class SocketIOTransport:
     """Serves Socket.IO clients of one hub.
 
     ``clients`` are the sids of those connected, ``subscriptions`` maps each PRD of `subscribe_prd` to the sids that
-    hold it. ``handlers`` are called for the clients' events of those names; without one a name is refused.
-    ``on_rejected`` hears of each refused publish with what was sent. ``ping`` is (interval, timeout), in seconds;
-    after ``write_timeout`` seconds a client that does not read is cut off. ``pace`` is the beat of the pumps;
-    transports that share one also share the work of reading the log.
+    hold it. ``state`` is the live state for `watch`, a feed of the transport's own unless given. ``handlers`` are
+    called for the clients' events of those names; without one a name is refused. ``on_rejected`` hears of each refused
+    publish with what was sent. ``ping`` is (interval, timeout), in seconds; after ``write_timeout`` seconds a client
+    that does not read is cut off. ``pace`` is the beat of the pumps; transports that share one also share the work of
+    reading the log.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SocketIOTransport:
         clock: Clock,
         version: str,
         *,
+        state: StateFeed | None = None,
         handlers: dict[str, Handler] | None = None,
         on_rejected: Callable[[ClaudeLoopError, object], None] = lambda _error, _raw: None,
         timing: PumpTiming | None = None,
@@ -74,8 +77,15 @@ class SocketIOTransport:
         self._by_sid: dict[str, Client] = {}
         self._opening: dict[str, tuple[Client, read.Subscribe | None, Opened | None]] = {}
         self._publisher = Publisher(hub, acceptor, on_rejected)
+        self._state = StateFeed(hub.log, clock, round(settings.stalled_after * 1000)) if state is None else state
         self._events = ClientEvents(
-            hub, self._publisher, self.handlers, self.subscriptions, tasks=self._tasks, on_refused=self.malformed
+            hub,
+            self._state,
+            self._publisher,
+            self.handlers,
+            self.subscriptions,
+            tasks=self._tasks,
+            on_refused=self.malformed,
         )
         self._server = self._make_server(ping, write_timeout)
 
