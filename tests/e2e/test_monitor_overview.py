@@ -1,0 +1,148 @@
+"""The monitor's first page in real Chromium, before the real daemon, fed by the bash emitter."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.daemon import Daemon
+from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
+
+pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202egnp.exe" + "W" * 3000
+)
+CHECKOUT = r"""
+emit_event prd.started prd=SHOP-7 title="Checkout rewrite" total_stories:=5
+for story in US-001 US-002; do
+  emit_story_started SHOP-7 $story
+  emit_test_run SHOP-7 $story 12 0
+  emit_commit_created SHOP-7 $story abc1234 "Cart totals"
+  emit_story_completed SHOP-7 $story
+done
+emit_story_started SHOP-7 US-003
+emit_story_completed SHOP-7 US-003
+emit_story_started SHOP-7 US-004
+emit_test_run SHOP-7 US-004 10 2 test_coupon test_tax
+emit_story_completed SHOP-7 US-004 false
+emit_iteration SHOP-7 7 20
+"""
+
+
+@pytest.fixture
+def daemon(home):
+    running = Daemon(home)
+    running.start()
+    yield running
+    running.stop()
+
+
+def card(page, prd_id):
+    return page.locator("article", has=page.get_by_role("link", name=prd_id))
+
+
+async def test_an_empty_monitor_says_what_makes_something_appear(daemon):
+    async with browser_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(page.get_by_role("heading", name="Nothing yet.")).to_be_visible()
+        await page.get_by_role("button", name="Copy").click()
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied.splitlines() == ["source emit_progress.sh", "emit_story_started MY-PRD US-001"]
+        assert await violations(page) == []
+        await asyncio.to_thread(emit, daemon.home.root, copied)
+        await expect(card(page, "MY-PRD")).to_be_visible()
+        assert page.complaints == []
+
+
+async def test_cards_say_what_runs_what_waits_and_what_failed_in_that_order(daemon):
+    until = (datetime.now(UTC) + timedelta(minutes=43)).isoformat()
+    script = f"""{CHECKOUT}
+emit_waiting SHOP-7 human "permission Bash rm -rf build"
+emit_prd_started LIMITED; emit_waiting LIMITED rate_limit "usage limit" {until}
+emit_prd_started RUNS 3; emit_story_started RUNS US-001
+emit_prd_started FAILS 1; emit_story_started FAILS US-001; emit_error FAILS US-001 "no network"; emit_prd_completed FAILS false
+emit_prd_started CLAIMS 1; emit_story_started CLAIMS US-001; emit_story_completed CLAIMS US-001; emit_prd_completed CLAIMS
+"""
+    await asyncio.to_thread(emit, daemon.home.root, script)
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        checkout = card(page, "SHOP-7")
+        await expect(checkout).to_contain_text("Checkout rewrite")
+        await expect(checkout).to_contain_text("Waiting for you")
+        await expect(checkout).to_contain_text("permission Bash rm -rf build")
+        await expect(checkout).to_contain_text("2 verified · 1 claimed · 1 failing · 1 to do")
+        await expect(checkout).to_contain_text("iteration 7 of 20")
+        await expect(checkout).to_contain_text("10 ✓ 2 ✗ test_coupon, test_tax")
+        await expect(checkout).to_contain_text("abc1234")
+        await expect(card(page, "LIMITED")).to_contain_text(re.compile(r"Rate limited until \d\d:\d\d \(4[23] min\)"))
+        await expect(card(page, "RUNS")).to_contain_text("1 running · 2 to do")
+        await expect(card(page, "CLAIMS")).to_contain_text("Says done; ")
+        order = [text.split()[0] for text in await page.locator("article h2").all_inner_texts()]
+        assert order == ["SHOP-7", "LIMITED", "FAILS", "RUNS", "CLAIMS"]
+        assert "waiting" in (await page.title()).lower()
+        assert page.complaints == []
+
+
+async def test_a_page_left_open_follows_and_survives_a_killed_daemon(daemon):
+    await asyncio.to_thread(emit, daemon.home.root, "emit_prd_started PRD-1 2; emit_story_started PRD-1 US-001")
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(card(page, "PRD-1")).to_contain_text("1 running · 1 to do")
+        await asyncio.to_thread(emit, daemon.home.root, "emit_test_run PRD-1 US-001 3 1 test_total")
+        await expect(card(page, "PRD-1")).to_contain_text("3 ✓ 1 ✗ test_total")
+        daemon.kill()
+        await expect(page.get_by_role("status").first).to_contain_text("Reconnecting")
+        script = (
+            "emit_story_started PRD-1 US-001; emit_test_run PRD-1 US-001 4 0; emit_commit_created PRD-1 US-001 fade123"
+        )
+        spooled = asyncio.to_thread(emit, daemon.home.root, script)  # while nobody listens
+        _, _ = await asyncio.gather(spooled, asyncio.to_thread(daemon.start))
+        await expect(page.get_by_role("status").first).to_contain_text("Live")
+        await expect(card(page, "PRD-1")).to_contain_text("4 ✓")
+        await expect(card(page, "PRD-1")).to_contain_text("fade123")
+
+
+async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(daemon):
+    await asyncio.to_thread(emit, daemon.home.root, "emit_prd_started PRD-1 1; emit_story_started PRD-1 US-001")
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(card(page, "PRD-1")).to_be_visible()
+        await page.close()
+        await asyncio.to_thread(emit, daemon.home.root, "emit_prd_completed PRD-1 false")
+        page = await new_page(context)
+        await page.goto(f"{daemon.url}/health")  # the same origin, without the monitor: an hour passes
+        await page.evaluate(
+            "localStorage.setItem('claude-loop-looked', JSON.stringify("
+            "{...JSON.parse(localStorage.getItem('claude-loop-looked')), at: Date.now() - 3600e3}))"
+        )
+        await page.goto(daemon.url)
+        away = page.get_by_role("region", name="While you were away")
+        await expect(away).to_contain_text("PRD-1")
+        await away.get_by_role("button", name="Got it").click()
+        await expect(away).to_have_count(0)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
+async def test_hostile_text_stays_text_and_within_its_card(daemon, theme, viewport):
+    script = f"""{CHECKOUT}
+emit_event prd.started prd=EVIL title="$1" total_stories:=1
+emit_story_started EVIL US-001; emit_test_run EVIL US-001 1 1 "$1"; emit_waiting EVIL human "$1"
+"""
+    quoted = HOSTILE.replace("'", "'\\''")
+    await asyncio.to_thread(emit, daemon.home.root, f"set -- '{quoted}'\n{script}")
+    async with browser_context(color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(card(page, "EVIL")).to_contain_text("<img src=x onerror=")
+        await expect(card(page, "SHOP-7")).to_be_visible()
+        assert "owned" not in await page.title()
+        assert await overflow(page) <= 0
+        assert await violations(page) == []
+        assert page.complaints == []
