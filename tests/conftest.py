@@ -64,7 +64,8 @@ def port() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*names): skipped where one of tests/requirements.py is missing")
-    config.stash[SKIPS] = defaultdict(list)
+    config.stash[SKIPS] = skips = defaultdict(list)
+    config.pluginmanager.register(SkipList(skips), "skip list")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,7 +89,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
     if report.skipped and not hasattr(report, "wasxfail"):
-        _note_skip(item.config, report)
+        _forbid(report)
     return report
 
 
@@ -96,18 +97,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
     report = yield
     if report.skipped:
-        _note_skip(collector.config, report)
+        _forbid(report)
     return report
 
 
-def _note_skip(config: pytest.Config, report: Any) -> None:
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    reason = reason.removeprefix("Skipped: ")
+def _forbid(report: Any) -> None:
     if ALL_REQUIRED:
         report.outcome = "failed"
-        report.longrepr = f"{report.nodeid} was skipped, and CLAUDE_LOOP_TEST_REQUIRE=all forbids it: {reason}"
-    else:
-        config.stash[SKIPS][reason].append(report.nodeid)
+        report.longrepr = f"{report.nodeid} was skipped, and CLAUDE_LOOP_TEST_REQUIRE=all forbids it: {_reason(report)}"
+
+
+def _reason(report: Any) -> str:
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+class SkipList:
+    """Notes skips where all reports arrive: in the process that was started, whatever processes run the tests."""
+
+    def __init__(self, skips: dict[str, list[str]]) -> None:
+        self._skips = skips
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self._skips[_reason(report)].append(report.nodeid)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.skipped:
+            self._skips[_reason(report)].append(report.nodeid)
 
 
 # Last of all, after pytest's closing line: the list is what the person who ran the tests has to act on.

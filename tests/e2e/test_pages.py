@@ -40,25 +40,6 @@ async def _contains(page, selector, text):
     return text in await page.inner_text(selector)
 
 
-async def test_the_plain_page_shows_prds_and_events_live_and_survives_a_restart(server, page):
-    await server.publish(
-        1, "story.started", {"story_id": "US-001"}, prd_id="PRD-001", story_id="US-001", project="shop"
-    )
-    await page.goto(server.url)
-    await shows(page, "#prds", "shop/PRD-001")
-    await shows(page, "#events", "story.started")
-    await server.publish(1, "log.message", {"level": "info", "message": EVIL}, prd_id="PRD-001", project="shop")
-    await shows(page, "#events", EVIL)
-    assert await page.title() == "claude-loop"
-    assert await page.locator("#events li").count() == 2
-    assert page.complaints == []
-    await server.restart()
-    await server.publish(1, "commit.created", {"commit_hash": "abc1234"}, prd_id="PRD-001", project="shop")
-    await shows(page, "#events", "abc1234")
-    await shows(page, "#state", "live")
-    assert await page.locator("#events li").count() == 3
-
-
 async def test_the_example_follows_over_socketio_and_resumes(server, page):
     await server.publish(3, prd_id="PRD-001")
     await page.goto(f"{server.url}/examples/websocket_client.html")
@@ -94,7 +75,7 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
     try:
         await server.publish(1, prd_id="PRD-001", project="shop")
         await page.goto(server.url)
-        await shows(page, "#state", "claude-loop open")
+        await shows(page, "body", "claude-loop open")
         import asyncio
 
         from claude_loop.client import DaemonClient
@@ -103,7 +84,7 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
         answer = await asyncio.to_thread(DaemonClient(Home(home)).post, "/api/session/code", {})
         await page.goto("about:blank")
         await page.goto(f"{server.url}/#{answer['code']}")
-        await shows(page, "#prds", "shop/PRD-001")
+        await shows(page, "main", "PRD-001")
         assert "#" not in page.url
         await page.goto(f"{server.url}/examples/websocket_client.html")
         await eventually(lambda: _count(page, 1))

@@ -45,20 +45,21 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(suite: Path, require: str | None) -> tuple[int, list[str]]:
+def run(suite: Path, require: str | None, *options: str) -> tuple[int, list[str]]:
     environment = {name: value for name, value in os.environ.items() if name != "CLAUDE_LOOP_TEST_REQUIRE"}
     environment["PYTHONPATH"] = str(suite)
     if require:
         environment["CLAUDE_LOOP_TEST_REQUIRE"] = require
-    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
     done = subprocess.run(
         line, cwd=suite, env=environment, stdout=PIPE, stderr=STDOUT, text=True, timeout=50, check=False
     )
     return done.returncode, done.stdout.splitlines()
 
 
-def test_skips_are_listed_last_with_their_reasons(suite):
-    status, lines = run(suite, None)
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two"])
+def test_skips_are_listed_last_with_their_reasons(suite, options):
+    status, lines = run(suite, None, *options)
     assert status == 0
     summary = lines.index("Not run:")
     assert "1 passed, 2 skipped, 1 xfailed" in lines[summary - 2]
