@@ -15,6 +15,7 @@ from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
+from claude_loop.search.service import Search
 from claude_loop.settings import Settings
 from claude_loop.transports.gate import EMIT, PUBLIC, READ, Access
 from claude_loop.transports.http_endpoint import Answer, Endpoint, Handler
@@ -25,6 +26,7 @@ from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
+from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
 from claude_loop.transports.http_system import MetricsAnswer, SystemHandler
 from claude_loop.transports.openapi import ErrorAnswer, describe
 from claude_loop.transports.sse import SseTransport
@@ -35,7 +37,7 @@ _SEVERAL = Answer("Several projects have a PRD of this name.", ErrorAnswer)
 
 
 class HttpTransport:
-    """Handlers for one hub. ``sse`` serves the streams; its owner closes it."""
+    """Handlers for one hub. ``sse`` serves the streams; its owner closes it. Without ``search`` there is none."""
 
     def __init__(
         self,
@@ -49,11 +51,13 @@ class HttpTransport:
         clients: Clients,
         metrics: Metrics,
         published: Published,
+        search: Search | None = None,
     ) -> None:
         self._version = status.identity.version
         self._metrics = metrics
         self._publish = PublishHandler(hub, acceptor, published, settings.limits, clock)
         self._events = EventsHandler(hub, sse)
+        self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
         self._system = SystemHandler(status, metrics, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
@@ -119,6 +123,14 @@ class HttpTransport:
                 _EVENT_STREAM,
                 STREAM_QUERY,
                 streams=True,
+            ),
+            Endpoint(
+                "GET",
+                "/api/search",
+                READ,
+                self._search.search,
+                {200: Answer("A page, newest first.", SearchPage)},
+                SEARCH_QUERY,
             ),
         )
 
