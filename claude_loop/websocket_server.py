@@ -41,6 +41,7 @@ from claude_loop.observability.health import Health
 from claude_loop.observability.logs import configure_logging
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
 from claude_loop.progress.owners import OwnerWatch
@@ -166,14 +167,20 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
         search = self._start_search(stack, health)
-        await self._serve(stack, listeners, health, spool, search)
+        await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
         self._start_upkeep(tasks)
         self._leave_note()
 
     async def _serve(
-        self, stack: AsyncExitStack, listeners: Listeners, health: Health, spool: SpoolIntake, search: Search | None
+        self,
+        stack: AsyncExitStack,
+        listeners: Listeners,
+        tasks: TaskOwner,
+        health: Health,
+        spool: SpoolIntake,
+        search: Search | None,
     ) -> None:
         settings, clock = self.settings, self._clock
         sessions = Sessions(clock)
@@ -200,6 +207,8 @@ class ClaudeLoopWebSocketServer:
         status = Status(
             identity, self.hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
         )
+        series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
+        tasks.spawn(series.run(), "series")
         http = HttpTransport(
             self.hub,
             self._acceptor,
@@ -210,6 +219,7 @@ class ClaudeLoopWebSocketServer:
             clients=clients,
             metrics=metrics,
             published=published,
+            series=series,
             search=search,
         )
         pages = WebPages()

@@ -13,6 +13,7 @@ from claude_loop.hub import Hub
 from claude_loop.observability.clients import Clients
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
 from claude_loop.search.service import Search
@@ -27,7 +28,7 @@ from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
-from claude_loop.transports.http_system import MetricsAnswer, SystemHandler
+from claude_loop.transports.http_system import SERIES_QUERY, MetricsAnswer, SystemHandler
 from claude_loop.transports.openapi import ErrorAnswer, describe
 from claude_loop.transports.sse import SseTransport
 
@@ -51,6 +52,7 @@ class HttpTransport:
         clients: Clients,
         metrics: Metrics,
         published: Published,
+        series: Series,
         search: Search | None = None,
     ) -> None:
         self._version = status.identity.version
@@ -59,7 +61,7 @@ class HttpTransport:
         self._events = EventsHandler(hub, sse)
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
-        self._system = SystemHandler(status, metrics, lambda: self._description)
+        self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
     @cached_property
@@ -162,6 +164,9 @@ class HttpTransport:
         return (
             Endpoint("GET", "/health", PUBLIC, system.health, _HEALTH),
             Endpoint("GET", "/status", READ, system.status, {200: Answer("The status.", StatusAnswer)}),
+            Endpoint(
+                "GET", "/api/series", READ, system.series, {200: Answer("The samples.", SeriesAnswer)}, SERIES_QUERY
+            ),
             Endpoint("GET", "/metrics", READ, system.metrics, {200: Answer("Metrics.", media="text/plain")}),
             Endpoint("GET", "/api/openapi.json", PUBLIC, system.openapi, {200: Answer("OpenAPI 3.1.", dict)}),
         )
