@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("tail:tail", "Show events as they happen."),
     "prds": ("prds:prds", "List PRDs: what runs, what waits, what is stuck."),
     "show": ("prds:show", "Show one PRD with its stories."),
+    "export": ("export:export", "Write stored events, or a PRD's replay, to a file."),
     "open": ("open:open_", "Open the monitor in the browser."),
     "emit": ("emit:emit", "Emit one event."),
     "up": ("daemon:up", "Start the daemon in the background."),

@@ -72,7 +72,7 @@ class SocketIOTransport:
         self._clock = clock
         self._version = version
         self._timing = timing or PumpTiming()
-        self._pace = pace or Pace(self._timing)
+        self._pace = pace or Pace(self._timing, clock)
         self._tasks = TaskOwner("socketio")
         self._by_sid: dict[str, Client] = {}
         self._opening: dict[str, tuple[Client, read.Subscribe | None, Opened | None]] = {}
@@ -212,6 +212,10 @@ class SocketIOTransport:
         await engine.wait_for_end(sockets, seconds)
         await self._tasks.close()
         await engine.tasks.close()
+
+    def fanout_p99(self) -> float | None:
+        """How long events took from the log's door to the clients' connections, in milliseconds, since last asked."""
+        return self._pace.take_p99()
 
     def statistics(self) -> dict[str, Any]:
         """For ``/status``; ``readers`` has an entry for each client."""
