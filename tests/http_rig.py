@@ -25,6 +25,7 @@ from claude_loop.observability.clients import Clients
 from claude_loop.observability.health import Health
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, SpoolSource, Status
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import Settings, load_settings
@@ -49,6 +50,7 @@ class Rig:
     socketio: SocketIOTransport
     health: Health
     published: Published
+    series: Series
     app: web.Application
     listeners: Listeners
     session: aiohttp.ClientSession
@@ -147,8 +149,18 @@ async def _assemble(
     stack.callback(listeners.close)
     identity = Identity("0.0.0", os.getpid(), listeners.url, "", clock.now_us() // 1000)
     status = Status(identity, hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool)
+    series = Series(hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
     http = HttpTransport(
-        hub, acceptor, sse, settings, clock, status=status, clients=clients, metrics=metrics, published=published
+        hub,
+        acceptor,
+        sse,
+        settings,
+        clock,
+        status=status,
+        clients=clients,
+        metrics=metrics,
+        published=published,
+        series=series,
     )
     app = web.Application(client_max_size=settings.limits.body_bytes)
     http.attach(app)
@@ -171,4 +183,4 @@ async def _assemble(
     stack.push_async_callback(socketio.close, seconds=0.5)
     stack.callback(http.close)
     session = await stack.enter_async_context(aiohttp.ClientSession(listeners.url))
-    return Rig(hub, http, sse, socketio, health, published, app, listeners, session, clock)
+    return Rig(hub, http, sse, socketio, health, published, series, app, listeners, session, clock)

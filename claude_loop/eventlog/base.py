@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import Cursor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,29 @@ class ReadPage(NamedTuple):
 
 
 CommitListener = Callable[[list[Event], LogState], None]
+# The documents that a commit stored, by key; None for one that is gone. Not to be changed: others hold them too.
+Stored = Mapping[str, dict[str, Any] | None]
+DocumentListener = Callable[[Stored, LogState], None]
 
 
 def nobody(events: list[Event], state: LogState) -> None:
     """The listener of a log that is not open."""
     del events, state
+
+
+def no_watcher(documents: Stored, state: LogState) -> None:
+    """The document listener of a log whose documents nobody watches."""
+    del documents, state
+
+
+class DocumentsAtOnce(Protocol):
+    """The read model as it stands at one moment."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The document, or None."""
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """The documents whose key starts with ``prefix``, in order of keys."""
 
 
 class EventLog(Protocol):
@@ -102,6 +122,8 @@ class EventLog(Protocol):
     """
 
     projection: Projection
+    on_documents: DocumentListener
+    """Hears of the documents of each commit just before the commit's listener does."""
 
     async def open(self, listener: CommitListener) -> None:
         """Open or create. ``listener`` hears of each commit that stored events, in order, on the event loop,
@@ -149,6 +171,11 @@ class EventLog(Protocol):
 
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         """The read model's documents whose key starts with ``prefix``, in order of keys."""
+
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        """What ``choose`` takes from the read model, and the ``seq`` of the last event in it, of one moment.
+
+        That event may be newer than the head announced so far. ``choose`` may run in another thread."""
 
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         """The documents as they stood at the trim edge, and the position of that edge: what the oldest event kept

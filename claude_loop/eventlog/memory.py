@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from claude_loop.clock import Clock, SystemClock
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
+    DocumentListener,
+    DocumentsAtOnce,
     LogState,
     NoProjection,
     Projection,
     ReadPage,
     SpoolOffset,
+    no_watcher,
     nobody,
 )
 from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
@@ -23,12 +26,15 @@ from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import NO_EVENT, id_digest, new_epoch
 
+T = TypeVar("T")
+
 
 class MemoryEventLog:
     """An ``EventLog`` whose events live in a list. ``first`` moves when ``prune`` forgets the oldest."""
 
     def __init__(self, projection: Projection | None = None, clock: Clock | None = None) -> None:
         self.projection: Projection = projection or NoProjection()
+        self.on_documents: DocumentListener = no_watcher
         self._clock = clock or SystemClock()
         self._events: list[Event] = []
         self._by_id: dict[str, Event] = {}
@@ -59,6 +65,7 @@ class MemoryEventLog:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
         numbering = Numbering(self._state.head, self._received_at, self._look_up, self.projection, self._cache)
         (outcome,) = numbering.number([events])
+        documents = self._cache.dirty
         self._store(numbering.new)
         for name, inode, offset in offsets:
             if offset is None:
@@ -66,6 +73,7 @@ class MemoryEventLog:
             else:
                 self._offsets[name, inode] = offset
         if numbering.new:
+            self.on_documents(documents, self._state)
             self._listener(numbering.new, self._state)
         future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
         future.set_result(outcome)
@@ -134,6 +142,9 @@ class MemoryEventLog:
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         return _matching(self._documents, prefix)
 
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        return self._state.head, choose(_Documents(self._documents))
+
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         return self._state.first - 1, _matching(self._trimmed_documents, prefix)
 
@@ -168,6 +179,17 @@ class MemoryEventLog:
     async def statistics(self) -> dict[str, Any]:
         size = sum(len(event.json) for event in self._events)
         return {"events": len(self._events), "bytes": size, "commits": None, "commit_ms": None}
+
+
+class _Documents:
+    """``DocumentsAtOnce``: nothing else runs while they are looked at."""
+
+    def __init__(self, documents: dict[str, dict[str, Any]]) -> None:
+        self.get = documents.get
+        self._documents = documents
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return _matching(self._documents, prefix)
 
 
 def _matching(documents: dict[str, dict[str, Any]], prefix: str) -> dict[str, dict[str, Any]]:

@@ -18,15 +18,18 @@ from claude_loop.eventlog import sqlite_upkeep
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
+    DocumentListener,
+    DocumentsAtOnce,
     LogState,
     NoProjection,
     Projection,
     ReadPage,
     SpoolOffset,
+    no_watcher,
     nobody,
 )
 from claude_loop.eventlog.sqlite_file import open_reader, storage_error
-from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, where
+from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, where
 from claude_loop.eventlog.sqlite_writer import Append, Committed, Job, Writer
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
@@ -45,6 +48,7 @@ class SqliteEventLog:
         self, path: Path, projection: Projection | None = None, clock: Clock | None = None, durability: str = "full"
     ) -> None:
         self.projection: Projection = projection or NoProjection()
+        self.on_documents: DocumentListener = no_watcher
         self._path = path
         self._writer = Writer(
             path, self.projection, clock or SystemClock(), durability, self._from_writer, self._report_from_writer
@@ -113,6 +117,7 @@ class SqliteEventLog:
     def _announce(self, committed: Committed) -> None:
         if committed.state is not None and committed.events:
             self._state = committed.state
+            self.on_documents(committed.documents, committed.state)
             self._listener(committed.events, committed.state)
         for answer in committed.answers:
             answer()
@@ -240,6 +245,17 @@ class SqliteEventLog:
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         return await self._reading(lambda connection: _documents(connection, "read_model", prefix))
 
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        def run(connection: sqlite3.Connection) -> tuple[int, T]:
+            connection.execute("BEGIN")
+            try:
+                (head,) = connection.execute("SELECT head FROM log").fetchone()
+                return head, choose(_Documents(connection))
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._reading(run)
+
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         def run(connection: sqlite3.Connection) -> tuple[int, dict[str, dict[str, Any]]]:
             connection.execute("BEGIN")
@@ -268,6 +284,19 @@ class SqliteEventLog:
             "commit_ms": _percentiles(durations) if durations else None,
             "pending": self._pending,
         }
+
+
+class _Documents:
+    """``DocumentsAtOnce`` inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return load_document(self._connection, "read_model", key)
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return _documents(self._connection, "read_model", prefix)
 
 
 def _documents(connection: sqlite3.Connection, table: str, prefix: str) -> dict[str, dict[str, Any]]:

@@ -112,7 +112,7 @@ async def prd_detail(
     runs = {run["run_id"]: run for run in stored}
     chosen = runs.get(prd["run_id"] if run_id is None else run_id)
     if chosen is None:
-        raise NotFound(f"PRD {prd_id} has no run {run_id}.", field="run_id", hint="Leave it out for the latest run.")
+        raise no_such_run(prd_id, run_id)
     stories = await _stories(reader, chosen)
     newest = sorted(stored, key=lambda run: run["number"], reverse=True)
     return {
@@ -123,6 +123,10 @@ async def prd_detail(
         "runs": [view_run(run, moment) for run in newest[:MAX_RUNS]],
         "runs_omitted": max(0, len(newest) - MAX_RUNS),
     }
+
+
+def no_such_run(prd_id: str, run_id: str | None) -> NotFound:
+    return NotFound(f"PRD {prd_id} has no run {run_id}.", field="run_id", hint="Leave it out for the latest run.")
 
 
 async def _stories(reader: EntityReader, run: RunDocument) -> list[StoryDocument]:
