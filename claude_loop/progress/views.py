@@ -75,11 +75,13 @@ def _group(run: RunDocument, today_ms: int) -> Group:
     return cast("Group", run["state"])
 
 
-def _rank(card: Card) -> tuple[int, int, str, str]:
+def _rank(card: Card) -> tuple[int, bool, int, str, str]:
     waiting = card["waiting"] if card["group"] == "waiting" else None
+    # A wait for a person comes before those that end by themselves.
+    others = waiting is not None and waiting["for"] != "human"
     # Who has waited longest comes first; of all others, the latest.
     order = -(card["finished_at"] or card["started_at"]) if waiting is None else waiting["since"]
-    return GROUPS.index(card["group"]), order, card["project"] or "", card["prd_id"]
+    return GROUPS.index(card["group"]), others, order, card["project"] or "", card["prd_id"]
 
 
 async def find_prd(reader: EntityReader, prd_id: str, project: str | None = None) -> PrdDocument:
