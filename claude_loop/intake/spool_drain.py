@@ -252,10 +252,11 @@ class SpoolDrain:
 
     def _set_aside(self, place: Place, entry: str, reason: str) -> None:
         self._rejected.record([RejectedLine(entry, 0, f"Moved to rejected/: {reason}.")])
+        shown = self._acceptor.redactor.text(entry)
         try:
-            self._files.set_aside(place, entry, self._clock.now_us())
+            self._files.set_aside(place, entry, shown, self._clock.now_us())
         except OSError as failure:
             self._stuck.add(entry)
-            log.warning("what cannot be read cannot be moved aside either", file=entry, reason=str(failure))
+            log.warning("what cannot be read cannot be moved aside either", file=shown, reason=failure.strerror)
         else:
-            log.warning("moved aside: this is no spool file", file=entry, reason=reason)
+            log.warning("moved aside: this is no spool file", file=shown, reason=reason)

@@ -49,10 +49,11 @@ def split_generation(entry: str) -> tuple[str, int] | None:
     return None if match is None else (match[1], int(match[2]))
 
 
-def derived_prefix(name: str, generation: int) -> str:
-    """What the ids of a file's lines without id start with; the offset of the line follows."""
+def derived_prefix(name: str, generation: int, *, hidden: bool = False) -> str:
+    """What the ids of a file's lines without id start with; the offset of the line follows. ``hidden``: without the
+    name."""
     stem = name.removesuffix(SUFFIX)
-    if len(stem) > _MAX_DERIVED_STEM:
+    if hidden or len(stem) > _MAX_DERIVED_STEM:
         stem = blake2b(stem.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     return f"{stem}.g{generation}."
 
