@@ -10,7 +10,7 @@ import click
 
 from claude_loop.cli.lines import Subjects, describe
 from claude_loop.cli.read_model import ReadModel
-from claude_loop.cli.terminal import clock_time, day, note, wants_colour
+from claude_loop.cli.terminal import clock_time, day, harmless_json, note, wants_colour
 from claude_loop.clock import SystemClock, parse_time
 
 # Book-keeping of the daemon's own, which tells a person nothing; shown when asked for by type, and as JSON.
@@ -43,7 +43,7 @@ class Printer:
         self.last_at = parse_time(event["timestamp"]) // 1000
         if self.stream is not None:
             if self.as_json:
-                self.stream.write(event_json + "\n")
+                self.stream.write(harmless_json(event_json) + "\n")
             elif self.shows(event):
                 self.stream.write(self._line(event))
             self.stream.flush()
