@@ -33,6 +33,14 @@ def salvage(raw: Any) -> Event:
     return ACCEPTOR.salvage(line, derived_id="derived", source="spool")[0]
 
 
+def run_of_tests(**data: Any) -> dict[str, Any]:
+    return {"type": "test.run", "story_id": "S", "data": data}
+
+
+def commit(commit_hash: object) -> dict[str, Any]:
+    return {"type": "commit.created", "story_id": "S", "data": {"commit_hash": commit_hash}}
+
+
 def test_a_full_event_passes_as_it_is() -> None:
     raw = {
         "id": "e-1",
@@ -100,6 +108,14 @@ def test_times_come_as_text_or_number(stamp: str | float, at: int) -> None:
         ({"type": "test.run", "story_id": "S", "data": {"passed": 1}}, "data.failed", "docs/events.md"),
         ({"type": "story.started", "story_id": "S", "data": {"status": "done"}}, "data.status", "filled in"),
         ({"type": "story.started", "data": {"story_id": "\n"}}, "data.story_id", ""),
+        (run_of_tests(passed=3, failed=0, failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
+        (run_of_tests(passed="3", failed="0", failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
+        (run_of_tests(passed="3", failed="1", total=9), "data.total", "filled in"),
+        (commit("HEAD"), "data.commit_hash", "git rev-parse"),
+        (commit("abc"), "data.commit_hash", "git rev-parse"),
+        (commit("a" * 65), "data.commit_hash", "git rev-parse"),
+        (commit("abc123d\n"), "data.commit_hash", "git rev-parse"),
+        (commit(None), "data.commit_hash", ""),
     ],
 )
 def test_a_broken_rule_is_named_with_its_field_and_the_next_step(raw: Any, field: str, hint: str) -> None:
@@ -192,6 +208,27 @@ def test_bad_ids_are_kept_aside_and_said() -> None:
     assert (event.id, event.prd_id, event.project) == ("derived", None, "p")
     assert event.data["_extra"] == {"prd_id": 7, "id": "\x00", "timestamp": "x"}
     assert len(event.data["_invalid"]) == 3
+
+
+def test_counts_may_be_text_and_hashes_of_either_case() -> None:
+    event = ACCEPTOR.accept(run_of_tests(passed="3", failed="0", failures=[]), source="http")
+    assert (event.data["passed"], event.data["failed"], event.data["total"]) == (3, 0, 3)
+    for hash_ in ("abcd", "ABCDEF12", "0" * 64):
+        assert ACCEPTOR.accept(commit(hash_), source="http").data["commit_hash"] == hash_
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (run_of_tests(passed=3, failed=0, failures=[{"name": "a"}]), "failures"),
+        (commit("not a hash"), "commit_hash"),
+    ],
+)
+def test_what_contradicts_itself_is_kept_and_marked(raw: dict[str, Any], field: str) -> None:
+    event = salvage(raw)
+    assert event.type == raw["type"]
+    assert event.data == raw["data"] | {"_invalid": event.data["_invalid"]}
+    assert field in event.data["_invalid"][0]
 
 
 def test_a_known_type_that_fails_its_model_is_kept_and_marked() -> None:
