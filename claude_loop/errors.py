@@ -10,7 +10,7 @@
     ├── LoadError             the caller should try again
     │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
     ├── HomeError             the state directory cannot be used
-    │   └── UnsafeHome · AlreadyRunning · NewerLog
+    │   └── UnsafeHome · LinkedDirectory · AlreadyRunning · NewerLog
     ├── StartError            the daemon cannot start as asked
     │   └── SettingsRefused · PortTaken · ActivationFailed
     ├── DaemonUnreachable · Internal
@@ -212,6 +212,13 @@ class HomeError(ClaudeLoopError):
 class UnsafeHome(HomeError):
     code = "home_unsafe"
     default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."
+
+
+class LinkedDirectory(HomeError):
+    code = "home_linked"
+    default_hint = (
+        "Remove the link. To keep things elsewhere, move the whole directory and set CLAUDE_LOOP_HOME, or mount it."
+    )
 
 
 class AlreadyRunning(HomeError):

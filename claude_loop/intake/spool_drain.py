@@ -20,7 +20,7 @@ from claude_loop.intake.spool_files import Place, SpoolFiles
 from claude_loop.intake.spool_flush import FlushRequests
 from claude_loop.intake.spool_leaving import SETTLE_SECONDS, Leaving
 from claude_loop.intake.spool_merge import Merge
-from claude_loop.intake.spool_names import is_readable_name
+from claude_loop.intake.spool_names import is_readable_name, why_unreadable
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
@@ -158,10 +158,11 @@ class SpoolDrain:
                 self._meet_leaving(entry, now)
         entries = set(self._files.names("spool"))
         for entry in entries - self._table.spool.keys() - self._stuck:
-            if is_readable_name(entry):
+            reason = why_unreadable(entry)
+            if reason is None:
                 self._unread.add(entry)
             elif now - self._foreign.setdefault(entry, now) >= FOREIGN_SECONDS:
-                self._set_aside("spool", entry, "not named *.jsonl")
+                self._set_aside("spool", entry, reason)
         for entry in self._foreign.keys() - entries:
             del self._foreign[entry]
         self._look_at_sizes()

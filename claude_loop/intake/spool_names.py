@@ -26,9 +26,20 @@ class Author(NamedTuple):
 
 def is_readable_name(name: str) -> bool:
     """Whether a file of this name can be spooled events: ``*.jsonl``, printable, of bounded length."""
-    if not name.endswith(SUFFIX) or name.startswith(".") or not name.isprintable():
-        return False
-    return len(name.encode(errors="surrogateescape")) <= MAX_NAME_BYTES
+    return why_unreadable(name) is None
+
+
+def why_unreadable(name: str) -> str | None:
+    """What about this name keeps the file from being read; None if nothing does."""
+    if not name.endswith(SUFFIX):
+        return f"its name does not end in {SUFFIX}"
+    if name.startswith("."):
+        return "its name begins with a dot"
+    if not name.isprintable():
+        return "its name has characters that cannot be printed"
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        return f"its name has more than {MAX_NAME_BYTES} bytes"
+    return None
 
 
 def author(stem: str) -> Author | None:

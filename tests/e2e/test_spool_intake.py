@@ -240,7 +240,13 @@ async def test_other_names_are_given_time_to_become_spool_files(
     await asyncio.sleep(1.2)  # a look has passed it over
     os.rename(running.home.spool / "draft.tmp", running.home.spool / "draft.jsonl")
     await eventually(lambda: running.head == 1)
+    (running.home.spool / ".hidden.jsonl").write_bytes(line(2))
     await eventually(lambda: any("junk.tmp" in name for name in os.listdir(running.home.rejected)))
+    await eventually(lambda: running.intake.statistics()["rejected"] == 2)
+    assert {note["file"]: note["reason"] for note in running.intake.statistics()["rejected_lines"]} == {
+        "junk.tmp": "Moved to rejected/: its name does not end in .jsonl.",
+        ".hidden.jsonl": "Moved to rejected/: its name begins with a dot.",
+    }
     assert running.head == 1
 
 
