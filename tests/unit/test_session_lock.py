@@ -401,8 +401,8 @@ else:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as parent:
         assert parent.wait(10) == -signal.SIGKILL
-        # The child lives: it has the other end of our pipe, and waits for us to close ours.
-        assert SessionLock("x", timeout=0).acquire()
+        # The child lives: it has the other end of our pipe, and waits for us to close ours. It may not have run yet.
+        assert SessionLock("x", timeout=10).acquire()
         parent.communicate()
 
 
