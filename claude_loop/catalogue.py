@@ -154,7 +154,7 @@ Fill = Callable[[dict[str, Any]], None]
 def _agree(data: dict[str, Any], key: str, value: object) -> None:
     if data.setdefault(key, value) != value:
         raise InvalidEvent(
-            f"`{key}` is {data[key]!r}, but the rest of the event says {value!r}.",
+            f"`{key}` is {data[key]!r:.60}, but the rest of the event says {value!r}.",
             field=f"data.{key}",
             hint=f"Leave `{key}` out: it is filled in.",
         )
@@ -198,7 +198,7 @@ def _test_total(data: dict[str, Any]) -> None:
     # Runners disagree on whether skipped tests count; both sums are honest.
     if data.setdefault("total", total) not in (total, total - skipped):
         raise InvalidEvent(
-            f"`total` is {data['total']!r}, but passed, failed and skipped add up to {total}.",
+            f"`total` is {data['total']!r:.60}, but passed, failed and skipped add up to {total}.",
             field="data.total",
             hint="Leave `total` out: it is filled in.",
         )
