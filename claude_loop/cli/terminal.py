@@ -29,7 +29,10 @@ _PLAIN = {
 
 def printable(text: object, limit: int = 500) -> str:
     """``text`` on one line, its control characters replaced, cut at ``limit`` characters."""
-    line = _SPACES.sub(" ", str(text))
+    line = str(text)
+    if len(line) <= limit and line.isascii() and line.isprintable():  # nearly all
+        return line
+    line = _SPACES.sub(" ", line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return _UNSAFE.sub("\ufffd", line)
@@ -44,6 +47,8 @@ def harmless_json(text: str) -> str:
 
 def columns(text: str) -> int:
     """How many columns of a terminal ``text`` takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
         for character in text
