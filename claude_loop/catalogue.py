@@ -5,6 +5,7 @@ Unknown types pass with free ``data``. Every payload takes further keys, because
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
@@ -13,12 +14,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from typing_extensions import TypedDict
 
 from claude_loop.errors import InvalidEvent
+from claude_loop.ids import COMMIT_PATTERN
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 # JSON has no infinities: pydantic reads "inf" as one, and readers would see null.
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Pid = Annotated[int, Field(ge=1, le=2**53)]
 ExitCode = Annotated[int, Field(ge=-(2**31), lt=2**32)]
+_COMMIT = re.compile(COMMIT_PATTERN)
 _OPEN = ConfigDict(extra="allow")
 
 
@@ -94,7 +97,7 @@ class TestRun(TypedDict):
 @with_config(_OPEN)
 class CommitCreated(TypedDict):
     story_id: str
-    commit_hash: Annotated[str, Field(min_length=1, max_length=128)]
+    commit_hash: Annotated[str, Field(pattern=f"^{COMMIT_PATTERN}$")]
     subject: NotRequired[str | None]
     branch: NotRequired[str | None]
 
@@ -151,7 +154,7 @@ Fill = Callable[[dict[str, Any]], None]
 def _agree(data: dict[str, Any], key: str, value: object) -> None:
     if data.setdefault(key, value) != value:
         raise InvalidEvent(
-            f"`{key}` is {data[key]!r}, but the rest of the event says {value!r}.",
+            f"`{key}` is {data[key]!r:.60}, but the rest of the event says {value!r}.",
             field=f"data.{key}",
             hint=f"Leave `{key}` out: it is filled in.",
         )
@@ -172,17 +175,43 @@ def _outcome_status(data: dict[str, Any]) -> None:
         _agree(data, "status", "failed")
 
 
+def _counted(value: Any) -> Any:
+    """What the model will make of a count that came as text."""
+    return int(value) if value.__class__ is str and value.isascii() and value.isdecimal() and len(value) < 17 else value
+
+
 def _test_total(data: dict[str, Any]) -> None:
-    passed, failed, skipped = data.get("passed"), data.get("failed"), data.get("skipped") or 0
+    passed, failed, skipped = (
+        _counted(data.get("passed")),
+        _counted(data.get("failed")),
+        _counted(data.get("skipped") or 0),
+    )
+    if failed == 0 and data.get("failures"):
+        raise InvalidEvent(
+            "`failures` names tests that failed, but `failed` is 0.",
+            field="data.failures",
+            hint="Leave out what did not fail; what failed, count it in `failed`.",
+        )
     if not (type(passed) is type(failed) is type(skipped) is int):
         return  # the model says what is wrong
     total = passed + failed + skipped
     # Runners disagree on whether skipped tests count; both sums are honest.
     if data.setdefault("total", total) not in (total, total - skipped):
         raise InvalidEvent(
-            f"`total` is {data['total']!r}, but passed, failed and skipped add up to {total}.",
+            f"`total` is {data['total']!r:.60}, but passed, failed and skipped add up to {total}.",
             field="data.total",
             hint="Leave `total` out: it is filled in.",
+        )
+
+
+def _commit_hash(data: dict[str, Any]) -> None:
+    """The model checks the same; here the next step is said."""
+    value = data.get("commit_hash")
+    if value.__class__ is str and _COMMIT.fullmatch(value) is None:
+        raise InvalidEvent(
+            "`commit_hash` is not 4 to 64 hexadecimal digits.",
+            field="data.commit_hash",
+            hint="`git rev-parse HEAD` prints it.",
         )
 
 
@@ -240,7 +269,7 @@ CATALOGUE: dict[str, PayloadType] = {
     "story.completed": _known(StoryCompleted, _outcome_status, story="required"),
     "story.blocked": _known(StoryBlocked, story="required"),
     "test.run": _known(TestRun, _test_total, story="required"),
-    "commit.created": _known(CommitCreated, story="required"),
+    "commit.created": _known(CommitCreated, _commit_hash, story="required"),
     "error.occurred": _known(ErrorOccurred, story="allowed"),
     "log.message": _known(LogMessage, story="allowed"),
     "progress.updated": _known(ProgressUpdated, story="allowed"),

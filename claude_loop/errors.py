@@ -10,7 +10,7 @@
     ├── LoadError             the caller should try again
     │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
     ├── HomeError             the state directory cannot be used
-    │   └── UnsafeHome · AlreadyRunning · NewerLog
+    │   └── UnsafeHome · LinkedDirectory · AlreadyRunning · NewerLog
     ├── StartError            the daemon cannot start as asked
     │   └── SettingsRefused · PortTaken · ActivationFailed
     ├── DaemonUnreachable · Internal
@@ -23,6 +23,9 @@ Clients branch on ``code``; ``message`` is a sentence for a person and may be re
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+# No sentence of ours is longer.
+LONGEST_TEXT = 500
 
 
 class ClaudeLoopError(Exception):
@@ -43,11 +46,23 @@ class ClaudeLoopError(Exception):
         self.field = field
 
     def as_dict(self) -> dict[str, Any]:
-        """``{"code", "message", "hint", "field"?}``: the body of ``{"error": …}`` on every transport."""
-        body = {"code": self.code, "message": self.message, "hint": self.hint}
+        """``{"code", "message", "hint", "field"?}``: the body of ``{"error": …}`` on every transport.
+
+        Texts may quote what was sent: they are bounded, and no control character is among them.
+        """
+        body = {"code": self.code, "message": _harmless(self.message), "hint": _harmless(self.hint)}
         if self.field is not None:
-            body["field"] = self.field
+            body["field"] = _harmless(self.field)
         return body
+
+
+def _harmless(text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        text = text[: LONGEST_TEXT - 1] + "…"
+    if text.isprintable():
+        return text
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped if len(escaped) <= LONGEST_TEXT else escaped[: LONGEST_TEXT - 1] + "…"
 
 
 class Internal(ClaudeLoopError):
@@ -212,6 +227,13 @@ class HomeError(ClaudeLoopError):
 class UnsafeHome(HomeError):
     code = "home_unsafe"
     default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."
+
+
+class LinkedDirectory(HomeError):
+    code = "home_linked"
+    default_hint = (
+        "Remove the link. To keep things elsewhere, move the whole directory and set CLAUDE_LOOP_HOME, or mount it."
+    )
 
 
 class AlreadyRunning(HomeError):

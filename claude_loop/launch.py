@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import signal
 import socket
@@ -12,8 +13,9 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,9 @@ _KILL_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
 _NOTE_SECONDS = 2.0
 _POLL_SECONDS = 0.01
+# How long stopping waits for whoever starts the daemon right now: a start takes about a second. One that takes much
+# longer waits for a daemon that hangs, and stopping is what helps.
+_TURN_SECONDS = 5.0
 # One generation of log is enough to explain the last start.
 MAX_LOG_BYTES = 10 * 1024 * 1024
 # The service manager's words to whoever started us, and where its loop stands: neither is the daemon's.
@@ -66,16 +71,17 @@ def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> 
     """Start the daemon and wait until it answers; False if it already ran. Raises ``DaemonUnreachable``."""
     home.prepare()
     with _holding(home.up_lock):
-        if is_running(home):
-            _await_answer(home, client)
-            return False
+        while is_running(home):
+            with contextlib.suppress(_EndedError):  # it was on its way out
+                _await_answer(home, client, lambda: not is_running(home))
+                return False
         if not arguments and start_unit(home):
             _await_answer(home, client)
             return True
         said_before = _trim_log(home)
         process = _spawn(home, arguments)
         try:
-            _await_answer(home, client, process)
+            _await_answer(home, client, partial(_is_over, process))
         except _EndedError:
             if not is_running(home):
                 raise _start_failure(home, process.returncode, said_before) from None
@@ -88,13 +94,24 @@ def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> 
 
 
 @contextmanager
-def _holding(path: Path) -> Iterator[None]:
+def _holding(path: Path, patience: float = math.inf) -> Iterator[None]:
+    """Hold the lock ``path`` inside the block; after ``patience`` seconds go on without it."""
     descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
+    deadline = time.monotonic() + patience
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _locked(descriptor, wait=patience == math.inf) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _trim_log(home: Home) -> int:
@@ -127,13 +144,18 @@ def _spawn(home: Home, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
 
 
 class _EndedError(Exception):
-    """The process that was to become the daemon has ended."""
+    """The process that is the daemon, or was to become it, has ended."""
 
 
-def _await_answer(home: Home, client: DaemonClient, process: subprocess.Popen[bytes] | None = None) -> None:
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
+def _await_answer(home: Home, client: DaemonClient, has_ended: Callable[[], bool] = lambda: False) -> None:
+    """Raises ``DaemonUnreachable``, or ``_EndedError`` if there is no answer and ``has_ended``."""
     deadline = time.monotonic() + START_SECONDS
     while not answers(client):
-        if process is not None and process.poll() is not None:
+        if has_ended():
             raise _EndedError
         if time.monotonic() > deadline:
             raise DaemonUnreachable(
@@ -149,6 +171,8 @@ def _await_answer(home: Home, client: DaemonClient, process: subprocess.Popen[by
 
 def _start_failure(home: Home, status: int, said_before: int) -> DaemonUnreachable:
     """What the daemon said when it could not start: its own sentence and hint, else the last line of its log."""
+    if status in (0, -signal.SIGTERM):  # that is how one ends that was asked to
+        return DaemonUnreachable("The daemon was stopped while it started.", hint="`claude-loop up` starts it again.")
     said = home.daemon_log.read_bytes()[said_before:].decode(errors="replace").splitlines()
     mark = "claude-loop: "
     for number, line in enumerate(said):
@@ -162,8 +186,18 @@ def _start_failure(home: Home, status: int, said_before: int) -> DaemonUnreachab
 def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
     """Stop the daemon and whatever would start it again.
 
-    One that does not end within ``patience`` seconds is killed: it loses nothing by that. Raises ``DaemonUnreachable``.
+    A start that is on its way comes first, so that the two do not contradict each other. A daemon that does not end
+    within ``patience`` seconds is killed: it loses nothing by that. Raises ``DaemonUnreachable``.
     """
+    if not home.root.is_dir():
+        return "not running"
+    with contextlib.ExitStack() as turn:
+        with contextlib.suppress(OSError):  # a disk that is read-only or full keeps no daemon from being stopped
+            turn.enter_context(_holding(home.up_lock, _TURN_SECONDS))
+        return _stop(home, patience)
+
+
+def _stop(home: Home, patience: float) -> Stopped:
     ran = is_running(home)
     stop_units(home)
     # One that is just starting, or dying, does not say who it is for a moment.

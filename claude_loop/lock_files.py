@@ -35,6 +35,7 @@ _FIRST = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _LATER = _FIRST | frozenset(b".-")
 _MAX_METADATA = 1 << 20
 _TRIES = 100  # each failed one means that another process got on, so more are a sign of a strange file system
+_NO_FILE = "it is not a regular file"
 _PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # no planted link, no inheritance, no waiting for a pipe
 
 
@@ -42,7 +43,7 @@ class LockInfo(NamedTuple):
     """A lock file. ``state`` is the kernel's word; ``pid``, ``host`` and ``since`` are what the file claims.
 
     ``stale``: left behind by a process that was killed; the next one who wants the lock has it at once.
-    ``unknown``: the file belongs to another user and cannot be opened.
+    ``unknown``: the file cannot be opened, or is none; ``reason`` says why, and why a lock that is held says nothing.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LockInfo(NamedTuple):
     host: str | None
     since: str | None
     file: Path
+    reason: str | None = None
 
 
 def lock_file_name(lock_name: str) -> str:
@@ -132,17 +134,26 @@ def sweep(path: Path, max_age: float) -> bool:
 
 def look(path: Path) -> LockInfo | None:
     """What a lock file says, and whether it is held; None for what is no lock file (any more)."""
-    descriptor = _open_existing(path, os.O_RDONLY)
-    if descriptor is None:
-        return LockInfo(_name_of(path, {}), "unknown", None, None, None, path) if _is_foreign(path) else None
     try:
+        descriptor = os.open(path, os.O_RDONLY | _PRIVATE)
+    except FileNotFoundError:
+        return None
+    except OSError as failure:
+        return _unknown(path, _reason(failure))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _unknown(path, _NO_FILE)
         # Shared, so that those who want the lock can tell a look from a holder: see `_lock`.
         held = not _flock(descriptor, fcntl.LOCK_SH)
         metadata = _metadata(descriptor)
-        if metadata is None or not (held or _still_named(path, descriptor)):
+        if not held and (metadata is None or not _still_named(path, descriptor)):
             return None
+    except OSError as failure:
+        return _unknown(path, _reason(failure))
     finally:
         os.close(descriptor)
+    reason = None if metadata is not None else "its content is not a lock's"
+    metadata = metadata or {}
     pid, host, since = (metadata.get(key) for key in ("pid", "host", "acquired_at"))
     return LockInfo(
         _name_of(path, metadata),
@@ -151,7 +162,12 @@ def look(path: Path) -> LockInfo | None:
         host if isinstance(host, str) else None,
         since if isinstance(since, str) else None,
         path,
+        reason,
     )
+
+
+def _unknown(path: Path, reason: str) -> LockInfo:
+    return LockInfo(_name_of(path, {}), "unknown", None, None, None, path, reason)
 
 
 def lock_files(directory: Path) -> Iterator[Path]:
@@ -178,7 +194,7 @@ def _open_or_create(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PRIVATE, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file")
+        raise OSError(errno.EINVAL, _NO_FILE)
     return descriptor
 
 
@@ -216,14 +232,6 @@ def _still_named(path: Path, descriptor: int) -> bool:
     """Whether ``path`` names the file behind ``descriptor``."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether ``path`` is a file that we may not open."""
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode) and not os.access(path, os.R_OK)
     except FileNotFoundError:
         return False
 
@@ -268,9 +276,14 @@ def _name_of(path: Path, metadata: dict[str, Any]) -> str:
     return name if lock_file_name(name) == path.name else stem
 
 
+def _reason(failure: OSError) -> str:
+    if failure.errno == errno.ELOOP:
+        return "it is a symbolic link"
+    return _NO_FILE if failure.errno == errno.ENXIO else failure.strerror or str(failure)
+
+
 def _unusable(path: Path, failure: OSError) -> LockError:
-    reason = "it is a symbolic link" if failure.errno == errno.ELOOP else failure.strerror or str(failure)
     return LockError(
-        f"{shown(str(path))} cannot be used for a lock: {reason}.",
+        f"{shown(str(path))} cannot be used for a lock: {_reason(failure)}.",
         hint="CLAUDE_LOOP_LOCKS_DIR names the directory of the lock files.",
     )

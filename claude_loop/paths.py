@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_loop.errors import UnsafeHome
+from claude_loop.errors import LinkedDirectory, UnsafeHome
 
 # File systems on which SQLite's WAL (shared memory between processes) is not safe.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -89,11 +89,14 @@ class Home:
         """Create the directories, mode 0700.
 
         Raises ``UnsafeHome`` when the directory is not ours, open to others in a way we may not mend,
-        or on a network file system.
+        or on a network file system; ``LinkedDirectory`` when one inside it is a symbolic link.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.root, self.spool, self.leaving, self.rejected, self.flush):
+            _insist_private(self.root)
+            for directory in (self.spool, self.leaving, self.rejected, self.flush):
+                if directory.is_symlink():
+                    raise LinkedDirectory(f"{directory} is a symbolic link.")
                 directory.mkdir(mode=0o700, exist_ok=True)
                 _insist_private(directory)
         except (FileExistsError, NotADirectoryError) as failure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -12,7 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from claude_loop.cli.terminal import note
+from claude_loop.context import silenced
 from claude_loop.ids import MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.payloads import missing
 from claude_loop.spool_writer import SpoolWriter
 
 PATIENCE_SECONDS = 5.0
@@ -27,7 +30,8 @@ PATIENCE_SECONDS = 5.0
 @click.option("--session", "session_id", metavar="SESSION", help="[default: $CLAUDE_LOOP_SESSION]")
 @click.option("--project", metavar="PROJECT", help="[default: $CLAUDE_LOOP_PROJECT, or the name of the repository]")
 @click.option("--wait", is_flag=True, help="Wait until it is committed; status 1 if that takes over 5 seconds.")
-def emit(type_: str, fields: tuple[str, ...], wait: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
+@click.option("--quiet", is_flag=True, help="Say nothing of fields that are missing.")
+def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
     """Emit one event of TYPE, such as story.started.
 
     KEY=VALUE adds a text to its data, KEY:=JSON a number, a boolean or anything else. Works with the daemon down: the
@@ -38,8 +42,18 @@ def emit(type_: str, fields: tuple[str, ...], wait: bool, **ids: str | None) -> 
     data = dict(_field(field) for field in fields)
     if os.environ.get("CLAUDE_LOOP_URL"):
         _post(type_, data, ids)
-    else:
-        _spool(type_, data, ids, wait=wait)
+        return
+    _spool(type_, data, ids, wait=wait)
+    if not quiet and not silenced():
+        _tell_missing(missing(type_, data, ids["story_id"] or os.environ.get("CLAUDE_LOOP_STORY")), type_)
+
+
+def _tell_missing(fields: list[str], type_: str) -> None:
+    """The daemon keeps the event and marks it, but whoever waits for it to count should know."""
+    if fields and sys.stderr is not None:
+        named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in fields)
+        with contextlib.suppress(OSError):  # emitting never fails its caller
+            note(f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`.")
 
 
 def _field(field: str) -> tuple[str, Any]:
@@ -83,7 +97,7 @@ def _spool(type_: str, data: dict[str, Any], ids: dict[str, str | None], *, wait
 def _post(type_: str, data: dict[str, Any], ids: dict[str, str | None]) -> None:
     from claude_loop.client import DaemonClient
     from claude_loop.clock import SystemClock
-    from claude_loop.context import inherited, silenced
+    from claude_loop.context import inherited
     from claude_loop.ids import new_event_id
 
     if silenced():

@@ -171,12 +171,16 @@ def _as_dict(info: LockInfo) -> dict[str, str | int | None]:
         "host": info.host,
         "since": info.since,
         "file": str(info.file),
+        "reason": info.reason,
     }
 
 
 def _table(found: list[LockInfo]) -> Iterator[str]:
-    rows = [("NAME", "STATE", "PID", "HOST", "SINCE")]
-    rows += [(info.name, info.state, str(info.pid or "?"), info.host or "?", info.since or "?") for info in found]
+    rows = [("NAME", "STATE", "PID", "HOST", "SINCE", "WHY" if any(info.reason for info in found) else "")]
+    rows += [
+        (info.name, info.state, str(info.pid or "?"), info.host or "?", info.since or "?", info.reason or "")
+        for info in found
+    ]
     printable = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*printable, strict=True)]
     for row in printable:

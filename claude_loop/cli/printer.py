@@ -10,7 +10,7 @@ import click
 
 from claude_loop.cli.lines import Subjects, describe
 from claude_loop.cli.read_model import ReadModel
-from claude_loop.cli.terminal import clock_time, day, note, wants_colour
+from claude_loop.cli.terminal import clock_time, day, harmless_json, note, wants_colour
 from claude_loop.clock import SystemClock, parse_time
 
 # Book-keeping of the daemon's own, which tells a person nothing; shown when asked for by type, and as JSON.
@@ -36,6 +36,9 @@ class Printer:
     subjects: Subjects = field(default_factory=Subjects)
     last_day: str = field(default_factory=_today)
     last_at: int = 0
+    # The second of the last event, and what the clock and the calendar showed then: many events share one.
+    _second: int = -1
+    _shown: tuple[str, str] = ("", "")
 
     def show(self, event_json: str) -> dict[str, Any]:
         """Write the event; returns it parsed."""
@@ -43,7 +46,7 @@ class Printer:
         self.last_at = parse_time(event["timestamp"]) // 1000
         if self.stream is not None:
             if self.as_json:
-                self.stream.write(event_json + "\n")
+                self.stream.write(harmless_json(event_json) + "\n")
             elif self.shows(event):
                 self.stream.write(self._line(event))
             self.stream.flush()
@@ -57,11 +60,17 @@ class Printer:
         text = f"{line.mark} {line.text}"
         if line.colour is not None and self.stream is not None and wants_colour(self.stream):
             text = click.style(text, fg=line.colour)
-        return f"{self._date()}{clock_time(self.last_at)} {self.subjects.column(event)}  {text}\n"
+        clock, date = self._local_time()
+        return f"{self._date(date)}{clock} {self.subjects.column(event)}  {text}\n"
 
-    def _date(self) -> str:
+    def _local_time(self) -> tuple[str, str]:
+        if self.last_at // 1000 != self._second:
+            self._second = self.last_at // 1000
+            self._shown = clock_time(self.last_at), day(self.last_at)
+        return self._shown
+
+    def _date(self, date: str) -> str:
         """A line with the date, before the first event of another day than the one before it, or than today."""
-        date = day(self.last_at)
         if date == self.last_day:
             return ""
         self.last_day = date

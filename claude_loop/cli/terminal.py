@@ -17,6 +17,8 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+# The same in JSON text, where C0 controls are escaped already, and a line end may stand between values.
+_UNSAFE_IN_JSON = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", ""))
 _SPACES = re.compile(r"[\t\r\n]+")
 # What our own symbols become where the terminal's encoding has none of them.
 _PLAIN = {
@@ -27,14 +29,26 @@ _PLAIN = {
 
 def printable(text: object, limit: int = 500) -> str:
     """``text`` on one line, its control characters replaced, cut at ``limit`` characters."""
-    line = _SPACES.sub(" ", str(text))
+    line = str(text)
+    if len(line) <= limit and line.isascii() and line.isprintable():  # nearly all
+        return line
+    line = _SPACES.sub(" ", line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return _UNSAFE.sub("\ufffd", line)
 
 
+def harmless_json(text: str) -> str:
+    """JSON ``text`` that says the same, with ``\\u…`` for what a terminal would obey."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _UNSAFE_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f", text)
+
+
 def columns(text: str) -> int:
     """How many columns of a terminal ``text`` takes."""
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
         for character in text
@@ -81,7 +95,7 @@ def put(text: str) -> None:
 def put_json(value: object, indent: int | None = None) -> None:
     """JSON on stdout."""
     write_json_to(sys.stdout)
-    put(json.dumps(value, ensure_ascii=False, indent=indent))
+    put(harmless_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 def note(text: str) -> None:

@@ -156,12 +156,22 @@ class EventLog(Protocol):
         full, else the announced head at the time of the call: nothing unannounced is ever read."""
 
     async def read_backwards(
-        self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None
+        self,
+        before: int | None,
+        limit: int,
+        filter_: Filter = MATCH_ALL,
+        *,
+        text: str | None = None,
+        within: int | None = None,
     ) -> list[Event]:
-        """Up to ``limit`` matching events with ``seq < before`` (None: from the head), newest first."""
+        """Up to ``limit`` matching events with ``seq < before`` (None: from the head), newest first. ``within``:
+        among so many positions below ``before`` at most."""
 
-    async def search(self, after: int, limit: int, filter_: Filter, text: str) -> ReadPage:
-        """As ``read``, for events whose JSON contains ``text``, regardless of case."""
+    async def search(
+        self, after: int, limit: int, filter_: Filter, text: str, *, within: int | None = None
+    ) -> ReadPage:
+        """As ``read``, for events whose JSON contains ``text``, regardless of case. ``within``: among so many
+        positions behind ``after`` at most; ``upto`` of a page that is not full then ends there."""
 
     async def position_since(self, received_ms: int) -> int:
         """The position from which a reader sees every event received at or after ``received_ms``."""

@@ -95,15 +95,20 @@ class MemoryEventLog:
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None
     ) -> ReadPage:
-        return self._scan(after, limit, filter_, max_bytes, None)
+        return self._scan(after, self._state.head, limit, filter_, max_bytes, None)
 
-    async def search(self, after: int, limit: int, filter_: Filter, text: str) -> ReadPage:
-        return self._scan(after, limit, filter_, None, text)
+    async def search(
+        self, after: int, limit: int, filter_: Filter, text: str, *, within: int | None = None
+    ) -> ReadPage:
+        end = self._state.head if within is None else min(self._state.head, after + within)
+        return self._scan(after, end, limit, filter_, None, text)
 
-    def _scan(self, after: int, limit: int, filter_: Filter, max_bytes: int | None, text: str | None) -> ReadPage:
+    def _scan(
+        self, after: int, end: int, limit: int, filter_: Filter, max_bytes: int | None, text: str | None
+    ) -> ReadPage:
         found: list[Event] = []
         size = 0
-        for event in self._events[max(0, after - self._state.first + 1) :]:
+        for event in self._events[max(0, after - self._state.first + 1) : max(0, end - self._state.first + 1)]:
             if not filter_.matches(event) or not _contains(event, text):
                 continue
             size += len(event.json)
@@ -112,16 +117,24 @@ class MemoryEventLog:
             found.append(event)
             if len(found) == limit:
                 return ReadPage(found, event.seq, self._state.first)
-        return ReadPage(found, max(after, self._state.head), self._state.first)
+        return ReadPage(found, max(after, end), self._state.first)
 
     async def read_backwards(
-        self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None
+        self,
+        before: int | None,
+        limit: int,
+        filter_: Filter = MATCH_ALL,
+        *,
+        text: str | None = None,
+        within: int | None = None,
     ) -> list[Event]:
+        below = self._state.head + 1 if before is None else before
+        least = 0 if within is None else min(below, self._state.head + 1) - within
         found: list[Event] = []
         for event in reversed(self._events):
             if len(found) == limit:
                 break
-            if (before is None or event.seq < before) and filter_.matches(event) and _contains(event, text):
+            if least <= event.seq < below and filter_.matches(event) and _contains(event, text):
                 found.append(event)
         return found
 

@@ -178,15 +178,17 @@ class SqliteEventLog:
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None
     ) -> ReadPage:
-        return await self._forwards(after, limit, filter_, max_bytes, None)
+        return await self._forwards(after, limit, filter_, max_bytes, None, None)
 
-    async def search(self, after: int, limit: int, filter_: Filter, text: str) -> ReadPage:
-        return await self._forwards(after, limit, filter_, None, text)
+    async def search(
+        self, after: int, limit: int, filter_: Filter, text: str, *, within: int | None = None
+    ) -> ReadPage:
+        return await self._forwards(after, limit, filter_, None, text, within)
 
     async def _forwards(
-        self, after: int, limit: int, filter_: Filter, max_bytes: int | None, text: str | None
+        self, after: int, limit: int, filter_: Filter, max_bytes: int | None, text: str | None, within: int | None
     ) -> ReadPage:
-        head = self._state.head
+        head = self._state.head if within is None else min(self._state.head, after + within)
         condition, values = where(filter_, text)
         statement = f"SELECT {COLUMNS} FROM events WHERE seq > ? AND seq <= ?{condition} ORDER BY seq LIMIT ?"
 
@@ -204,14 +206,21 @@ class SqliteEventLog:
         return await self._reading(run)
 
     async def read_backwards(
-        self, before: int | None, limit: int, filter_: Filter = MATCH_ALL, *, text: str | None = None
+        self,
+        before: int | None,
+        limit: int,
+        filter_: Filter = MATCH_ALL,
+        *,
+        text: str | None = None,
+        within: int | None = None,
     ) -> list[Event]:
         below = self._state.head + 1 if before is None else min(before, self._state.head + 1)
         condition, values = where(filter_, text)
-        statement = f"SELECT {COLUMNS} FROM events WHERE seq < ?{condition} ORDER BY seq DESC LIMIT ?"
+        statement = f"SELECT {COLUMNS} FROM events WHERE seq < ? AND seq >= ?{condition} ORDER BY seq DESC LIMIT ?"
+        least = 0 if within is None else below - within
 
         def run(connection: sqlite3.Connection) -> list[Event]:
-            return [event_from_row(row) for row in connection.execute(statement, (below, *values, limit))]
+            return [event_from_row(row) for row in connection.execute(statement, (below, least, *values, limit))]
 
         return await self._reading(run)
 

@@ -11,6 +11,7 @@ from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, Event
 from claude_loop.ids import new_event_id
+from claude_loop.intake import wide_integers
 from claude_loop.intake.envelope import check_id, check_type, data_object, shown, time_us, unknown_key
 from claude_loop.intake.mend import loads_leniently, marked, mend
 from claude_loop.intake.redact import Redactor
@@ -75,7 +76,7 @@ class Acceptor:
             self._check_limits(raw, line)
             return self._event(raw, _plain_text(line, raw), derived_id, source)
         except InputError:
-            return self._salvage_slowly(raw, derived_id, source)
+            return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
 
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
@@ -133,6 +134,7 @@ class Acceptor:
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
         envelope, data, extra, reasons = mend(raw)
+        reasons += wide_integers.reasons(raw)
         envelope = self.redactor.envelope(envelope)
         kind, story_id = envelope["type"], envelope.get("story_id")
         data = flatten(marked(data, extra, reasons), self._limits.data_depth)
@@ -154,11 +156,11 @@ class Acceptor:
         """``data`` within its limits, as its readers will see it."""
         if depth_exceeds(data, self._limits.data_depth):
             raise self._too_deep()
+        wide_integers.refuse(data)
         try:
             text = orjson.dumps(data)
         except TypeError as failure:
-            hint = "Send numbers beyond 64 bits as strings, bytes as text."
-            raise InvalidEvent(f"`data` is not JSON: {failure}.", field="data", hint=hint) from None
+            raise InvalidEvent(f"`data` is not JSON: {failure}.", field="data", hint="Send bytes as text.") from None
         if len(text) > self._limits.data_bytes:
             raise self._too_large(len(text))
         # NaN, infinities and dates become something else in JSON.
@@ -179,6 +181,8 @@ class Acceptor:
             size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)
+        if wide_integers.may_be_wide(data):
+            wide_integers.refuse(wide_integers.loads(line)["data"])
 
     def _too_deep(self) -> TooLarge:
         return TooLarge(

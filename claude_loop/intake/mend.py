@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 from typing import Any, NamedTuple
 
 from claude_loop.errors import InvalidEvent, InvalidJson
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS
 from claude_loop.intake.envelope import check_id, check_type, time_us
+from claude_loop.intake.wide_integers import decimal, integer
 
 EXTRA = "_extra"
 INVALID = "_invalid"
@@ -44,23 +44,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no value of JSON")
 
 
-def _integer(digits: str) -> int | str:
-    if len(digits) > 20:
-        return digits
-    value = int(digits)
-    return value if -(2**63) <= value < 2**64 else digits
-
-
-def _decimal(digits: str) -> float | str:
-    value = float(digits)
-    return value if isfinite(value) else digits
-
-
-_CARELESS = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=_integer, parse_float=_decimal)
+_CARELESS = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=integer, parse_float=decimal)
 
 
 def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
+    if value.__class__ is str:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):
         return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}

@@ -72,7 +72,7 @@ class RejectedLines:
         # Redacted before it is cut: half a key no longer looks like one.
         text = self._redactor.text(rejected.line[: 64 * KEPT_BYTES].decode(errors="replace"))
         return {
-            "file": rejected.file.encode(errors="replace").decode(),
+            "file": self._redactor.text(rejected.file.encode(errors="replace").decode()),
             "offset": rejected.offset,
             "reason": cut_text(self._redactor.text(rejected.reason), KEPT_BYTES),
             "line": cut_text(text, KEPT_BYTES),

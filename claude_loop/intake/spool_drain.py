@@ -20,7 +20,7 @@ from claude_loop.intake.spool_files import Place, SpoolFiles
 from claude_loop.intake.spool_flush import FlushRequests
 from claude_loop.intake.spool_leaving import SETTLE_SECONDS, Leaving
 from claude_loop.intake.spool_merge import Merge
-from claude_loop.intake.spool_names import is_readable_name
+from claude_loop.intake.spool_names import is_readable_name, why_unreadable
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
@@ -158,10 +158,11 @@ class SpoolDrain:
                 self._meet_leaving(entry, now)
         entries = set(self._files.names("spool"))
         for entry in entries - self._table.spool.keys() - self._stuck:
-            if is_readable_name(entry):
+            reason = why_unreadable(entry)
+            if reason is None:
                 self._unread.add(entry)
             elif now - self._foreign.setdefault(entry, now) >= FOREIGN_SECONDS:
-                self._set_aside("spool", entry, "not named *.jsonl")
+                self._set_aside("spool", entry, reason)
         for entry in self._foreign.keys() - entries:
             del self._foreign[entry]
         self._look_at_sizes()
@@ -252,10 +253,11 @@ class SpoolDrain:
 
     def _set_aside(self, place: Place, entry: str, reason: str) -> None:
         self._rejected.record([RejectedLine(entry, 0, f"Moved to rejected/: {reason}.")])
+        shown = self._acceptor.redactor.text(entry)
         try:
-            self._files.set_aside(place, entry, self._clock.now_us())
+            self._files.set_aside(place, entry, shown, self._clock.now_us())
         except OSError as failure:
             self._stuck.add(entry)
-            log.warning("what cannot be read cannot be moved aside either", file=entry, reason=str(failure))
+            log.warning("what cannot be read cannot be moved aside either", file=shown, reason=failure.strerror)
         else:
-            log.warning("moved aside: this is no spool file", file=entry, reason=reason)
+            log.warning("moved aside: this is no spool file", file=shown, reason=reason)

@@ -92,9 +92,9 @@ class SpoolFiles:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path(place, entry))
 
-    def set_aside(self, place: Place, entry: str, now_us: int) -> None:
-        """Move what cannot be read to ``rejected``, under a name of its own. Raises ``OSError``."""
-        safe = "".join(c if c.isprintable() and c.isascii() else "_" for c in entry)[:200]
+    def set_aside(self, place: Place, entry: str, name: str, now_us: int) -> None:
+        """Move what cannot be read to ``rejected``, as ``name`` behind the time. Raises ``OSError``."""
+        safe = "".join(c if c.isprintable() and c.isascii() else "_" for c in name)[:200]
         os.rename(self.path(place, entry), f"{self._rejected}/{now_us}-{safe}")
 
     def flush_requests(self) -> list[str]:

@@ -106,7 +106,7 @@ class Leaving:
             log.warning("spool is a file system of its own: its files stay until their process is gone")
         else:
             file.due = now + LONGEST_WAIT
-            log.warning("a spool file cannot be moved", file=file.name, reason=str(failure))
+            log.warning("a spool file cannot be moved", inode=file.inode, reason=failure.strerror)
 
     async def seal(self) -> list[SpoolFile]:
         """Second step, for every file whose time has come. Returns those in which something is left to read."""

@@ -26,7 +26,7 @@ from claude_loop.intake.breath import Breath
 from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_files import Place, SpoolFiles, Unreadable
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
-from claude_loop.intake.spool_names import earliest_us
+from claude_loop.intake.spool_names import derived_prefix, earliest_us
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 # Clocks that run ahead this far are waited for; a line from further ahead would wait too long, and is let through.
@@ -190,9 +190,10 @@ class Merge:
         records = self._fresh
         count = len(records)
         key = source.key
+        derived = self._derived(file)
         for start, end, line in lines:
             try:
-                event, at_us = self._acceptor.salvage(line, derived_id=f"{file.derived}{start}", source=SOURCE)
+                event, at_us = self._acceptor.salvage(line, derived_id=f"{derived}{start}", source=SOURCE)
             except InvalidJson as failure:
                 records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
                 continue
@@ -220,3 +221,9 @@ class Merge:
         else:
             records.append((key, file, None, next_))
         source.upto = next_
+
+    def _derived(self, file: SpoolFile) -> str:
+        """What ids made for the file's lines begin with: its name, unless that holds a secret."""
+        if self._acceptor.redactor.text(file.name) == file.name:
+            return file.derived
+        return derived_prefix(file.name, file.generation, hidden=True)

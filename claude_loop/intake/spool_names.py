@@ -26,9 +26,20 @@ class Author(NamedTuple):
 
 def is_readable_name(name: str) -> bool:
     """Whether a file of this name can be spooled events: ``*.jsonl``, printable, of bounded length."""
-    if not name.endswith(SUFFIX) or name.startswith(".") or not name.isprintable():
-        return False
-    return len(name.encode(errors="surrogateescape")) <= MAX_NAME_BYTES
+    return why_unreadable(name) is None
+
+
+def why_unreadable(name: str) -> str | None:
+    """What about this name keeps the file from being read; None if nothing does."""
+    if not name.endswith(SUFFIX):
+        return f"its name does not end in {SUFFIX}"
+    if name.startswith("."):
+        return "its name begins with a dot"
+    if not name.isprintable():
+        return "its name has characters that cannot be printed"
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        return f"its name has more than {MAX_NAME_BYTES} bytes"
+    return None
 
 
 def author(stem: str) -> Author | None:
@@ -49,10 +60,11 @@ def split_generation(entry: str) -> tuple[str, int] | None:
     return None if match is None else (match[1], int(match[2]))
 
 
-def derived_prefix(name: str, generation: int) -> str:
-    """What the ids of a file's lines without id start with; the offset of the line follows."""
+def derived_prefix(name: str, generation: int, *, hidden: bool = False) -> str:
+    """What the ids of a file's lines without id start with; the offset of the line follows. ``hidden``: without the
+    name."""
     stem = name.removesuffix(SUFFIX)
-    if len(stem) > _MAX_DERIVED_STEM:
+    if hidden or len(stem) > _MAX_DERIVED_STEM:
         stem = blake2b(stem.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     return f"{stem}.g{generation}."
 

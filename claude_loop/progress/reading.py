@@ -6,14 +6,16 @@ may trust a type, and nothing raises: what cannot be read is None.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from claude_loop.clock import parse_time
 from claude_loop.events import Event
-from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.ids import COMMIT_PATTERN, MAX_ID_LENGTH
 
 LONGEST_NAME = 80
 LONGEST_TEXT = 300
+_COMMIT = re.compile(COMMIT_PATTERN)
 _LARGEST = 2**53  # beyond it JSON numbers lose digits in a browser
 
 
@@ -36,6 +38,11 @@ def line(value: Any, longest: int) -> str | None:
     if len(value) > longest:
         value = value[: longest - 1] + "…"
     return value or None
+
+
+def commit_hash(data: dict[str, Any]) -> str | None:
+    value = data.get("commit_hash")
+    return value if type(value) is str and _COMMIT.fullmatch(value) else None
 
 
 def identifier(value: Any) -> str | None:

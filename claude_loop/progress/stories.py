@@ -14,7 +14,7 @@ from claude_loop.progress.documents import (
     TestSummary,
 )
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.reading import LONGEST_NAME, LONGEST_TEXT, count, line, number, outcome, text
+from claude_loop.progress.reading import LONGEST_NAME, LONGEST_TEXT, commit_hash, count, line, number, outcome, text
 from claude_loop.progress.timing import estimate_end, record_story_time
 
 KEPT_ATTEMPTS = 12
@@ -116,6 +116,8 @@ def _test_summary(draft: Draft, story: StoryDocument | None) -> TestSummary:
     passed, failed = count(data, "passed"), count(data, "failed")
     failures, duration_ms = data.get("failures"), number(data, "duration_ms")
     names, unnamed = _failing_names(failures) if failures else ([], 0)
+    if failed == 0:  # the spool keeps what contradicts itself; a test that is named has failed
+        failed = len(names) + unnamed
     if failed and failed - len(names) > unnamed:
         unnamed = failed - len(names)
     return {
@@ -149,15 +151,15 @@ def _failing_names(failures: Any) -> tuple[list[str], int]:
 def committed(draft: Draft) -> None:
     """`commit.created`. Without a hash nothing was committed."""
     run, story, data = draft.run, draft.story, draft.data
-    commit_hash = text(data, "commit_hash", LONGEST_NAME)
-    if commit_hash is None:
+    hash_ = commit_hash(data)
+    if hash_ is None:
         return
     commit: CommitSummary = {
         "seq": draft.event.seq,
         "at": draft.moment,
         "story_id": None if story is None else story["story_id"],
         "attempt": 0 if story is None else story["attempt"],
-        "hash": commit_hash,
+        "hash": hash_,
         "subject": text(data, "subject", LONGEST_TEXT),
         "branch": text(data, "branch", LONGEST_NAME),
     }

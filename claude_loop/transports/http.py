@@ -58,7 +58,7 @@ class HttpTransport:
         self._version = status.identity.version
         self._metrics = metrics
         self._publish = PublishHandler(hub, acceptor, published, settings.limits, clock)
-        self._events = EventsHandler(hub, sse)
+        self._events = EventsHandler(hub, sse, clock)
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)

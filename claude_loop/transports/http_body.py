@@ -10,6 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from claude_loop.errors import Busy, InvalidJson, RequestTimeout, TooLarge, UnsupportedMediaType
+from claude_loop.intake import wide_integers
 
 # A slice is accepted without a pause: these many events take some 3 ms.
 SLICE_RECORDS = 256
@@ -94,7 +95,7 @@ def array_slices(body: bytes) -> Iterator[list[Any]]:
         hint = "Send one object a line with Content-Type: application/x-ndjson."
         raise TooLarge(f"A JSON array may have {ARRAY_BYTES} bytes; this one has {len(body)}.", hint=hint)
     try:
-        elements = orjson.loads(body)
+        elements = wide_integers.loads(body)
     except orjson.JSONDecodeError as failure:
         raise InvalidJson(f"The body is not JSON: {failure.msg} (byte {failure.pos}).") from None
     if len(elements) > MAX_RECORDS:

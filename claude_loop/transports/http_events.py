@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NotRequired
@@ -11,6 +12,7 @@ from typing import Any, NotRequired
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from claude_loop.clock import Clock
 from claude_loop.eventlog.base import EventLog
 from claude_loop.events import Event
 from claude_loop.filters import Filter
@@ -36,6 +38,10 @@ DEFAULT_LIMIT = 100
 # A page ends early rather than hold more than this; `more` says that it did.
 PAGE_BYTES = 8 * 1024 * 1024
 _STEP = 250
+# A search looks at this many events at a time, and begins no further look after these seconds: what it has by then is
+# the page. One search at a time holds a reader of the log for no longer than that.
+SEARCH_WINDOW = 10_000
+SEARCH_SECONDS = 0.5
 _ORDERS = ("asc", "desc")
 
 PAGE_QUERY = (
@@ -100,6 +106,10 @@ class Page:
     more: bool
 
 
+# Takes a place and a count; gives events and the place to go on from, None at the end.
+ReadFrom = Callable[[int, int], Awaitable[tuple[list[Event], int | None]]]
+
+
 class _TrimmedMeanwhileError(Exception):
     """Events were pruned between the look at a cursor and the reading behind it."""
 
@@ -107,8 +117,9 @@ class _TrimmedMeanwhileError(Exception):
 class EventsHandler:
     """Reads pages from the log. Full-text searches go one at a time, so that they never take all of its readers."""
 
-    def __init__(self, hub: Hub, sse: SseTransport) -> None:
+    def __init__(self, hub: Hub, sse: SseTransport, clock: Clock) -> None:
         self._hub = hub
+        self._clock = clock
         self._log: EventLog = hub.log
         self._sse = sse
         self._searching = asyncio.Semaphore(1)
@@ -153,18 +164,21 @@ class EventsHandler:
         start = asked.after or state.trimmed_cursor
         end = asked.before or state.head_cursor
 
-        async def read(after: int, count: int) -> list[Event]:
+        async def read(after: int, count: int) -> tuple[list[Event], int | None]:
             if asked.text is None:
                 page = await self._log.read(after, count, asked.filter)
             else:
-                page = await self._log.search(after, count, asked.filter, asked.text)
+                page = await self._log.search(after, count, asked.filter, asked.text, within=SEARCH_WINDOW)
             if after < page.first - 1:
                 raise _TrimmedMeanwhileError
-            return [event for event in page.events if event.seq <= end.seq]
+            found = [event for event in page.events if event.seq <= end.seq]
+            return found, page.upto if page.upto < end.seq else None
 
-        events, more = await _collect(read, start.seq, asked.limit)
-        if more:
-            return Page(events, Cursor.at(state.epoch, events[-1].seq, events[-1].id), more=True)
+        events, place = await self._collect(read, start.seq, asked)
+        if place is not None:
+            here = bool(events) and events[-1].seq == place
+            cursor = Cursor.at(state.epoch, place, events[-1].id) if here else await self._hub.cursor_at(place)
+            return Page(events, cursor, more=True)
         return Page(events, max(start, end, key=lambda cursor: cursor.seq), more=False)
 
     async def _newest_first(self, asked: Asked) -> Page:
@@ -172,14 +186,36 @@ class EventsHandler:
         start = asked.before or state.head_cursor
         end = asked.after or state.trimmed_cursor
 
-        async def read(place: int, count: int) -> list[Event]:
-            events = await self._log.read_backwards(place, count, asked.filter, text=asked.text)
-            return [event for event in events if event.seq > end.seq]
+        async def read(place: int, count: int) -> tuple[list[Event], int | None]:
+            within = None if asked.text is None else SEARCH_WINDOW
+            events = await self._log.read_backwards(place, count, asked.filter, text=asked.text, within=within)
+            least = 0 if within is None else place - within
+            if len(events) == count:
+                least = events[-1].seq
+            found = [event for event in events if event.seq > end.seq]
+            return found, least if least > end.seq + 1 else None
 
-        events, more = await _collect(read, start.seq + 1, asked.limit)
-        if more:
-            return Page(events, await self._hub.cursor_at(events[-1].seq - 1), more=True)
+        events, place = await self._collect(read, start.seq + 1, asked)
+        if place is not None:
+            return Page(events, await self._hub.cursor_at(place - 1), more=True)
         return Page(events, min(start, end, key=lambda cursor: cursor.seq), more=False)
+
+    async def _collect(self, read: ReadFrom, place: int, asked: Asked) -> tuple[list[Event], int | None]:
+        """A page of events from ``place`` on, and the place to go on from; None if that is the end."""
+        events: list[Event] = []
+        size = 0
+        limit = asked.limit
+        deadline = math.inf if asked.text is None else self._clock.monotonic() + SEARCH_SECONDS
+        while True:
+            found, next_ = await read(place, min(limit + 1 - len(events), _STEP))
+            for event in found:
+                size += len(event.json)
+                if len(events) == limit or (events and size > PAGE_BYTES):
+                    return events, events[-1].seq
+                events.append(event)
+            if next_ is None or self._clock.monotonic() >= deadline:
+                return events, next_
+            place = next_
 
     async def stream_events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: what is stored from `from` on, then what comes."""
@@ -196,25 +232,6 @@ def stream_start(request: web.Request, query: Query, default: Start = NOW) -> St
     if last_id:
         return Start("cursor", cursor=named_cursor(last_id, "Last-Event-ID"))
     return query.start(default)
-
-
-async def _collect(
-    read: Callable[[int, int], Awaitable[list[Event]]], place: int, limit: int
-) -> tuple[list[Event], bool]:
-    """Up to ``limit`` events from ``place`` on, and whether there are more. ``read`` takes a place and a count."""
-    events: list[Event] = []
-    size = 0
-    while True:
-        wanted = min(limit + 1 - len(events), _STEP)
-        found = await read(place, wanted)
-        for event in found:
-            size += len(event.json)
-            if len(events) == limit or (events and size > PAGE_BYTES):
-                return events, True
-            events.append(event)
-        if len(found) < wanted:
-            return events, False
-        place = events[-1].seq
 
 
 def _page_answer(page: Page, reset: Reset | None) -> web.Response:

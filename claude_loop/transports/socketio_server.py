@@ -15,6 +15,7 @@ from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from claude_loop.errors import ClaudeLoopError, Internal, InvalidJson, InvalidRequest
+from claude_loop.intake import wide_integers
 from claude_loop.transports import wire
 from claude_loop.transports.engineio_driver import EngineServer
 from claude_loop.transports.engineio_socket import LoopSocket
@@ -26,7 +27,8 @@ _ONE_OBJECT = "Send packets of the form 42[name, object]; docs/socketio.md lists
 
 
 class StrictJson:
-    """orjson in the shape python-socketio asks for. Refuses NaN and lone surrogates, which JSON does not have."""
+    """orjson in the shape python-socketio asks for. Refuses NaN and lone surrogates, which JSON does not have, and does
+    not make floats of integers beyond 64 bits."""
 
     @staticmethod
     def dumps(value: Any, **_layout: Any) -> str:
@@ -34,7 +36,7 @@ class StrictJson:
 
     @staticmethod
     def loads(text: str) -> Any:
-        return orjson.loads(text)
+        return wide_integers.loads(text)
 
 
 class StrictPacket(packet.Packet):  # type: ignore[misc]  # python-socketio has no types

@@ -228,6 +228,19 @@ async def test_text_is_found_regardless_of_case_and_with_special_characters(log)
         assert [e.seq for e in await log.read_backwards(None, 10, text=text)] == expected, text
 
 
+async def test_a_search_can_be_bounded_to_what_is_near(log):
+    await log.append([event(n, data={"text": "yes" if n in (2, 5, 9) else "no"}) for n in range(1, 10)])
+    page = await log.search(0, 10, Filter(), "yes", within=4)
+    assert ([e.seq for e in page.events], page.upto) == ([2], 4)
+    page = await log.search(4, 1, Filter(), "yes", within=4)
+    assert ([e.seq for e in page.events], page.upto) == ([5], 5)
+    page = await log.search(5, 10, Filter(), "yes", within=100)
+    assert ([e.seq for e in page.events], page.upto) == ([9], 9)
+    assert [e.seq for e in await log.read_backwards(None, 10, text="yes", within=5)] == [9, 5]
+    assert [e.seq for e in await log.read_backwards(5, 10, text="yes", within=2)] == []
+    assert [e.seq for e in await log.read_backwards(5, 10, text="yes", within=3)] == [2]
+
+
 async def test_since_is_by_time_received_which_never_decreases(log, clock):
     await log.append([event(1)])
     before = clock.now_us() // 1000

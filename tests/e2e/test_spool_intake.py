@@ -240,8 +240,34 @@ async def test_other_names_are_given_time_to_become_spool_files(
     await asyncio.sleep(1.2)  # a look has passed it over
     os.rename(running.home.spool / "draft.tmp", running.home.spool / "draft.jsonl")
     await eventually(lambda: running.head == 1)
+    (running.home.spool / ".hidden.jsonl").write_bytes(line(2))
     await eventually(lambda: any("junk.tmp" in name for name in os.listdir(running.home.rejected)))
+    await eventually(lambda: running.intake.statistics()["rejected"] == 2)
+    assert {note["file"]: note["reason"] for note in running.intake.statistics()["rejected_lines"]} == {
+        "junk.tmp": "Moved to rejected/: its name does not end in .jsonl.",
+        ".hidden.jsonl": "Moved to rejected/: its name begins with a dot.",
+    }
     assert running.head == 1
+
+
+async def test_a_secret_in_a_files_name_reaches_neither_ids_nor_records(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_drain, "FOREIGN_SECONDS", 0.2)
+    key = "sk-live-A1b2C3d4E5f6G7h8"
+    append(running.home, f"{key}.jsonl", line(1) + b"\nnot json\n" + line(2))
+    (running.home.spool / f"{key}.tmp").write_text("x")
+    append(running.home, "plain.jsonl", line(3))
+    await eventually(lambda: running.head == 3 and running.intake.statistics()["rejected"] == 2)
+
+    ids = {event.data["mark"]: event.id for event in await running.events()}
+    assert len(set(ids.values())) == 3
+    assert ids[3].startswith("plain.g")
+    assert key not in repr(ids)
+    assert key not in repr(running.intake.statistics())
+    for kept in running.home.rejected.iterdir():
+        assert key not in kept.name
+        assert key not in kept.read_text()
 
 
 async def test_rejected_lines_are_kept_redacted_and_spoil_nothing_else(running: Running) -> None:

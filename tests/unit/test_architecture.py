@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -23,6 +25,16 @@ def loaded_by(module: str) -> set[str]:
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
     return {name for name in json.loads(done.stdout) if name.split(".")[0] not in sys.stdlib_module_names}
+
+
+def test_every_dependency_is_used():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named_otherwise = {"python-engineio": "engineio", "python-socketio": "socketio", "python-ulid": "ulid"}
+    names = [re.split(r"[^A-Za-z0-9-]", entry)[0] for entry in project["dependencies"]]
+    code = "\n".join(path.read_text() for path in MODULES)
+    for name in names:
+        module = named_otherwise.get(name, name.replace("-", "_"))
+        assert re.search(rf"^\s*(import|from) {module}\b", code, re.MULTILINE), name
 
 
 def test_modules_stay_small():

@@ -199,9 +199,12 @@ def test_a_token_is_not_sent_to_another_user(tmp_path):
         assert received + squatter.stdout.read() == "b''\n"  # it was looked at, and told nothing
 
 
-def messages(text: str) -> list[Message]:
+def messages(text: str, piece: int = 1000) -> list[Message]:
+    stream = BytesIO(text.encode())
+
     class Response:
-        readline = BytesIO(text.encode()).readline
+        def read1(self, most: int) -> bytes:
+            return stream.read(min(piece, most))
 
     return list(_messages(Response()))  # type: ignore[arg-type]
 
@@ -222,7 +225,8 @@ def messages(text: str) -> list[Message]:
     ],
 )
 def test_event_streams(text: str, expected: list[Any]) -> None:
-    assert messages(text) == expected
+    for piece in (1, 2, 3, 7, 1000):
+        assert messages(text, piece) == expected
 
 
 def test_a_stream_ends_however_its_connection_ends(url):

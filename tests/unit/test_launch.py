@@ -161,6 +161,62 @@ def test_a_daemon_that_dies_without_a_word_points_to_its_log(state, client, monk
     assert str(state.daemon_log) in failure.value.hint
 
 
+def test_stopping_waits_for_a_start_on_its_way(state, client, monkeypatch):
+    said: list[str] = []
+    stopper = threading.Thread(target=lambda: said.append(stop(state)))
+    spawn = launch._spawn
+
+    def slowly(*given):
+        stopper.start()
+        stopper.join(0.5)  # does it go on while the start has only begun?
+        return spawn(*given)
+
+    monkeypatch.setattr(launch, "_spawn", slowly)
+    assert start(state, client)
+    stopper.join()
+    assert said == ["stopped"]
+    assert not is_running(state)
+
+
+def test_stopping_does_not_wait_for_a_start_that_hangs(state, client, monkeypatch):
+    monkeypatch.setattr(launch, "_TURN_SECONDS", 0.05)
+    start(state, client)
+    with launch._holding(state.up_lock):
+        assert stop(state) == "stopped"
+
+
+def test_stopping_where_nothing_ever_ran_makes_nothing(state):
+    assert stop(state) == "not running"
+    assert not state.root.exists()
+
+
+def test_a_start_that_meets_a_daemon_on_its_way_out_starts_another(state, client, monkeypatch):
+    monkeypatch.setattr(launch, "START_SECONDS", 5.0)
+    state.prepare()
+    leaving = InstanceLock(state)
+    leaving.acquire()  # it does not answer any more
+    looked = threading.Event()
+    asked = launch.answers
+
+    def answers_and_tells(client):
+        looked.set()
+        return asked(client)
+
+    monkeypatch.setattr(launch, "answers", answers_and_tells)
+    release = threading.Thread(target=lambda: (looked.wait(), leaving.release()))
+    release.start()
+    assert start(state, client)
+    release.join()
+    assert is_running(state)
+
+
+def test_a_daemon_that_is_stopped_while_it_starts_is_told_from_one_that_fails(state, client, monkeypatch):
+    command = ["sh", "-c", "kill -TERM $$"]
+    monkeypatch.setattr(launch, "_spawn", lambda home, arguments: subprocess.Popen(command))
+    with pytest.raises(DaemonUnreachable, match="was stopped while it started"):
+        start(state, client)
+
+
 def test_a_large_log_is_put_aside(state, client, monkeypatch):
     monkeypatch.setattr(launch, "MAX_LOG_BYTES", 10)
     monkeypatch.setattr(sys, "executable", "/bin/false")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from claude_loop import paths
-from claude_loop.errors import UnsafeHome
+from claude_loop.errors import LinkedDirectory, UnsafeHome
 from claude_loop.paths import Home, file_system_type, open_private
 
 
@@ -48,6 +48,24 @@ def test_a_home_of_somebody_else_is_refused(tmp_path):
     os.chown(home.root, 12345, 12345)
     with pytest.raises(UnsafeHome, match="uid 12345"):
         home.prepare()
+
+
+@pytest.mark.parametrize("name", ["spool", "leaving", "rejected", "flush"])
+def test_a_directory_of_the_home_that_is_a_link_is_refused(tmp_path, name):
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LinkedDirectory, match=rf"{name} is a symbolic link") as refused:
+        Home(tmp_path / "home").prepare()
+    assert refused.value.code == "home_linked"
+    assert "CLAUDE_LOOP_HOME" in refused.value.hint
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_home_may_be_reached_through_a_link_of_ones_own(tmp_path):
+    Home(tmp_path / "moved").prepare()
+    (tmp_path / "home").symlink_to(tmp_path / "moved")
+    Home(tmp_path / "home").prepare()
 
 
 def test_a_home_on_a_network_file_system_is_refused(tmp_path, monkeypatch):

@@ -401,8 +401,8 @@ else:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as parent:
         assert parent.wait(10) == -signal.SIGKILL
-        # The child lives: it has the other end of our pipe, and waits for us to close ours.
-        assert SessionLock("x", timeout=0).acquire()
+        # The child lives: it has the other end of our pipe, and waits for us to close ours. It may not have run yet.
+        assert SessionLock("x", timeout=10).acquire()
         parent.communicate()
 
 
@@ -574,7 +574,10 @@ def test_a_planted_link_is_refused_and_its_target_untouched(folder: Path, tmp_pa
             SessionLock(name, timeout=60).acquire()
         assert refused.value.code == "lock_failed"
     assert cleanup_stale_locks(0) == 0
-    assert list_locks() == []
+    assert [(info.name, info.state, info.reason) for info in list_locks()] == [
+        ("x", "unknown", "it is a symbolic link"),
+        ("y", "unknown", "it is a symbolic link"),
+    ]
     assert target.read_text() == "precious"
     assert not (tmp_path / "not-there").exists()
 
@@ -587,7 +590,18 @@ def test_what_is_no_regular_file_is_refused(folder: Path) -> None:
         with pytest.raises(LockError, match="cannot be used for a lock"):
             SessionLock(name, timeout=60).acquire()
     assert cleanup_stale_locks(0) == 0
-    assert list_locks() == []
+    assert [(info.name, info.state, info.reason) for info in list_locks()] == [
+        ("directory", "unknown", "it is not a regular file"),
+        ("pipe", "unknown", "it is not a regular file"),
+    ]
+
+
+def test_a_held_file_with_strange_content_is_held(folder: Path) -> None:
+    with SessionLock("x") as lock:
+        lock.lock_file.write_text("not json")
+        (info,) = list_locks()
+        assert (info.name, info.state, info.pid) == ("x", "held", None)
+        assert info.reason == "its content is not a lock's"
 
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
@@ -698,14 +712,15 @@ def test_what_a_file_claims_is_checked(folder: Path) -> None:
         json.dumps({"pid": "1; rm", "host": ["h"], "acquired_at": 5, "lock_name": "another"})
     )
     (info,) = list_locks()
-    assert info == ("x", "stale", None, None, None, folder / "x.lock")
+    assert info == ("x", "stale", None, None, None, folder / "x.lock", None)
 
 
 @pytest.mark.requires("root")
 def test_the_lock_of_another_user_is_unknown() -> None:
     def as_nobody() -> None:
         os.setresuid(65534, 65534, 65534)
-        assert [(info.name, info.state) for info in list_locks(open_to_all)] == [("x", "unknown")]
+        (info,) = list_locks(open_to_all)
+        assert (info.name, info.state, info.reason) == ("x", "unknown", "Permission denied")
         assert cleanup_stale_locks(0, locks_dir=open_to_all) == 0
         with pytest.raises(LockError, match="Permission denied"):
             SessionLock("x", locks_dir=open_to_all).acquire()

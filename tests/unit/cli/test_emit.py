@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from claude_loop.catalogue import CATALOGUE
 from claude_loop.cli import cli
 from claude_loop.cli import emit as emit_module
 from claude_loop.paths import Home
-from tests.support import until
+from claude_loop.payloads import REQUIRED
+from tests.support import ROOT, until
 
 
 @pytest.fixture
@@ -101,6 +105,63 @@ def test_a_state_directory_that_cannot_be_used_is_silent(state):
     state.root.write_text("a file is in the way")
     outcome = emit("a.b")
     assert (outcome.exit_code, outcome.output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["test.run", "--story", "S", "passed:=1"], "`failed`"),
+        (["test.run", "passed:=1", "failed:=0"], "`story_id` (--story)"),
+        (["commit.created", "--story", "S"], "`commit_hash`"),
+        (["story.completed"], "`story_id` (--story), `success`"),
+        (["error.occurred", "error:=null"], "`error`"),
+    ],
+)
+def test_a_missing_field_is_named_and_the_event_is_emitted_all_the_same(state, arguments, named):
+    outcome = emit(*arguments)
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert outcome.stderr.startswith(f"claude-loop: {arguments[0]} lacks {named}")
+    assert outcome.stderr.count("\n") == 1
+    assert len(spooled(state)) == 1
+    quiet = emit(*arguments, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert len(spooled(state)) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["test.run", "--story", "S", "passed:=1", "failed:=0"],
+        ["test.run", "story_id=S", "passed:=1", "failed:=0"],
+        ["story.completed", "--story", "S", "status=completed"],
+        ["mine.own"],
+        ["agent.resumed"],
+    ],
+)
+def test_what_is_complete_gets_no_word(state, arguments):
+    assert emit(*arguments).output == ""
+    assert len(spooled(state)) == 1
+
+
+def test_the_story_may_come_from_the_environment(state, monkeypatch):
+    monkeypatch.setenv("CLAUDE_LOOP_STORY", "S")
+    assert emit("story.started").output == ""
+
+
+def test_a_closed_stderr_changes_nothing(state):
+    command = [sys.executable, "-m", "claude_loop", "emit", "test.run"]
+    for redirection in ("2>&-", "2>/dev/full"):
+        shell = ["sh", "-c", f'"$@" {redirection}', "sh", *command]
+        outcome = subprocess.run(shell, stdout=subprocess.PIPE, cwd=ROOT, timeout=30, check=False)
+        assert (outcome.returncode, outcome.stdout) == (0, b"")
+    assert len(spooled(state)) == 2
+
+
+def test_the_fields_it_looks_for_are_those_of_the_catalogue():
+    for type_, known in CATALOGUE.items():
+        filled_in = {"status", "total"} if type_ == "test.run" else {"status"}
+        wanted = set(known.adapter.json_schema().get("required", [])) - filled_in
+        assert set(REQUIRED.get(type_, ())) == wanted, type_
 
 
 def test_who_waits_hears_of_it(state):

@@ -371,6 +371,19 @@ def test_locks_are_listed_with_their_holders(stale: int) -> None:
         assert first["since"] > second["since"]
 
 
+def test_what_cannot_be_read_is_listed_with_the_reason(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "x.lock").symlink_to("/nowhere")
+    result = listed()
+    assert result.exit_code == 0
+    assert [line.split(maxsplit=5) for line in result.stdout.splitlines()] == [
+        ["NAME", "STATE", "PID", "HOST", "SINCE", "WHY"],
+        ["x", "unknown", "?", "?", "?", "it is a symbolic link"],
+    ]
+    (only,) = json.loads(listed("--json").stdout)
+    assert (only["name"], only["state"], only["reason"]) == ("x", "unknown", "it is a symbolic link")
+
+
 def test_no_locks_is_said_on_stderr() -> None:
     result = listed()
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no locks in .claude-loop/locks\n")

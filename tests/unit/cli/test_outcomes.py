@@ -17,7 +17,7 @@ from claude_loop.events import Event
 from claude_loop.progress.views import Moment, prd_detail
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
 
-PROVEN = "test.run passed=2 failed=0 → commit.created commit_hash=abc"
+PROVEN = "test.run passed=2 failed=0 → commit.created commit_hash=abc1"
 
 
 class Daemon:

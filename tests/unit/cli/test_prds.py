@@ -112,7 +112,7 @@ def test_nothing_reaches_the_terminal_unwashed():
     world.say("prd.started", title=nasty)
     world.say("story.started", story="US\x1b[0m", title=nasty)
     world.say("test.run", story="US\x1b[0m", passed=0, failed=1, failures=[{"name": nasty}])
-    world.say("commit.created", story="US\x1b[0m", commit_hash="abc\x07")
+    world.say("commit.created", story="US\x1b[0m", commit_hash="abc1", subject="a\x07")
     world.say("story.blocked", story="US-2", reason=nasty)
     world.say("agent.waiting", **{"for": "human", "reason": nasty})
     lines = [*listed(world), *shown(world)]

@@ -54,6 +54,14 @@ def test_json_is_what_the_server_sent():
     assert stream.getvalue() == sent + "\n"
 
 
+def test_json_controls_no_terminal():
+    stream = io.StringIO()
+    sent = event(note="a\x9b31m\u202eb\x7f")
+    printer(stream, as_json=True).show(json.dumps(json.loads(sent), ensure_ascii=False))
+    assert r"a\u009b31m\u202eb\u007f" in stream.getvalue()
+    assert json.loads(stream.getvalue()) == json.loads(sent)
+
+
 def test_a_new_date_is_said_before_the_first_event_of_the_day():
     stream = io.StringIO()
     shown = printer(stream)

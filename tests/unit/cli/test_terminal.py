@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import unicodedata
 
 import hypothesis.strategies as st
@@ -12,9 +13,11 @@ from hypothesis import given
 from claude_loop.cli.terminal import (
     columns,
     duration,
+    harmless_json,
     padded,
     plural,
     printable,
+    put_json,
     wants_colour,
     write_anything,
     write_json_to,
@@ -52,6 +55,25 @@ def test_each_nasty_character_is_replaced(nasty):
     shown = printable(f"a{nasty}b")
     assert nasty[0] not in shown
     assert "\ufffd" in shown
+
+
+@given(st.dictionaries(st.text(), st.text() | st.lists(st.text())))
+def test_json_on_a_terminal_is_the_same_json_and_controls_nothing(value):
+    for written in (json.dumps(value, ensure_ascii=False), json.dumps(value, ensure_ascii=False, indent=2)):
+        shown = harmless_json(written)
+        assert json.loads(shown) == value
+        assert not [c for c in shown if c != "\n" and unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
+
+
+def test_json_keeps_what_is_harmless():
+    written = '{"title":"Prüfung 👍 \\n","n":1}'
+    assert harmless_json(written) == written
+    assert harmless_json('"\x7f\x9b31m\u202e\u2066\U000e0041"') == '"\\u007f\\u009b31m\\u202e\\u2066\\udb40\\udc41"'
+
+
+def test_json_is_put_harmlessly(capsys):
+    put_json({"title": "a\x9b31m\u202eb"})
+    assert capsys.readouterr().out == '{"title": "a\\u009b31m\\u202eb"}\n'
 
 
 def test_line_ends_and_tabs_become_one_blank():

@@ -33,6 +33,14 @@ def salvage(raw: Any) -> Event:
     return ACCEPTOR.salvage(line, derived_id="derived", source="spool")[0]
 
 
+def run_of_tests(**data: Any) -> dict[str, Any]:
+    return {"type": "test.run", "story_id": "S", "data": data}
+
+
+def commit(commit_hash: object) -> dict[str, Any]:
+    return {"type": "commit.created", "story_id": "S", "data": {"commit_hash": commit_hash}}
+
+
 def test_a_full_event_passes_as_it_is() -> None:
     raw = {
         "id": "e-1",
@@ -95,11 +103,20 @@ def test_times_come_as_text_or_number(stamp: str | float, at: int) -> None:
         ({"type": "a.b", "timestamp": 10**400}, "timestamp", "RFC 3339"),
         ({"type": "a.b", "timestamp": "2026-01-26T12:00:00.12 456Z"}, "timestamp", "RFC 3339"),
         ({"type": "a.b", "data": []}, "data", "example"),
-        ({"type": "a.b", "data": {"n": 2**70}}, "data", "strings"),
+        ({"type": "a.b", "data": {"n": 2**70}}, "data.n", "string"),
+        ({"type": "a.b", "data": {"a": [1, {"n": -(2**63) - 1}]}}, "data.a.1.n", "string"),
         ({"type": "a.b", "data": {"b": b"x"}}, "data", "text"),
         ({"type": "test.run", "story_id": "S", "data": {"passed": 1}}, "data.failed", "docs/events.md"),
         ({"type": "story.started", "story_id": "S", "data": {"status": "done"}}, "data.status", "filled in"),
         ({"type": "story.started", "data": {"story_id": "\n"}}, "data.story_id", ""),
+        (run_of_tests(passed=3, failed=0, failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
+        (run_of_tests(passed="3", failed="0", failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
+        (run_of_tests(passed="3", failed="1", total=9), "data.total", "filled in"),
+        (commit("HEAD"), "data.commit_hash", "git rev-parse"),
+        (commit("abc"), "data.commit_hash", "git rev-parse"),
+        (commit("a" * 65), "data.commit_hash", "git rev-parse"),
+        (commit("abc123d\n"), "data.commit_hash", "git rev-parse"),
+        (commit(None), "data.commit_hash", ""),
     ],
 )
 def test_a_broken_rule_is_named_with_its_field_and_the_next_step(raw: Any, field: str, hint: str) -> None:
@@ -194,6 +211,53 @@ def test_bad_ids_are_kept_aside_and_said() -> None:
     assert len(event.data["_invalid"]) == 3
 
 
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30, -(10**30)])
+def test_lines_with_an_integer_beyond_64_bits_are_refused(number: int) -> None:
+    line = b'{"type":"a.b","data":{"f":1e300,"list":[{"n":%d}]}}' % number
+    with pytest.raises(InvalidEvent) as refused:
+        ACCEPTOR.accept_line(line, source="http")
+    assert refused.value.field == "data.list.0.n"
+    assert "string" in refused.value.hint
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63)])
+def test_integers_of_64_bits_and_large_decimals_pass_exactly(number: int) -> None:
+    line = b'{"type":"a.b","data":{"n":%d,"f":1e300,"g":36893488147419103232.0}}' % number
+    data = {"n": number, "f": 1e300, "g": 36893488147419103232.0}
+    assert ACCEPTOR.accept_line(line, source="http").data == data
+    assert salvage(line).data == data
+    assert ACCEPTOR.accept({"type": "a.b", "data": data}, source="http").data == data
+
+
+def test_the_spool_keeps_the_digits_of_integers_beyond_64_bits_and_says_so() -> None:
+    events = [salvage(b'{"type":"a.b","data":{"n":1234567890123456789012345%d}}' % n) for n in (1, 2)]
+    assert [event.data["n"] for event in events] == ["12345678901234567890123451", "12345678901234567890123452"]
+    assert "`data.n`" in events[0].data["_invalid"][0]
+    assert not events[0].same_content(events[1])
+    assert orjson.loads(events[0].json)["data"] == events[0].data
+
+
+def test_counts_may_be_text_and_hashes_of_either_case() -> None:
+    event = ACCEPTOR.accept(run_of_tests(passed="3", failed="0", failures=[]), source="http")
+    assert (event.data["passed"], event.data["failed"], event.data["total"]) == (3, 0, 3)
+    for hash_ in ("abcd", "ABCDEF12", "0" * 64):
+        assert ACCEPTOR.accept(commit(hash_), source="http").data["commit_hash"] == hash_
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (run_of_tests(passed=3, failed=0, failures=[{"name": "a"}]), "failures"),
+        (commit("not a hash"), "commit_hash"),
+    ],
+)
+def test_what_contradicts_itself_is_kept_and_marked(raw: dict[str, Any], field: str) -> None:
+    event = salvage(raw)
+    assert event.type == raw["type"]
+    assert event.data == raw["data"] | {"_invalid": event.data["_invalid"]}
+    assert field in event.data["_invalid"][0]
+
+
 def test_a_known_type_that_fails_its_model_is_kept_and_marked() -> None:
     event = salvage({"type": "test.run", "story_id": "S", "data": {"passed": "many"}})
     assert event.type == "test.run"
@@ -214,7 +278,9 @@ def test_what_careless_senders_write_is_read() -> None:
     event = salvage(
         b'\xef\xbb\xbf{"type":"a.b","data":{"t":"a\xffb\tc","s":"\\ud800","n":1e999,"i":123456789012345678901}}'
     )
+    reasons = event.data.pop("_invalid")
     assert event.data == {"t": "a\ufffdb\tc", "s": "\ufffd", "n": "1e999", "i": "123456789012345678901"}
+    assert reasons == ["`data.i` is an integer beyond 64 bits: kept as text."]
     assert salvage(b'{"type":"a.b","data":{"emoji":"\\ud83d\\ude00 \xff"}}').data == {"emoji": "😀 \ufffd"}
 
 

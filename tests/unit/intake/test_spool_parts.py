@@ -36,6 +36,7 @@ from claude_loop.intake.spool_names import (
     is_readable_name,
     line_number,
     split_generation,
+    why_unreadable,
 )
 from claude_loop.intake.spool_table import SpoolTable
 from claude_loop.paths import Home
@@ -59,9 +60,20 @@ def test_readable_names(name: str) -> None:
     assert split_generation(f"{name}.17") == (name, 17)
 
 
-@pytest.mark.parametrize("name", ["x", ".x.jsonl", "x.jsonl~", "a\nb.jsonl", "\udcff.jsonl", "x" * 200 + ".jsonl"])
-def test_other_names(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x", "its name does not end in .jsonl"),
+        ("x.jsonl~", "its name does not end in .jsonl"),
+        (".x.jsonl", "its name begins with a dot"),
+        ("a\nb.jsonl", "its name has characters that cannot be printed"),
+        ("\udcff.jsonl", "its name has characters that cannot be printed"),
+        ("x" * 200 + ".jsonl", "its name has more than 200 bytes"),
+    ],
+)
+def test_other_names(name: str, reason: str) -> None:
     assert not is_readable_name(name)
+    assert why_unreadable(name) == reason
 
 
 def test_derived_ids_are_ids_and_differ_by_generation() -> None:

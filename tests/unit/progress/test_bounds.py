@@ -35,7 +35,7 @@ def test_hostile_text_and_endless_repetition_stay_within_the_bound():
         world.say("story.started", story=story, title=LONG)
         world.say("story.started", story=ID, title=LONG)
         world.say("test.run", story=ID, passed=1, failed=99, failures=failures)
-        world.say("commit.created", story=ID, commit_hash="a" * 128, subject=LONG, branch=LONG)
+        world.say("commit.created", story=ID, commit_hash="a" * 64, subject=LONG, branch=LONG)
         world.say("error.occurred", story=story, error=LONG)
         world.say("progress.updated", story=story, current=1, total=2, message=LONG)
         world.say("story.completed", story=story, success=True)

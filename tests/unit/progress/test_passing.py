@@ -36,7 +36,7 @@ def test_a_clock_ahead_cannot_postpone_silence():
 
 def test_an_old_event_that_arrives_late_does_not_make_a_live_run_silent():
     world = play("prd.started → 10 min → story.started")
-    world.say("commit.created", at=START_MS, commit_hash="abc")
+    world.say("commit.created", at=START_MS, commit_hash="abc1")
     assert world.run()["state"] == "running"
     assert stored(world)["last"]["type"] == "commit.created"
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.progress.scenarios import START_MS, World, play
 
-PROVED = "test.run passed=1 failed=0 → commit.created commit_hash=abc → story.completed success=true"
+PROVED = "test.run passed=1 failed=0 → commit.created commit_hash=abc1 → story.completed success=true"
 
 
 def test_prd_started_opens_a_run_named_after_its_event():
@@ -91,7 +91,7 @@ def test_late_news_of_a_finished_run_count_but_do_not_reopen_it():
     )
     assert world.run()["why"] == ["US-001: no test run, no commit"]
     finished_at = world.run()["finished_at"]
-    world.play("test.run passed=1 failed=0 → commit.created commit_hash=abc → agent.waiting for=human reason=idle")
+    world.play("test.run passed=1 failed=0 → commit.created commit_hash=abc1 → agent.waiting for=human reason=idle")
     assert (world.run()["state"], world.run()["finished_at"]) == ("done·verified", finished_at)
     world.play("test.run passed=1 failed=3")
     assert world.run()["why"] == ["US-001: last test run had 3 failing"]
@@ -121,7 +121,7 @@ def test_a_run_fails_if_either_end_says_so(end: str, why: list[str]):
 
 def test_more_stories_than_announced_are_no_obstacle():
     world = play(f"prd.started total_stories=1 → story.started → {PROVED} → story.started story=US-002")
-    world.play("test.run story=US-002 passed=1 failed=0 → commit.created story=US-002 commit_hash=abd")
+    world.play("test.run story=US-002 passed=1 failed=0 → commit.created story=US-002 commit_hash=abd1")
     world.play("story.completed story=US-002 success=true → prd.completed success=true")
     assert world.run()["state"] == "done·verified"
 

@@ -51,19 +51,19 @@ def test_each_family_counts_as_the_page_says(family: str, words: str):
         ("story.started → story.completed success=true", "story", ["no test run", "no commit"]),
         (
             (
-                "story.started → commit.created commit_hash=a → test.run passed=1 failed=0 → story.started "
+                "story.started → commit.created commit_hash=a1b2 → test.run passed=1 failed=0 → story.started "
                 "→ story.completed success=true"
             ),
             "story",
             ["no test run since attempt 2", "no commit since attempt 2"],
         ),
         (
-            "story.started → commit.created commit_hash=a → test.run passed=9 failed=2 → story.completed success=true",
+            "story.started → commit.created commit_hash=a1b2 → test.run passed=9 failed=2 → story.completed success=true",
             "story",
             ["last test run had 2 failing"],
         ),
         (
-            "story.started → commit.created commit_hash=a → test.run passed=0 failed=0 → story.completed success=true",
+            "story.started → commit.created commit_hash=a1b2 → test.run passed=0 failed=0 → story.completed success=true",
             "story",
             ["last test run had no passing test"],
         ),

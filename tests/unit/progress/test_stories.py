@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from claude_loop.events import Event
@@ -33,6 +35,20 @@ def test_a_failing_test_run_after_the_completion_takes_verified_away():
     world.play(PASSED)
     assert world.story()["state"] == "done·verified"
     assert world.run()["claims"] == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "why"),
+    [
+        ("commit.created", {"commit_hash": "HEAD", "_invalid": ["no hash"]}, "no commit"),
+        ("test.run", {"passed": 3, "failed": 0, "failures": [{"name": "a"}]}, "last test run had 1 failing"),
+    ],
+)
+def test_what_the_spool_kept_though_it_contradicts_itself_proves_nothing(type_: str, data: dict[str, Any], why: str):
+    world = play(f"story.started → {PASSED if type_ != 'test.run' else COMMIT} → {DONE}")
+    world.publish(Event(type_, data, prd_id="PRD-1", story_id="US-001", at=world.now_ms))
+    assert world.story()["state"] == "done·claimed"
+    assert world.story()["why"] == [why]
 
 
 def test_a_new_start_begins_without_proof():

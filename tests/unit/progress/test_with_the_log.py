@@ -18,7 +18,7 @@ from tests.unit.progress.scenarios import play
 
 SCENARIO = (
     "prd.started total_stories=2 → story.started → test.run passed=1 failed=1 → story.completed success=false "
-    "→ prd.started prd=PRD-2 → story.started → test.run passed=2 failed=0 → commit.created commit_hash=abc "
+    "→ prd.started prd=PRD-2 → story.started → test.run passed=2 failed=0 → commit.created commit_hash=abc1 "
     "→ agent.waiting for=human reason=x → story.completed success=true → prd.started → story.started → log.message "
     "level=info message=x → story.started story=US-002 run=event-1"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -140,7 +141,7 @@ class Packets:
         raise AssertionError(f"unexpected: {got}")
 
     async def send(self, name: str, payload: Any = None, ack: int | None = None) -> None:
-        await self.websocket.send_str(f"42{'' if ack is None else ack}{orjson.dumps([name, payload]).decode()}")
+        await self.websocket.send_str(f"42{'' if ack is None else ack}{json.dumps([name, payload])}")
 
     async def call(self, name: str, payload: Any = None, ack: int = 1) -> Any:
         await self.send(name, payload, ack)

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import unicodedata
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from claude_loop.errors import StorageFailed
 from claude_loop.transports.gate import PUBLIC
@@ -130,3 +133,58 @@ async def test_every_answer_carries_the_headers_of_a_careful_server():
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
                 assert answer.headers["Cache-Control"] == "no-store"
                 assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+_LONG = "x\x1b[31m\x9b\u202e\n" * 300
+_QUOTED = quote(_LONG)
+_SENT = [
+    ("GET", f"/api/{_QUOTED}", {}, None),
+    ("GET", f"/api/prds/{_QUOTED}", {}, None),
+    ("GET", "/api/%1B%C2%9B", {}, None),
+    ("GET", "/api/prds/%1B%C2%9B", {}, None),
+    ("GET", f"/api/prds/P?project={_QUOTED}", {}, None),
+    ("GET", f"/api/prds/{_QUOTED}/patches", {}, None),
+    ("GET", f"/api/executions/{_QUOTED}/debug", {}, None),
+    ("GET", f"/api/events?{_QUOTED}=1", {}, None),
+    ("GET", f"/api/events?after={_QUOTED}", {}, None),
+    ("GET", f"/api/events?order={_QUOTED}", {}, None),
+    ("GET", f"/api/events?type={_QUOTED}", {}, None),
+    ("GET", f"/api/events/stream?from={_QUOTED}", {}, None),
+    ("GET", "/api/events/stream?from=" + quote('{"since": "' + "y" * 3000 + '"}'), {}, None),
+    ("GET", "/api/events/stream?from=" + quote('{"' + "y" * 3000 + '": 1}'), {}, None),
+    ("GET", "/api/events", {"Host": "y" * 3000}, None),
+    ("GET", "/api/events", {"Origin": "http://" + "y" * 3000}, None),
+    ("GET", "/api/events", {"Sec-Fetch-Site": "y" * 3000}, None),
+    ("POST", "/api/events", {"Content-Type": "y" * 3000}, "{}"),
+    ("Y" * 300, "/api/events", {}, None),
+    *(
+        ("POST", "/api/events", {"Content-Type": "application/json"}, json.dumps(event))
+        for event in (
+            {"type": _LONG},
+            {"type": "a.b", _LONG: 1},
+            {"type": "a.b", "prd_id": _LONG},
+            {"type": "a.b", "prd_id": [_LONG]},
+            {"type": "a.b", "timestamp": _LONG},
+            {"type": "a.b", "data": _LONG},
+            {"type": "story.started", "story_id": "S", "data": {"status": _LONG}},
+            {"type": "story.started", "story_id": "S", "data": {"story_id": _LONG}},
+            {"type": "test.run", "story_id": "S", "data": {"passed": 1, "failed": 0, "total": _LONG}},
+            {"type": "test.run", "story_id": "S", "data": {"passed": _LONG, "failed": 0}},
+            {"type": "commit.created", "story_id": "S", "data": {"commit_hash": _LONG}},
+            {"type": "a.b", "data": {_LONG: 2**70}},
+            _LONG,
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "body"), _SENT)
+async def test_a_refusal_echoes_little_of_what_was_sent_and_nothing_a_terminal_obeys(method, path, headers, body):
+    async with serving() as rig:
+        url = URL(rig.url + path, encoded=True)
+        async with rig.session.request(method, url, headers=headers, data=body) as answer:
+            assert answer.status >= 400
+            error = json.loads(await answer.text())["error"]
+    for part in error.values():
+        assert len(part) <= 500, part
+        assert not [c for c in part if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"}], part

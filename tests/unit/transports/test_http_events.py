@@ -136,6 +136,36 @@ async def test_text_is_looked_for_regardless_of_case(log):
         assert seqs(await rig.get("/api/events?q=alpha_one")) == []
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_search_looks_at_a_bounded_part_of_the_log_and_says_where_to_go_on(log, order, monkeypatch):
+    monkeypatch.setattr(http_events, "SEARCH_WINDOW", 10)
+    monkeypatch.setattr(http_events, "SEARCH_SECONDS", 0.0)
+    async with serving(log) as rig:
+        for n in range(1, 46):
+            await rig.emit(data={"word": "needle" if n in (3, 4, 35) else "hay"})
+        found, pages, place = [], 0, ""
+        while True:
+            page = await rig.get(f"/api/events?q=needle&order={order}&limit=2{place}")
+            found += seqs(page)
+            pages += 1
+            place = f"&{'after' if order == 'asc' else 'before'}={page['cursor']}"
+            if not page["more"]:
+                break
+            assert pages < 10
+        assert found == ([3, 4, 35] if order == "asc" else [35, 4, 3])
+        assert pages == 5  # not fewer: each of them looked at one window
+        assert page["cursor"] == str(rig.hub.state.head_cursor if order == "asc" else rig.hub.state.trimmed_cursor)
+
+
+async def test_a_search_goes_on_through_windows_while_there_is_time(log, monkeypatch):
+    monkeypatch.setattr(http_events, "SEARCH_WINDOW", 2)
+    async with serving(log) as rig:
+        for n in range(1, 30):
+            await rig.emit(data={"word": "needle" if n % 7 == 0 else "hay"})
+        page = await rig.get("/api/events?q=needle")
+        assert (seqs(page), page["more"]) == ([7, 14, 21, 28], False)
+
+
 async def test_an_empty_log(log):
     async with serving(log) as rig:
         for order in ("asc", "desc"):

@@ -100,6 +100,22 @@ async def test_lines_are_independent_of_each_other():
         ]
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'{"type":"a.b","data":{"n":18446744073709551616}}', "application/json"),
+        (b'[{"type":"a.b","data":{"n":18446744073709551616}}]', "application/json"),
+        (b'{"type":"a.b","data":{"n":18446744073709551616}}\n', NDJSON),
+    ],
+)
+async def test_integers_that_would_lose_digits_are_refused(body: bytes, content_type: str):
+    async with serving() as rig:
+        answer = await rig.post(body, content_type=content_type, status=422)
+        assert answer["error"]["code"] == "invalid_event"
+        assert answer["error"]["field"] == "data.n"
+        assert "string" in answer["error"]["hint"]
+
+
 @pytest.mark.parametrize("body", [[{"type": "X"}, {"type": "Y"}], {"type": "X"}])
 async def test_when_everything_is_rejected_the_status_says_so_and_the_first_error_is_told_like_any_other(body):
     async with serving() as rig:

@@ -74,6 +74,8 @@ async def test_order_of_one_client_is_the_order_in_the_log(rig: Rig, clients: Cl
         ("event", {"type": "x.y", "colour": "red"}, "unknown_field", "colour"),
         ("event", {"type": "x.y", "prd_id": 7}, "invalid_event", "prd_id"),
         ("event", {"type": "story.started"}, "invalid_event", "data.story_id"),
+        ("event", {"type": "x.y", "data": {"n": [10**30]}}, "invalid_event", "data.n.0"),
+        ("subscribe", {"from": {"last": 10**30}}, "invalid_cursor", "from.last"),
         ("subscribe", "PRD-001", "invalid_request", None),
         ("subscribe", {"filters": {}}, "invalid_request", "filters"),
         ("subscribe", {"filter": {"colour": ["red"]}}, "invalid_filter", "filter.colour"),
