@@ -167,17 +167,15 @@ class Acceptor:
         return orjson.loads(text)  # type: ignore[no-any-return]
 
     def _check_limits(self, raw: dict[str, Any], line: bytes) -> None:
-        """Raises ``TooLarge``. A line that is short and has few brackets needs no closer look, which is most."""
-        limits = self._limits
-        if len(line) <= limits.data_bytes and line.count(b"{") + line.count(b"[") <= limits.data_depth:
-            return
+        """Raises ``TooLarge``, and ``InvalidEvent`` for integers beyond 64 bits."""
         data = raw.get("data")
         if data.__class__ is not dict:
             return  # refused later, with a better reason
-        for value in data.values():
-            if (value.__class__ is dict or value.__class__ is list) and depth_exceeds(value, limits.data_depth - 1):
+        limits = self._limits
+        # A line that is short and has few brackets holds nothing larger or deeper: most are never measured.
+        if len(line) > limits.data_bytes or line.count(b"{") + line.count(b"[") > limits.data_depth:
+            if depth_exceeds(data, limits.data_depth):
                 raise self._too_deep()
-        if len(line) > limits.data_bytes:
             size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)

@@ -162,7 +162,11 @@ async def test_a_body_that_cannot_be_read_is_refused_as_a_whole(body, content_ty
         assert rig.hub.state.head == 0
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"{}"), gzip.compress(b" " * 40_000_000), b"no gzip at all"])
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b"{}"), gzip.compress(b" " * 40_000_000), b"no gzip at all"],
+    ids=["small", "a bomb", "no gzip at all"],
+)
 async def test_a_compressed_body_is_refused_without_being_unpacked(body, caplog):
     async with serving() as rig:
         answer = await rig.post(body, status=415, headers={"Content-Encoding": "gzip"})
