@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prds": ("prds:prds", "List PRDs: what runs, what waits, what is stuck."),
     "show": ("prds:show", "Show one PRD with its stories."),
     "export": ("export:export", "Write stored events, or a PRD's replay, to a file."),
+    "archive": ("keeping:archive", "Put a PRD away."),
+    "forget": ("keeping:forget", "Forget what a PRD's events said."),
     "open": ("open:open_", "Open the monitor in the browser."),
     "emit": ("emit:emit", "Emit one event."),
     "up": ("daemon:up", "Start the daemon in the background."),

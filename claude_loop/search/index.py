@@ -149,7 +149,7 @@ class SearchIndex:
         """Drop the shards that have events of a PRD that was forgotten here; they are made again without those."""
         found = self._connection.execute(
             "SELECT project, prd_id, max(seq) FROM log.events WHERE seq > ? AND seq <= ? AND type = 'prd.forgotten' "
-            "AND prd_id IS NOT NULL GROUP BY project, prd_id",
+            "AND json_extract(json, '$.data') = '{}' AND prd_id IS NOT NULL GROUP BY project, prd_id",
             (after, upto),
         ).fetchall()
         new = [prd for prd in found if not self._knows_forgotten(*prd)]
