@@ -1,0 +1,177 @@
+"""The monitor's views of one PRD, its replay, its exported file and the daemon itself, in real Chromium."""
+
+import asyncio
+import json
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.daemon import Daemon
+from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
+
+pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+# One failing story among finished ones. Pauses keep the marks of the timeline apart.
+RUN = r"""
+pause() { read -r -t 0.05 _ <> <(:) || :; }
+emit_event prd.started prd=SHOP-7 title="Checkout rewrite" total_stories:=3
+emit_story_started SHOP-7 US-001; pause
+emit_test_run SHOP-7 US-001 12 0; pause
+emit_commit_created SHOP-7 US-001 abc1234 "Cart totals"; emit_story_completed SHOP-7 US-001; pause
+emit_story_started SHOP-7 US-002; pause
+emit_test_run SHOP-7 US-002 10 2 test_coupon test_tax; pause
+emit_error SHOP-7 US-002 "tax table missing"; emit_story_completed SHOP-7 US-002 false; pause
+emit_waiting SHOP-7 human "permission Bash rm -rf build"
+"""
+ADDRESS = "/prd/SHOP-7?project=shop"
+
+
+@pytest.fixture
+def daemon(home):
+    running = Daemon(home)
+    running.start()
+    emit(running.home.root, RUN)
+    yield running
+    running.stop()
+
+
+def story_row(page, story):
+    return page.get_by_role("row", name=story)
+
+
+async def test_from_the_overview_to_the_failing_test_in_one_click(daemon):
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await page.get_by_role("link", name="SHOP-7").click()
+        await expect(page).to_have_url(f"{daemon.url}{ADDRESS}")
+        failing = story_row(page, "US-002")
+        await expect(failing).to_contain_text("failing")
+        await expect(failing).to_contain_text("test_coupon")
+        await expect(story_row(page, "US-001")).to_contain_text("verified")
+        await expect(story_row(page, "US-001")).to_contain_text("abc1234 Cart totals")
+        await page.go_back()
+        await expect(page.locator("article")).to_have_count(1)
+        assert page.complaints == []
+
+
+async def test_the_timeline_has_a_lane_a_story_follows_and_selects(daemon):
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url + ADDRESS)
+        timeline = page.get_by_role("region", name="Timeline")
+        await expect(timeline.locator("g[data-story]")).to_have_count(2)
+        await expect(timeline.locator("g[data-story=US-002] [data-seq]")).to_have_count(2)  # a test run, an error
+        await expect(timeline.locator("rect.wait")).to_have_count(1)
+        await asyncio.to_thread(emit, daemon.home.root, "emit_resumed SHOP-7; emit_story_started SHOP-7 US-003")
+        await expect(timeline.locator("g[data-story=US-003] rect.bar.running")).to_have_count(1)
+        await timeline.get_by_role("button", name="US-002").click()
+        await expect(page).to_have_url(f"{daemon.url}{ADDRESS}&story=US-002")
+        await expect(timeline.locator("g[data-story=US-001]")).to_have_class(re.compile(r"\bdim\b"))
+        await timeline.get_by_role("button", name="Zoom in").click()
+        await expect(timeline.get_by_role("button", name="Zoom out")).to_be_enabled()
+        assert page.complaints == []
+
+
+async def test_an_earlier_run_can_be_chosen_and_an_ambiguous_id_asks_which(daemon):
+    await asyncio.to_thread(emit, daemon.home.root, "emit_prd_completed SHOP-7 false; emit_prd_started SHOP-7 3")
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url + ADDRESS)
+        await expect(page.get_by_role("row", name="US-002")).to_have_count(0)
+        await page.get_by_label("Run", exact=False).select_option(label=await _first_run(page))
+        await expect(story_row(page, "US-002")).to_contain_text("test_coupon")
+        await asyncio.to_thread(emit, daemon.home.root, "emit_prd_started SHOP-7", "other")
+        await page.goto(f"{daemon.url}/prd/SHOP-7")
+        await expect(page.get_by_role("heading", name="Which SHOP-7?")).to_be_visible()
+        await page.get_by_role("link", name="shop", exact=False).first.click()
+        await expect(page.get_by_role("region", name="Timeline")).to_be_visible()
+        await page.goto(f"{daemon.url}/prd/NOBODY")
+        await expect(page.get_by_role("heading", name="No PRD NOBODY")).to_be_visible()
+        assert page.complaints == []
+
+
+async def _first_run(page) -> str:
+    options = await page.get_by_label("Run", exact=False).locator("option").all_inner_texts()
+    return options[-1]
+
+
+async def test_replay_shows_the_page_as_it_was_at_any_moment(daemon):
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url + ADDRESS)
+        await page.get_by_role("button", name="Replay this run").click()
+        moment = page.get_by_role("slider", name="Moment")
+        await moment.evaluate(
+            "input => { input.value = input.max; input.dispatchEvent(new Event('input', {bubbles: true})) }"
+        )
+        await expect(story_row(page, "US-002")).to_contain_text("failing")
+        await moment.evaluate(
+            "input => { input.value = input.min; input.dispatchEvent(new Event('input', {bubbles: true})) }"
+        )
+        await expect(story_row(page, "US-002")).to_have_count(0)
+        await page.get_by_role("button", name="60×").click()
+        await page.get_by_role("button", name="Play").click()
+        await expect(story_row(page, "US-002")).to_contain_text("failing")  # it has played to the end
+        await page.get_by_role("button", name="Back to now").click()
+        await expect(page.get_by_text("Waiting for you").first).to_be_visible()
+        assert page.complaints == []
+
+
+async def test_an_exported_file_replays_from_disk_without_a_daemon(daemon, tmp_path):
+    file = tmp_path / "run.html"
+    hostile = "emit_log_message SHOP-7 US-002 info '</script><script>document.title=1</script><!--'"
+    await asyncio.to_thread(emit, daemon.home.root, hostile)
+    done = daemon.run("export", "--prd", "SHOP-7", "--format", "html", "--output", str(file))
+    assert done.returncode == 0, done.stderr
+    daemon.stop()
+    async with browser_context() as context:
+        page = await new_page(context)
+        requests = []
+        page.on("request", lambda request: requests.append(request.url))
+        await page.goto(file.as_uri())
+        await page.get_by_role("slider", name="Moment").evaluate(
+            "input => { input.value = input.max; input.dispatchEvent(new Event('input', {bubbles: true})) }"
+        )
+        await expect(story_row(page, "US-002")).to_contain_text("test_coupon")
+        assert await page.title() != "1"
+        assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+        assert page.complaints == []
+
+
+async def test_the_system_view_says_how_the_daemon_does_and_names_what_it_rejected(daemon):
+    spool = daemon.home.root / "spool" / "1700000000000000-1-00000000.jsonl"
+    spool.write_text('\n"no object"\n')
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(f"{daemon.url}/system")
+        await expect(page.locator("main")).to_contain_text("The line is JSON, but not an object.")
+        await expect(page.locator("main")).to_contain_text(json.loads(daemon.run("status", "--json").stdout)["version"])
+        await expect(page.locator("canvas").first).to_be_visible()
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
+async def test_every_view_is_accessible_and_fits(daemon, theme, viewport):
+    async with browser_context(color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
+        page = await new_page(context)
+        for path, sign in ((ADDRESS, "Timeline"), ("/events", "test_coupon"), ("/system", "Log")):
+            await page.goto(daemon.url + path)
+            await expect(page.locator("main")).to_contain_text(sign)
+            assert await violations(page) == [], path
+            assert await overflow(page) <= 0, path
+        assert page.complaints == []
+
+
+async def test_a_link_from_a_chat_opens_and_a_frame_elsewhere_does_not(daemon):
+    """Cross-site navigation is how a link from a chat comes; a frame would let its page steal clicks."""
+    async with browser_context() as context:
+        page = await new_page(context)
+        link = f"<a href='{daemon.url}{ADDRESS}'>look</a><iframe src='{daemon.url}/'></iframe>"
+        await page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+        await page.goto("http://chat.example/")
+        frame = page.frames[-1]
+        assert await frame.evaluate("document.body?.innerText ?? ''") in ("", None) or "claude" not in frame.url
+        await page.get_by_role("link", name="look").click()
+        await expect(page.get_by_role("region", name="Timeline")).to_be_visible()
