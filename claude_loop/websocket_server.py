@@ -44,6 +44,7 @@ from claude_loop.observability.published import Published
 from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
+from claude_loop.progress.keeping import Keeping
 from claude_loop.progress.owners import OwnerWatch
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.search.service import Search, is_possible
@@ -209,6 +210,8 @@ class ClaudeLoopWebSocketServer:
         )
         series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
         tasks.spawn(series.run(), "series")
+        keeping = Keeping(self.hub, clock, tasks)
+        tasks.spawn(keeping.finish(), "forgetting")
         http = HttpTransport(
             self.hub,
             self._acceptor,
@@ -220,6 +223,7 @@ class ClaudeLoopWebSocketServer:
             metrics=metrics,
             published=published,
             series=series,
+            keeping=keeping,
             search=search,
         )
         pages = WebPages()

@@ -27,8 +27,10 @@ from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
 from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, SpoolSource, Status
+from claude_loop.progress.keeping import Keeping
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import Settings, load_settings
+from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Authenticator
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
@@ -149,6 +151,8 @@ async def _assemble(
     stack.callback(listeners.close)
     identity = Identity("0.0.0", os.getpid(), listeners.url, "", clock.now_us() // 1000)
     status = Status(identity, hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool)
+    tasks = TaskOwner("rig")
+    stack.push_async_callback(tasks.close)
     series = Series(hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
     http = HttpTransport(
         hub,
@@ -161,6 +165,7 @@ async def _assemble(
         metrics=metrics,
         published=published,
         series=series,
+        keeping=Keeping(hub, clock, tasks),
     )
     app = web.Application(client_max_size=settings.limits.body_bytes)
     http.attach(app)

@@ -60,6 +60,12 @@ class Entities(Protocol):
     def put(self, key: str, document: dict[str, Any]) -> None:
         """Store a document; it becomes visible to readers with the commit, or never."""
 
+    def remove(self, key: str) -> None:
+        """Let a document be gone; likewise."""
+
+    def under(self, prefix: str) -> list[str]:
+        """The keys there are that start with ``prefix``. Slow: it asks the storage."""
+
 
 class Projection(Protocol):
     """Folds events into the read model, in the transaction that appends them."""
@@ -187,6 +193,11 @@ class EventLog(Protocol):
     async def prune(self, keep_from_ms: int, keep_events: int, step: int) -> int:
         """Forget at most ``step`` of the oldest events beyond retention, after folding them into the
         snapshot at the trim edge. Returns how many went."""
+
+    async def blank(self, step: int) -> bool:
+        """Blank the data of at most ``step`` events that an event which ``forgets`` has made forgotten, and in the end
+        let the snapshot at the trim edge forget too. False when nothing is left to do. What was begun before a crash
+        is gone on with."""
 
     async def rebuild(self) -> int:
         """Make the read model anew from the snapshot at the trim edge and the log; returns the events folded."""

@@ -18,6 +18,7 @@ from claude_loop.eventlog.base import (
     Projection,
     ReadPage,
     SpoolOffset,
+    Stored,
     no_watcher,
     nobody,
 )
@@ -41,7 +42,8 @@ class MemoryEventLog:
         self._documents: dict[str, dict[str, Any]] = {}
         self._trimmed_documents: dict[str, dict[str, Any]] = {}
         self._offsets: dict[tuple[str, int], int] = {}
-        self._cache = EntityCache(self._documents.get)
+        self._cache = _cache_of(self._documents)
+        self._blanked = 0
         self._received_at = 0
         self._listener: CommitListener = nobody
         digest = id_digest(NO_EVENT)
@@ -83,7 +85,7 @@ class MemoryEventLog:
         return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}
 
     def _store(self, new: list[Event]) -> None:
-        self._documents.update(self._cache.dirty)
+        _merge(self._documents, self._cache.dirty)
         self._cache.committed()
         if new:
             self._events += new
@@ -156,29 +158,53 @@ class MemoryEventLog:
         gone = [e for i, e in enumerate(self._events[:step]) if i < surplus or e.received_at < keep_from_ms]
         if not gone:
             return 0
-        trimmed = EntityCache(self._trimmed_documents.get)
+        trimmed = _cache_of(self._trimmed_documents)
         fold_in(self.projection, gone, trimmed)
         for event in gone:
             del self._by_id[event.id]
-        self._trimmed_documents.update(trimmed.dirty)
+        _merge(self._trimmed_documents, trimmed.dirty)
         del self._events[: len(gone)]
         state, last = self._state, gone[-1]
         self._state = LogState(state.epoch, last.seq + 1, state.head, state.head_digest, id_digest(last.id))
         self._listener([], self._state)
         return len(gone)
 
+    async def blank(self, step: int) -> bool:
+        del step
+        for forgetting in [event for event in self._events if event.seq > self._blanked and event.forgets]:
+            for event in self._events:
+                if event.is_forgotten_by(forgetting):
+                    event.blank()
+            trimmed = _cache_of(self._trimmed_documents)
+            fold_in(self.projection, [forgetting], trimmed)
+            _merge(self._trimmed_documents, trimmed.dirty)
+        self._blanked = self._state.head
+        return False
+
     async def rebuild(self) -> int:
         self._documents.clear()
         self._documents.update(self._trimmed_documents)
         self._cache.discard()
         fold_in(self.projection, self._events, self._cache)
-        self._documents.update(self._cache.dirty)
+        _merge(self._documents, self._cache.dirty)
         self._cache.committed()
         return len(self._events)
 
     async def statistics(self) -> dict[str, Any]:
         size = sum(len(event.json) for event in self._events)
         return {"events": len(self._events), "bytes": size, "commits": None, "commit_ms": None}
+
+
+def _cache_of(documents: dict[str, dict[str, Any]]) -> EntityCache:
+    return EntityCache(documents.get, keys_under=lambda prefix: [key for key in documents if key.startswith(prefix)])
+
+
+def _merge(documents: dict[str, dict[str, Any]], changed: Stored) -> None:
+    for key, document in changed.items():
+        if document is None:
+            documents.pop(key, None)
+        else:
+            documents[key] = document
 
 
 class _Documents:

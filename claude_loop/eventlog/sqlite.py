@@ -14,7 +14,7 @@ import orjson
 
 from claude_loop.clock import Clock, SystemClock
 from claude_loop.errors import Busy, ClaudeLoopError, StorageFailed
-from claude_loop.eventlog import sqlite_upkeep
+from claude_loop.eventlog import sqlite_blank, sqlite_upkeep
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
@@ -29,7 +29,7 @@ from claude_loop.eventlog.base import (
     nobody,
 )
 from claude_loop.eventlog.sqlite_file import open_reader, storage_error
-from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, where
+from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, prefix_range, where
 from claude_loop.eventlog.sqlite_writer import Append, Committed, Job, Writer
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
@@ -152,6 +152,9 @@ class SqliteEventLog:
     def _announce_pruning(self, state: LogState) -> None:
         self._state = state
         self._listener([], state)
+
+    async def blank(self, step: int) -> bool:
+        return await self._job(lambda writer: sqlite_blank.blank(writer.connection, self.projection, step))
 
     async def rebuild(self) -> int:
         def run(writer: Writer) -> int:
@@ -302,9 +305,8 @@ class _Documents:
 def _documents(connection: sqlite3.Connection, table: str, prefix: str) -> dict[str, dict[str, Any]]:
     statement, values = f"SELECT key, document FROM {table}", ()
     if prefix:
-        # The end of the range is the prefix with its last character raised by one: keys compare by code point.
         statement += " WHERE key >= ? AND key < ?"
-        values = (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))  # type: ignore[assignment]
+        values = prefix_range(prefix)  # type: ignore[assignment]
     rows = connection.execute(f"{statement} ORDER BY key", values)
     return {key: orjson.loads(document) for key, document in rows}
 

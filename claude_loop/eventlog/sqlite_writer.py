@@ -24,7 +24,14 @@ from claude_loop.errors import ClaudeLoopError, Internal, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
 from claude_loop.eventlog.numbering import EntityCache, Numbering
 from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, storage_error, write_log_row
-from claude_loop.eventlog.sqlite_rows import find_by_id, insert_events, insert_rows, load_document, store_documents
+from claude_loop.eventlog.sqlite_rows import (
+    find_by_id,
+    insert_events,
+    insert_rows,
+    keys_under,
+    load_document,
+    store_documents,
+)
 from claude_loop.events import Event
 
 log = structlog.get_logger(__name__)
@@ -92,7 +99,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
-        self.cache = EntityCache(self._load_document)
+        self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
 
@@ -122,6 +129,9 @@ class Writer:
 
     def _load_document(self, key: str) -> dict[str, Any] | None:
         return load_document(self.connection, "read_model", key)
+
+    def _keys_under(self, prefix: str) -> list[str]:
+        return keys_under(self.connection, "read_model", prefix)
 
     def _run(self) -> None:
         running = True

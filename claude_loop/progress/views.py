@@ -56,7 +56,9 @@ async def list_cards(reader: EntityReader, moment: Moment) -> list[Card]:
 
 def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
     view = view_run(run, moment)
-    return {**view, "title": prd["title"], "runs": prd["runs"], "group": _group(view, moment.today_ms)}
+    archived_at = prd.get("archived_at")  # what an earlier version stored has no such field
+    own = {"title": prd["title"], "runs": prd["runs"], "archived_at": archived_at}
+    return cast("Card", {**view, **own, "group": _group(view, moment.today_ms)})
 
 
 def view_run(run: RunDocument, moment: Moment) -> RunView:

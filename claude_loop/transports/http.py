@@ -16,12 +16,14 @@ from claude_loop.observability.published import Published
 from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
+from claude_loop.progress.keeping import Keeping
 from claude_loop.search.service import Search
 from claude_loop.settings import Settings
-from claude_loop.transports.gate import EMIT, PUBLIC, READ, Access
+from claude_loop.transports.gate import CONTROL, EMIT, PUBLIC, READ, Access
 from claude_loop.transports.http_endpoint import Answer, Endpoint, Handler
 from claude_loop.transports.http_errors import answer_or_error
 from claude_loop.transports.http_events import PAGE_QUERY, STREAM_QUERY, EventPage, EventsHandler
+from claude_loop.transports.http_keeping import ArchiveRequest, ForgetRequest, KeepingAnswer, KeepingHandler
 from claude_loop.transports.http_legacy import DEBUG_QUERY, DebugAnswer, LegacyHandler
 from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
@@ -53,12 +55,14 @@ class HttpTransport:
         metrics: Metrics,
         published: Published,
         series: Series,
+        keeping: Keeping,
         search: Search | None = None,
     ) -> None:
         self._version = status.identity.version
         self._metrics = metrics
         self._publish = PublishHandler(hub, acceptor, published, settings.limits, clock)
         self._events = EventsHandler(hub, sse)
+        self._keeping = KeepingHandler(hub, keeping)
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)
@@ -157,6 +161,14 @@ class HttpTransport:
                 PATCHES_QUERY,
                 streams=True,
             ),
+            *self._keeping_endpoints(missing),
+        )
+
+    def _keeping_endpoints(self, missing: dict[int, Answer]) -> tuple[Endpoint, ...]:
+        answers = {200: Answer("Done.", KeepingAnswer), **missing}
+        return (
+            Endpoint("POST", "/api/prds/{id}/archive", CONTROL, self._keeping.archive, answers, takes=ArchiveRequest),
+            Endpoint("POST", "/api/prds/{id}/forget", CONTROL, self._keeping.forget, answers, takes=ForgetRequest),
         )
 
     def _system_endpoints(self) -> tuple[Endpoint, ...]:

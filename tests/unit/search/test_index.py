@@ -185,12 +185,13 @@ async def test_a_forgotten_prd_leaves_the_index_whether_it_is_blanked_yet_or_not
     for n in range(6):
         await shelf.say(f"secret{n} word", prd_id=f"P{n % 2}", project=None if n < 4 else "shop")
     shelf.catch_up()
-    await shelf.say("", type_="prd.forgotten", prd_id="P1")
+    await shelf.say({"_invalid": ["refused"]}, type_="prd.forgotten", prd_id="P0")
+    await shelf.say({}, type_="prd.forgotten", prd_id="P1")
     await shelf.say("secret again", prd_id="P1")
     shelf.catch_up()
-    assert shelf.find("secret") == [8, 6, 5, 3, 1]
+    assert shelf.find("secret") == [9, 6, 5, 3, 1]
     assert shelf.find("word") == [6, 5, 3, 1]
-    assert shelf.ask("word").indexed_upto == 8
+    assert shelf.ask("word").indexed_upto == 9
     assert b"secret3" not in b"".join(file.read_bytes() for file in tmp_path.glob("search.db"))
 
 
