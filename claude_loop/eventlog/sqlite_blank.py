@@ -17,6 +17,8 @@ from claude_loop.eventlog.sqlite_upkeep import documents_of
 from claude_loop.events import BLANK, FORGOTTEN, Event
 
 _FORGETS = f"type = '{FORGOTTEN}' AND json_extract(json, '$.data') = '{{}}'"
+# Values of `blanked.done`: events and snapshot are blank; what was overwritten has left the write-ahead log too.
+_BLANKED, _WIPED = 1, 2
 _UPDATE = "UPDATE events SET json = json_set(json, '$.data', json(?))"
 _BLANK = orjson.dumps(BLANK).decode()
 _OF_PRD = "prd_id = ? AND project IS ? AND seq > ?"
@@ -26,7 +28,7 @@ def blank(connection: sqlite3.Connection, projection: Projection, step: int) -> 
     """One step: at most ``step`` events, or the end of one forgetting. False when there is nothing to do."""
     event = _next_to_do(connection)
     if event is None:
-        return False
+        return _is_in_the_wal(connection) and not _empty_wal(connection)
     (after,) = connection.execute("SELECT coalesce(max(upto), 0) FROM blanked WHERE seq = ?", (event.seq,)).fetchone()
     prd = event.prd_id, event.project, after
     (upto,) = connection.execute(
@@ -41,7 +43,7 @@ def blank(connection: sqlite3.Connection, projection: Projection, step: int) -> 
             _forget_trimmed(connection, projection, event)
         else:
             connection.execute(f"{_UPDATE} WHERE {_OF_PRD} AND seq <= ? AND NOT ({_FORGETS})", (_BLANK, *prd, upto))
-        place = (event.seq, event.seq if upto is None else upto, upto is None)
+        place = (event.seq, event.seq if upto is None else upto, _BLANKED if upto is None else 0)
         connection.execute("INSERT OR REPLACE INTO blanked (seq, upto, done) VALUES (?, ?, ?)", place)
         connection.execute("COMMIT")
     except BaseException:
@@ -50,15 +52,13 @@ def blank(connection: sqlite3.Connection, projection: Projection, step: int) -> 
         raise
     finally:
         connection.execute("PRAGMA secure_delete = OFF")
-    if upto is None:
-        _empty_wal(connection)
     return True
 
 
 def _next_to_do(connection: sqlite3.Connection) -> Event | None:
     row = connection.execute(
         f"SELECT {COLUMNS} FROM events WHERE {_FORGETS} AND prd_id IS NOT NULL "
-        "AND seq NOT IN (SELECT seq FROM blanked WHERE done) ORDER BY seq LIMIT 1"
+        "AND seq NOT IN (SELECT seq FROM blanked WHERE done > 0) ORDER BY seq LIMIT 1"
     ).fetchone()
     return None if row is None else event_from_row(row)
 
@@ -69,11 +69,18 @@ def _forget_trimmed(connection: sqlite3.Connection, projection: Projection, even
     store_documents(connection, "trimmed_model", trimmed.dirty)
 
 
-def _empty_wal(connection: sqlite3.Connection) -> None:
-    """What was overwritten still stands in the write-ahead log. If somebody reads there now, it goes a little later."""
+def _is_in_the_wal(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM blanked WHERE done = ? LIMIT 1", (_BLANKED,)).fetchone() is not None
+
+
+def _empty_wal(connection: sqlite3.Connection) -> bool:
+    """What was overwritten still stands in the write-ahead log; False while somebody reads there."""
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA busy_timeout = 0")  # the publishers wait behind this
     try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience}")
+    if not busy:
+        connection.execute("UPDATE blanked SET done = ? WHERE done = ?", (_WIPED, _BLANKED))
+    return not busy

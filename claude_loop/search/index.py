@@ -59,6 +59,7 @@ class SearchIndex:
 
     def __init__(self, path: Path, log_path: Path, shard_events: int = SHARD_EVENTS) -> None:
         self._shard_events = shard_events
+        self._leftovers = False
         try:
             self._connection = _opened(path, log_path)
         except (sqlite3.DatabaseError, _OtherFormatError) as failure:
@@ -93,23 +94,35 @@ class SearchIndex:
     def step(self, state: LogState) -> bool:
         """Index the next few events of the log, or forget what it has forgotten; False when there is nothing to do."""
         with transaction(self._connection):
-            self._trim(state)
-            number, after = self._next_place(state)
-            upto = self._end_of_batch(after, min(state.head, self._last_of(number)))
-            if upto == after:
-                return False
-            if self._forget_prds(after, upto):
-                return True
-            if not self._has(number):
-                self._connection.execute(
-                    f"CREATE VIRTUAL TABLE words_{number} USING fts5"
-                    "(body, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2')"
-                )
-            self._connection.execute(_INSERT.format(number=number), (after, upto))
-            (id_,) = self._connection.execute("SELECT id FROM log.events WHERE seq = ?", (upto,)).fetchone()
-            place = (number, upto, id_digest(id_))
-            self._connection.execute("INSERT OR REPLACE INTO shards (number, upto, digest) VALUES (?, ?, ?)", place)
+            more = self._step(state)
+        return more or not self._wipe()
+
+    def _step(self, state: LogState) -> bool:
+        self._trim(state)
+        number, after = self._next_place(state)
+        upto = self._end_of_batch(after, min(state.head, self._last_of(number)))
+        if upto == after:
+            return False
+        if self._forget_prds(after, upto):
+            self._leftovers = True
+            return True
+        if not self._has(number):
+            self._connection.execute(
+                f"CREATE VIRTUAL TABLE words_{number} USING fts5"
+                "(body, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2')"
+            )
+        self._connection.execute(_INSERT.format(number=number), (after, upto))
+        (id_,) = self._connection.execute("SELECT id FROM log.events WHERE seq = ?", (upto,)).fetchone()
+        place = (number, upto, id_digest(id_))
+        self._connection.execute("INSERT OR REPLACE INTO shards (number, upto, digest) VALUES (?, ?, ?)", place)
         return True
+
+    def _wipe(self) -> bool:
+        """Forgotten words still stand in the write-ahead log; False while somebody reads there."""
+        if self._leftovers:
+            (busy, _, _) = self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchone()
+            self._leftovers = bool(busy)
+        return not self._leftovers
 
     def _next_place(self, state: LogState) -> tuple[int, int]:
         """The shard to go on with, the oldest that is not complete, and how far it is."""
@@ -185,6 +198,8 @@ def _opened(path: Path, log_path: Path) -> sqlite3.Connection:
         # Power loss may cost the last batches, never the file; they are made again.
         connection.execute("PRAGMA main.synchronous = NORMAL")
         connection.execute("PRAGMA main.journal_size_limit = 16777216")
+        # Words that are dropped because they were forgotten are overwritten with zeros.
+        connection.execute("PRAGMA main.secure_delete = ON")
         (version,) = connection.execute("PRAGMA main.user_version").fetchone()
         _insist_on_format(version)
         if version == 0:

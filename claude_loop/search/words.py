@@ -23,7 +23,8 @@ def as_expression(text: str) -> str:
     for quoted, word in _QUOTED_OR_WORD.findall(text):
         words = _words_of(quoted or word)
         if words:
-            terms.append(f'"{words}"' + ("" if quoted else "*"))
+            whole = quoted or (words.isascii() and len(words) == 1)  # a lone letter begins half of all words
+            terms.append(f'"{words}"' + ("" if whole else "*"))
     if not terms:
         raise InvalidRequest("`q` has no word to look for.", field="q", hint="Letters and digits are searched for.")
     if len(terms) > MAX_WORDS:

@@ -14,8 +14,16 @@ from tests.requirements import find_chromium
 from tests.support import ROOT
 
 AXE = ROOT / "tests/e2e/node/node_modules/axe-core/axe.min.js"
-# Without these Chromium asks for hosts on the network at every start.
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+# Beside the sandbox, which root cannot have: nothing that talks to the network by itself.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 expect.set_options(timeout=15_000)
 

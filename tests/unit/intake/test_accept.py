@@ -391,11 +391,13 @@ def test_salvage_keeps_every_object_and_never_breaks(line: bytes, data: st.DataO
 
 
 @pytest.mark.parametrize("type_", ["prd.archived", "prd.unarchived", "prd.forgotten"])
-def test_what_the_daemon_alone_says_is_refused_and_from_the_spool_has_no_effect(acceptor, type_):
+def test_what_the_daemon_alone_says_is_refused_and_from_the_spool_has_no_effect(type_):
+    acceptor = Acceptor(LimitSettings(), RedactSettings(), ManualClock())
     with pytest.raises(InvalidEvent) as refusal:
         acceptor.accept({"type": type_, "prd_id": "P"}, source="http")
     assert refusal.value.field == "type"
-    line = orjson.dumps({"type": type_, "prd_id": "P"})
-    event, _ = acceptor.salvage(line, derived_id="d", source="spool")
-    assert "_invalid" in event.data
-    assert not event.forgets
+    for data in ({}, {"_invalid": []}, {"n": 1}):
+        line = orjson.dumps({"type": type_, "prd_id": "P", "data": data})
+        event, _ = acceptor.salvage(line, derived_id="d", source="spool")
+        assert event.data["_invalid"]
+        assert not event.forgets

@@ -20,7 +20,7 @@ from claude_loop.search.words import as_expression
         ('"rm -rf build" US-004', '"rm rf build" AND "US 004"*'),
         (
             "NOT a OR (b) NEAR/3 c^2 body:d*",
-            '"NOT"* AND "a"* AND "OR"* AND "b"* AND "NEAR 3"* AND "c 2"* AND "body d"*',
+            '"NOT"* AND "a" AND "OR"* AND "b" AND "NEAR 3"* AND "c 2"* AND "body d"*',
         ),
         ('an "unclosed quote', '"an"* AND "unclosed"* AND "quote"*'),
         ("naïve Ωmega 数", '"naïve"* AND "Ωmega"* AND "数"*'),

@@ -6,6 +6,8 @@ import { applied, type Document, type Documents } from "./patches";
 const STRIDE = 512; // patches between two kept moments: what a jump has to apply at most
 const SLICE_MS = 12; // of preparing, before the page has a turn
 
+const isRun = (key: string) => key.startsWith("run/");
+
 export class Replay {
   readonly from: number;
   readonly to: number;
@@ -25,7 +27,9 @@ export class Replay {
     this.#patches = patches;
     this.#kept = [new Map(Object.entries(documents))];
     this.#last.documents = this.#kept[0]!;
-    this.from = patches[0]?.at ?? 0;
+    // A PRD is older than its later runs.
+    const begun = Object.keys(documents).some(isRun) ? patches[0] : patches.find(({ path }) => isRun(path[0]!));
+    this.from = begun?.at ?? 0;
     this.to = patches.at(-1)?.at ?? 0;
     this.at = this.to;
     void this.#prepare();
@@ -41,7 +45,7 @@ export class Replay {
   }
 
   get moments(): number[] {
-    return this.#patches.map(({ at }) => at);
+    return this.#patches.map(({ at }) => at).filter((at) => at >= this.from);
   }
 
   seek(at: number): void {
