@@ -176,14 +176,19 @@ class Acceptor:
         if data.__class__ is not dict:
             return  # refused later, with a better reason
         limits = self._limits
+        wide = False
         for value in data.values():
-            if (value.__class__ is dict or value.__class__ is list) and depth_exceeds(value, limits.data_depth - 1):
+            kind = value.__class__
+            if kind is str or kind is int:  # nearly all
+                continue
+            if (kind is dict or kind is list) and depth_exceeds(value, limits.data_depth - 1):
                 raise self._too_deep()
+            wide = wide or wide_integers.may_be_wide(value)
         if len(line) > limits.data_bytes:
             size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)
-        if wide_integers.may_be_wide(data):
+        if wide:
             wide_integers.refuse(wide_integers.loads(line)["data"])
 
     def _too_deep(self) -> TooLarge:
