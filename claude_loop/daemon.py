@@ -10,6 +10,7 @@ import structlog
 
 from claude_loop.observability.logs import configure_logging
 from claude_loop.settings import Settings
+from claude_loop.stop_deadline import end_process_after
 from claude_loop.supervision import TaskOwner
 from claude_loop.systemd_protocol import ServiceManager, passed_sockets
 from claude_loop.websocket_server import ClaudeLoopWebSocketServer
@@ -21,8 +22,15 @@ log = structlog.get_logger(__name__)
 YOUNG_OBJECTS = (5_000, 20, 20)
 
 
+# Less than `down` waits before it kills: whoever looks into the log finds out what hung.
+STOP_SECONDS = 12.0
+
+
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises the ``ClaudeLoopError`` that keeps the server from starting."""
+    """Serve until SIGTERM or SIGINT, then stop, in bounded time.
+
+    Raises the ``ClaudeLoopError`` that keeps the server from starting.
+    """
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings))
@@ -57,6 +65,7 @@ async def _serve(settings: Settings) -> None:
         await stop.wait()
     finally:
         manager.stopping()
+        end_process_after(STOP_SECONDS, loop)
         await tasks.close()
         await server.stop()
         log.info("stopped")

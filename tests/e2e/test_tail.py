@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import pytest
 
+from claude_loop.cli.terminal import harmless_json
 from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon
 from tests.support import ROOT, until
@@ -136,12 +137,12 @@ def test_neither_gap_nor_repeat_across_crashes_and_restarts(mine) -> None:
         assert messages(lines[:-1]) == list(range(161))
         assert [json.loads(line)["seq"] for line in lines] == list(range(1, 163))
         assert len(person.lines(162)) == 162
-    # A restart that takes its time is announced first.
-    words = [word for word in person.err.splitlines() if "daemon gone" not in word]
-    assert len(words) == 4
+    for one in (tail, person):
+        # On a machine that is busy a restart may take long enough for a word about that.
+        words = [word for word in one.err.splitlines() if "daemon gone" not in word]
+        assert len(words) == 4
     for word in words:
         assert re.fullmatch(r"-- daemon restarted; resumed after \d\d:\d\d:\d\d, nothing missed --", word)
-    assert sum("daemon restarted" in word for word in tail.err.splitlines()) == 4
 
 
 def test_a_log_that_is_replaced_is_announced(mine) -> None:
@@ -257,7 +258,8 @@ def test_json_is_each_event_as_it_is_stored(shared, prd) -> None:
     lines = read(shared, prd, "--json").stdout.split("\n")[:-1]
     stream = DaemonClient(shared.home).stream({"prd_id": prd, "from": "start"})
     stored = [next(message.data for message in stream if message.data) for _ in range(2)]
-    assert lines == stored
+    assert lines == [harmless_json(event) for event in stored]
+    assert "\u2028" not in lines[0]
     assert json.loads(lines[0])["data"] == nested["data"]
     assert json.loads(lines[0])["timestamp"].endswith("Z")
     ascii_only = subprocess.run(
@@ -268,7 +270,7 @@ def test_json_is_each_event_as_it_is_stored(shared, prd) -> None:
         timeout=30,
         check=True,
     )
-    assert ascii_only.stdout.decode().split("\n")[:-1] == stored
+    assert ascii_only.stdout.decode().split("\n")[:-1] == lines
 
 
 def test_where_to_begin(shared, prd) -> None:
