@@ -53,6 +53,7 @@ class Acceptor:
             if raw.__class__ is not dict:
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")
             self._check_limits(raw, line)
+            wide_integers.refuse_in_line(raw, line)
             return self._event(raw, _plain_text(line, raw), None, source)[0]
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
@@ -74,6 +75,7 @@ class Acceptor:
             return self._salvage_slowly(raw, derived_id, source)
         try:
             self._check_limits(raw, line)
+            wide_integers.refuse_in_line(raw, line)
             return self._event(raw, _plain_text(line, raw), derived_id, source)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
@@ -176,20 +178,13 @@ class Acceptor:
         if data.__class__ is not dict:
             return  # refused later, with a better reason
         limits = self._limits
-        wide = False
         for value in data.values():
-            kind = value.__class__
-            if kind is str or kind is int:  # nearly all
-                continue
-            if (kind is dict or kind is list) and depth_exceeds(value, limits.data_depth - 1):
+            if (value.__class__ is dict or value.__class__ is list) and depth_exceeds(value, limits.data_depth - 1):
                 raise self._too_deep()
-            wide = wide or wide_integers.may_be_wide(value)
         if len(line) > limits.data_bytes:
             size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)
-        if wide:
-            wide_integers.refuse(wide_integers.loads(line)["data"])
 
     def _too_deep(self) -> TooLarge:
         return TooLarge(
