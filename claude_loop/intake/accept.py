@@ -53,6 +53,7 @@ class Acceptor:
             if raw.__class__ is not dict:
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")
             self._check_limits(raw, line)
+            wide_integers.refuse_in_line(raw, line)
             return self._event(raw, _plain_text(line, raw), None, source)[0]
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
@@ -74,6 +75,7 @@ class Acceptor:
             return self._salvage_slowly(raw, derived_id, source)
         try:
             self._check_limits(raw, line)
+            wide_integers.refuse_in_line(raw, line)
             return self._event(raw, _plain_text(line, raw), derived_id, source)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
@@ -179,8 +181,6 @@ class Acceptor:
             size = json_size(data)
             if size > limits.data_bytes:
                 raise self._too_large(size)
-        if wide_integers.may_be_wide(data):
-            wide_integers.refuse(wide_integers.loads(line)["data"])
 
     def _too_deep(self) -> TooLarge:
         return TooLarge(

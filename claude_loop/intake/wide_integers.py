@@ -85,6 +85,19 @@ def refuse(data: Any) -> None:
         raise InvalidEvent(f"`{path[:200]}` is an integer beyond 64 bits.", field=path[:200], hint=hint)
 
 
+def refuse_in_line(raw: dict[str, Any], line: bytes) -> None:
+    """As ``refuse``, for what the quick parser made of ``line``."""
+    data = raw.get("data")
+    if data.__class__ is not dict:
+        return
+    for value in data.values():
+        kind = value.__class__
+        # Nearly all are text or whole numbers that fit.
+        if kind is not str and kind is not int and may_be_wide(value):
+            refuse(loads(line)["data"])
+            return
+
+
 def reasons(raw: Any) -> list[str]:
     """What to say of those in an event that is kept all the same; of a few of many."""
     return [f"`{path[:200]}` is an integer beyond 64 bits: kept as text." for path in islice(paths(raw, ""), 5)]
