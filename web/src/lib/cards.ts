@@ -22,12 +22,13 @@ export function cardsOf(documents: Documents, now: number): Card[] {
     if (!key.startsWith(PRDS)) continue;
     const prd = document as unknown as PrdDocument;
     const run = documents.get(runKey(prd.project, prd.prd_id, prd.run_id)) as RunDocument | undefined;
-    if (run) cards.push({ key, prd, run, group: groupOf(run, today) });
+    if (run) cards.push({ key, prd, run, group: groupOf(prd, run, today) });
   }
   return cards.sort(inOrder);
 }
 
-function groupOf(run: RunDocument, today: number): Group {
+function groupOf(prd: PrdDocument, run: RunDocument, today: number): Group {
+  if (prd.archived_at) return "earlier"; // put away: no longer urgent, whatever its state
   if (run.state !== "done·claimed" && run.state !== "done·verified") return run.state;
   return (run.finished_at ?? 0) >= today ? "today" : "earlier";
 }

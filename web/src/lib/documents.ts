@@ -137,6 +137,7 @@ export interface PrdDocument {
   run_id: string;
   runs: number;
   created_at: number;
+  archived_at: number | null;
 }
 
 export interface ProgressSummary {
