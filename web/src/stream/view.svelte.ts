@@ -114,7 +114,9 @@ export class View {
 
   measured(item: Item, height: number): void {
     const before = this.opened.get(item);
-    if (height > 0 && before !== undefined && before !== height) this.opened = new Map(this.opened).set(item, height);
+    if (height <= 0 || before === undefined || before === height) return;
+    this.opened = new Map(this.opened).set(item, height);
+    if (item === this.selected && !this.follow) this.select(item); // what was just opened is wanted in sight
   }
 
   #look(): void {
