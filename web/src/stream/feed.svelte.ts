@@ -5,6 +5,7 @@ import { live } from "../lib/live.svelte";
 import { ask, RequestFailed } from "../lib/session";
 import { nameOf, queryOf, within, type Filter } from "./filter";
 import { Found, haystack, wordsOf } from "./found";
+import { Pace } from "./pace";
 import { Search } from "./search.svelte";
 import { MOST, Store, type List } from "./store";
 
@@ -29,6 +30,7 @@ const QUIET_MS = 400; // without a frame after the answer, there is nothing yet
 const KEEP_WIDE_MS = 120_000; // what a filter set aside is caught up with, if it is wanted again within
 const HIDDEN_MS = 1000;
 const UNSEEN = 64;
+const FRAME_MS = 16;
 const NOTHING: Filter = { types: ["-"] };
 
 const MISSED: Record<ResetJson["reason"], string> = {
@@ -59,6 +61,7 @@ export class Feed {
   #early: Frame[] = []; // what comes before the answer to `subscribe` has been read
   #incoming: Frame[] = [];
   #planned = false;
+  #pace = new Pace();
   #ended = false;
 
   get list(): List {
@@ -217,18 +220,21 @@ export class Feed {
     }
   }
 
-  /** Once per frame of the screen; a page that nobody sees has none. */
+  /** At most once per frame of the screen, and less often where drawing takes long; a page that nobody sees has none. */
   #plan(): void {
     if (this.#planned) return;
     this.#planned = true;
     const apply = () => this.#apply();
+    const wait = this.#pace.wait();
     if (document.hidden) setTimeout(apply, HIDDEN_MS);
+    else if (wait > FRAME_MS) setTimeout(() => requestAnimationFrame(apply), wait - FRAME_MS);
     else requestAnimationFrame(apply);
   }
 
   #apply(): void {
     this.#planned = false;
     if (this.#ended || !this.#incoming.length) return;
+    this.#pace.begin();
     const store = this.#store;
     for (const { prev, upto, events } of this.#incoming.splice(0)) {
       if (prev !== store.cursor) {

@@ -31,7 +31,7 @@ export class View {
   });
   readonly end = $derived(Math.max(0, this.layout.total - this.height));
   readonly at = $derived(this.follow ? this.end : Math.min(this.top, this.end));
-  readonly rows = $derived(this.layout.rows(this.at, this.height, BEYOND));
+  readonly rows = $derived(this.layout.rows(this.at, this.height, this.follow ? 1 : BEYOND));
   /** How many came since one looked elsewhere. */
   readonly fresh = $derived.by(() => {
     const { items, first } = this.layout.list;
@@ -55,8 +55,10 @@ export class View {
 
   /** After the page has shown it. */
   place(element: HTMLElement): void {
-    if (Math.abs(element.scrollTop - this.at) > 1) element.scrollTop = this.at;
+    // Not compared with where the element is: asking it would lay the page out once more.
+    if (Math.abs(this.#put - this.at) < 0.5) return;
     this.#put = this.at;
+    element.scrollTop = this.at;
   }
 
   scrolled(to: number): void {
@@ -66,6 +68,7 @@ export class View {
     }
     const down = to > this.top;
     this.top = to;
+    this.#put = to;
     this.#look();
     if (down && to >= this.end - 2) this.follow = true;
     if (!down && to < NEAR_TOP) void this.feed.loadOlder();
