@@ -54,19 +54,41 @@ export class Layout {
     return Math.min(this.list.items.length - 1, Math.max(0, Math.floor(left / this.row)));
   }
 
-  rows(from: number, height: number, beyond: number): Placed[] {
+  rows(from: number, height: number, beyond: number, slots: Slots): Placed[] {
     const { items, first } = this.list;
     if (!items.length) return [];
     const start = Math.max(0, this.indexAt(from) - beyond);
     const end = Math.min(items.length - 1, this.indexAt(from + height) + beyond);
-    const pool = Math.ceil(height / this.row) + 2 * beyond + 2;
+    slots.turn(first + start, Math.ceil(height / this.row) + 2 * beyond + 2);
     const placed: Placed[] = [];
     let y = this.y(start);
     for (let index = start; index <= end; index++) {
-      placed.push({ key: (((first + index) % pool) + pool) % pool, index, item: items[index]!, y });
+      placed.push({ key: slots.key(first + index), index, item: items[index]!, y });
       y += this.height(index);
     }
     return placed;
+  }
+}
+
+/**
+ * Which element shows which row. After a small step the same elements show the same rows, and those that went out on
+ * one side come in on the other. After a large one each stays in its place and shows another row: moving an element
+ * costs more than writing into it.
+ */
+export class Slots {
+  #size = 1;
+  #start = 0;
+  #offset = 0;
+
+  turn(start: number, size: number): void {
+    if (size !== this.#size || Math.abs(start - this.#start) * 3 > size) this.#offset += start - this.#start;
+    this.#size = size;
+    this.#start = start;
+  }
+
+  key(number: number): number {
+    const turned = (number - this.#offset) % this.#size;
+    return turned < 0 ? turned + this.#size : turned;
   }
 }
 

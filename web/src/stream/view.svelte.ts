@@ -1,7 +1,7 @@
 /** The window onto a feed: where it stands, whether it follows the live end, what is selected and open. */
 
 import type { Feed } from "./feed.svelte";
-import { indexOf, Layout } from "./layout";
+import { indexOf, Layout, Slots } from "./layout";
 import type { Item, List } from "./store";
 
 const BEYOND = 8; // rows drawn outside the window, for a quick scroll
@@ -21,6 +21,7 @@ export class View {
   #seen = $state(0); // the number of the first item that has not been in sight
   #list: List | null = null;
   #first = 0;
+  #slots = new Slots();
   #put = 0; // where the element was scrolled to by us
 
   readonly narrow = $derived(this.width > 0 && this.width < NARROW);
@@ -31,7 +32,7 @@ export class View {
   });
   readonly end = $derived(Math.max(0, this.layout.total - this.height));
   readonly at = $derived(this.follow ? this.end : Math.min(this.top, this.end));
-  readonly rows = $derived(this.layout.rows(this.at, this.height, this.follow ? 1 : BEYOND));
+  readonly rows = $derived(this.layout.rows(this.at, this.height, this.follow ? 1 : BEYOND, this.#slots));
   /** How many came since one looked elsewhere. */
   readonly fresh = $derived.by(() => {
     const { items, first } = this.layout.list;
