@@ -204,10 +204,10 @@ def stream(browser: Browser, arguments: argparse.Namespace) -> None:
 def filter_(browser: Browser, arguments: argparse.Namespace) -> None:
     del arguments
     with serving() as served:
+        fill(served.url, 500)
         page, _session = opened(browser, f"{served.url}/events")
-        wait_loaded(page, 0)
-        page.wait_for_timeout(500)
-        fill(served.url, 100_000)
+        wait_loaded(page, 500)  # it follows from here on; what came before it asked would not be loaded
+        fill(served.url, 99_500)
         wait_loaded(page, 100_000)
         page.wait_for_timeout(1000)
         cold, words = page.evaluate(SEARCH, "coupon")
