@@ -32,6 +32,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from latency import LOOP
@@ -131,7 +132,7 @@ def post(url: str, batch: list[dict[str, Any]]) -> None:
 def fill(url: str, count: int, batch: int = 5000) -> None:
     source = events(count)
     for start in range(0, count, batch):
-        post(url, [event for event, _ in zip(source, range(min(batch, count - start)), strict=False)])
+        post(url, list(islice(source, min(batch, count - start))))
 
 
 def post_steadily(url: str, rate: int, seconds: int, beats: int = 50) -> None:

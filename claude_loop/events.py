@@ -14,6 +14,11 @@ ENVELOPE_KEYS = frozenset(
     {"id", "type", "project", "prd_id", "story_id", "run_id", "session_id", "source", "timestamp", "data"}
 )
 ID_KEYS = ("project", "prd_id", "story_id", "run_id", "session_id")
+# Said of a PRD by the daemon, when a person asks for it; refused from everybody else.
+ARCHIVED, UNARCHIVED, FORGOTTEN = "prd.archived", "prd.unarchived", "prd.forgotten"
+RESERVED = frozenset({ARCHIVED, UNARCHIVED, FORGOTTEN})
+# What is left of an event's data once its PRD has been forgotten.
+BLANK = {"_forgotten": True}
 
 
 class Event:
@@ -123,8 +128,23 @@ class Event:
             and self.story_id == other.story_id
             and self.session_id == other.session_id
             and (other.run_id is None or self.run_id == other.run_id)
-            and self.data == other.data
+            and self.data in (other.data, BLANK)  # what it was before it was blanked nobody knows any more
         )
+
+    @property
+    def forgets(self) -> bool:
+        """Whether this event made everything before it of its PRD forgotten. One that came from elsewhere does not:
+        whatever was not refused of it is marked in its data."""
+        return self.type == FORGOTTEN and self.prd_id is not None and not self.data
+
+    def is_forgotten_by(self, event: Event) -> bool:
+        """Whether ``event``, which forgets, is about this one. Those that forget have nothing to lose."""
+        same = self.prd_id == event.prd_id and self.project == event.project
+        return same and self.seq < event.seq and not self.forgets
+
+    def blank(self) -> None:
+        """Let go of the data; who holds the event sees it so from now on."""
+        self.data = dict(BLANK)
 
     def unstore(self, run_id: str | None) -> None:
         """Take back what the log filled in, after a commit that failed; ``run_id`` is the publisher's."""

@@ -172,6 +172,14 @@ class Hub:
         self._share(key, reading)
         return await _outcome_of(reading)
 
+    def blank(self, forgetting: Event) -> None:
+        """Let go of what is in memory of the events that ``forgetting`` made forgotten. The log does so for itself."""
+        held = [*self._ring, *self.bus.get_history(limit=None)]
+        for event in held:
+            if event.is_forgotten_by(forgetting):
+                event.blank()
+        self._batches.clear()  # with the frames made of them
+
     def _insist_on_running(self) -> None:
         if self._stopped:
             raise _stopping()

@@ -37,6 +37,11 @@ class Home:
         return self.root / "events.db"
 
     @property
+    def search(self) -> Path:
+        """The index of words; it can always be made again from ``database``."""
+        return self.root / "search.db"
+
+    @property
     def spool(self) -> Path:
         """Live spool files only: a path unit watches that this directory is not empty."""
         return self.root / "spool"

@@ -29,3 +29,8 @@ def emitter() -> Path:
     beside = Path(sys.prefix) / "bin" / "emit_progress.sh"
     found = None if beside.is_file() else shutil.which("emit_progress.sh")
     return Path(found) if found else beside
+
+
+def replay_page() -> Path:
+    """The page that an exported replay goes into; it is there once the web pages have been built."""
+    return _PACKAGE / "web" / "dist" / "export.html"

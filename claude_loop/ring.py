@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from claude_loop.events import Event
 
@@ -19,6 +19,9 @@ class Ring:
 
     def __len__(self) -> int:
         return len(self._events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Add events that follow the newest one held; anything else starts the ring anew."""

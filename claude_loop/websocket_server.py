@@ -41,10 +41,13 @@ from claude_loop.observability.health import Health
 from claude_loop.observability.logs import configure_logging
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
+from claude_loop.progress.keeping import Keeping
 from claude_loop.progress.owners import OwnerWatch
 from claude_loop.progress.projection import ProgressProjection
+from claude_loop.search.service import Search, is_possible
 from claude_loop.settings import Settings, load_settings
 from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Authenticator, how_to_authenticate, needs_token
@@ -68,7 +71,7 @@ ANSWER_SECONDS = 2.0
 SWITCH_INTERVAL = 0.0005
 _DESCRIPTION = "Run the claude-loop server until SIGTERM or Ctrl-C. Settings: docs/settings.md."
 # What the server answers itself; a handler for these would never be called.
-_OWN_EVENTS = frozenset({"event", "subscribe", "subscribe_prd", "unsubscribe_prd"})
+_OWN_EVENTS = frozenset({"event", "subscribe", "watch", "subscribe_prd", "unsubscribe_prd"})
 _SOCKETIO_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
 
 
@@ -164,13 +167,22 @@ class ClaudeLoopWebSocketServer:
         tasks = TaskOwner("server", on_failure=health.task_failed)
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
-        await self._serve(stack, listeners, health, spool)
+        search = self._start_search(stack, health)
+        await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
         self._start_upkeep(tasks)
         self._leave_note()
 
-    async def _serve(self, stack: AsyncExitStack, listeners: Listeners, health: Health, spool: SpoolIntake) -> None:
+    async def _serve(
+        self,
+        stack: AsyncExitStack,
+        listeners: Listeners,
+        tasks: TaskOwner,
+        health: Health,
+        spool: SpoolIntake,
+        search: Search | None,
+    ) -> None:
         settings, clock = self.settings, self._clock
         sessions = Sessions(clock)
         authenticator = Authenticator(
@@ -196,6 +208,10 @@ class ClaudeLoopWebSocketServer:
         status = Status(
             identity, self.hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
         )
+        series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
+        tasks.spawn(series.run(), "series")
+        keeping = Keeping(self.hub, clock, tasks)
+        tasks.spawn(keeping.finish(), "forgetting")
         http = HttpTransport(
             self.hub,
             self._acceptor,
@@ -206,6 +222,9 @@ class ClaudeLoopWebSocketServer:
             clients=clients,
             metrics=metrics,
             published=published,
+            series=series,
+            keeping=keeping,
+            search=search,
         )
         pages = WebPages()
         app = web.Application(client_max_size=settings.limits.body_bytes)
@@ -230,6 +249,17 @@ class ClaudeLoopWebSocketServer:
         assert runner.server is not None  # noqa: S101 - set by `setup`
         await listeners.serve(runner.server)
         stack.callback(listeners.close)  # the first of all to end: what comes from now on comes to somebody else
+
+    def _start_search(self, stack: AsyncExitStack, health: Health) -> Search | None:
+        if not is_possible():
+            log.warning("no search: this SQLite has no FTS5")
+            return None
+        search = Search(self.hub, self.home.search, self.home.database)
+        stack.push_async_callback(search.close)
+        tasks = TaskOwner("search", on_failure=health.task_failed)
+        stack.push_async_callback(tasks.close)
+        tasks.spawn(search.run(), "indexer")
+        return search
 
     def _token_hint(self) -> str | None:
         """The line for callers on this machine who need the token; None where they need none."""

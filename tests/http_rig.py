@@ -25,9 +25,12 @@ from claude_loop.observability.clients import Clients
 from claude_loop.observability.health import Health
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, SpoolSource, Status
+from claude_loop.progress.keeping import Keeping
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import Settings, load_settings
+from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Authenticator
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
@@ -49,6 +52,7 @@ class Rig:
     socketio: SocketIOTransport
     health: Health
     published: Published
+    series: Series
     app: web.Application
     listeners: Listeners
     session: aiohttp.ClientSession
@@ -147,8 +151,21 @@ async def _assemble(
     stack.callback(listeners.close)
     identity = Identity("0.0.0", os.getpid(), listeners.url, "", clock.now_us() // 1000)
     status = Status(identity, hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool)
+    tasks = TaskOwner("rig")
+    stack.push_async_callback(tasks.close)
+    series = Series(hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
     http = HttpTransport(
-        hub, acceptor, sse, settings, clock, status=status, clients=clients, metrics=metrics, published=published
+        hub,
+        acceptor,
+        sse,
+        settings,
+        clock,
+        status=status,
+        clients=clients,
+        metrics=metrics,
+        published=published,
+        series=series,
+        keeping=Keeping(hub, clock, tasks),
     )
     app = web.Application(client_max_size=settings.limits.body_bytes)
     http.attach(app)
@@ -171,4 +188,4 @@ async def _assemble(
     stack.push_async_callback(socketio.close, seconds=0.5)
     stack.callback(http.close)
     session = await stack.enter_async_context(aiohttp.ClientSession(listeners.url))
-    return Rig(hub, http, sse, socketio, health, published, app, listeners, session, clock)
+    return Rig(hub, http, sse, socketio, health, published, series, app, listeners, session, clock)

@@ -57,6 +57,11 @@ def _chromium() -> str | None:
     return None if find_chromium() else "chromium is not installed (Debian: apt-get install chromium)"
 
 
+def _page() -> str | None:
+    built = ROOT / "claude_loop" / "web" / "dist" / "built-from"
+    return None if built.is_file() else "the monitor page is not built (bin/test does it, with Node or network)"
+
+
 def _linux() -> str | None:
     return None if sys.platform == "linux" else f"needs Linux, this is {sys.platform}"
 
@@ -100,6 +105,7 @@ REQUIREMENTS: dict[str, Check] = {
     "linux": _linux,
     "node": _node,
     "package-index": _package_index,
+    "page": _page,
     "redis": _program("redis-server", package="redis-server"),
     "root": _root,
     "shellcheck": _program("shellcheck", package="shellcheck"),

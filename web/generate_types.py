@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from claude_loop.observability.series import SeriesAnswer
 from claude_loop.observability.status import StatusAnswer
 from claude_loop.progress import documents
 from claude_loop.transports.http_events import EventJson, EventPage
@@ -29,6 +30,7 @@ ROOTS = (
     EventPage,
     PatchesAnswer,
     StatusAnswer,
+    SeriesAnswer,
 )
 # Choices with a name of their own in Python; a schema shows only the choices.
 NAMED = ("StoryState", "RunState", "WaitingFor", "AttemptOutcome", "Group")

@@ -52,18 +52,22 @@ def _client() -> DaemonClient:
 
 
 @click.command()
+@click.option("--all", "everything", is_flag=True, help="Those that were archived too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def prds(as_json: bool) -> None:  # noqa: FBT001 - click's way
+def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first."""
     answer = _client().get("/api/prds")
     if as_json:
         put_json(answer)
         return
-    cards = answer["prds"]
-    if not cards:
+    cards = [card for card in answer["prds"] if everything or card["archived_at"] is None]
+    archived = len(answer["prds"]) - len(cards)
+    if not answer["prds"]:
         note("No PRD yet. Scripts report with emit_progress.sh; by hand: claude-loop emit prd.started --prd PRD-001")
     for line in list_lines(cards):
         put(line)
+    if archived:
+        note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
 
 
 @click.command()

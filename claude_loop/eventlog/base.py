@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import Cursor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ class Entities(Protocol):
     def put(self, key: str, document: dict[str, Any]) -> None:
         """Store a document; it becomes visible to readers with the commit, or never."""
 
+    def remove(self, key: str) -> None:
+        """Let a document be gone; likewise."""
+
+    def under(self, prefix: str) -> list[str]:
+        """The keys there are that start with ``prefix``. Slow: it asks the storage."""
+
 
 class Projection(Protocol):
     """Folds events into the read model, in the transaction that appends them."""
@@ -88,11 +96,29 @@ class ReadPage(NamedTuple):
 
 
 CommitListener = Callable[[list[Event], LogState], None]
+# The documents that a commit stored, by key; None for one that is gone. Not to be changed: others hold them too.
+Stored = Mapping[str, dict[str, Any] | None]
+DocumentListener = Callable[[Stored, LogState], None]
 
 
 def nobody(events: list[Event], state: LogState) -> None:
     """The listener of a log that is not open."""
     del events, state
+
+
+def no_watcher(documents: Stored, state: LogState) -> None:
+    """The document listener of a log whose documents nobody watches."""
+    del documents, state
+
+
+class DocumentsAtOnce(Protocol):
+    """The read model as it stands at one moment."""
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The document, or None."""
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """The documents whose key starts with ``prefix``, in order of keys."""
 
 
 class EventLog(Protocol):
@@ -102,6 +128,8 @@ class EventLog(Protocol):
     """
 
     projection: Projection
+    on_documents: DocumentListener
+    """Hears of the documents of each commit just before the commit's listener does."""
 
     async def open(self, listener: CommitListener) -> None:
         """Open or create. ``listener`` hears of each commit that stored events, in order, on the event loop,
@@ -150,6 +178,11 @@ class EventLog(Protocol):
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         """The read model's documents whose key starts with ``prefix``, in order of keys."""
 
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        """What ``choose`` takes from the read model, and the ``seq`` of the last event in it, of one moment.
+
+        That event may be newer than the head announced so far. ``choose`` may run in another thread."""
+
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         """The documents as they stood at the trim edge, and the position of that edge: what the oldest event kept
         applies to."""
@@ -160,6 +193,11 @@ class EventLog(Protocol):
     async def prune(self, keep_from_ms: int, keep_events: int, step: int) -> int:
         """Forget at most ``step`` of the oldest events beyond retention, after folding them into the
         snapshot at the trim edge. Returns how many went."""
+
+    async def blank(self, step: int) -> bool:
+        """Blank the data of at most ``step`` events that an event which ``forgets`` has made forgotten, and in the end
+        let the snapshot at the trim edge forget too. False when nothing is left to do. What was begun before a crash
+        is gone on with."""
 
     async def rebuild(self) -> int:
         """Make the read model anew from the snapshot at the trim edge and the log; returns the events folded."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from claude_loop.clock import Clock, SystemClock
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
+    DocumentListener,
+    DocumentsAtOnce,
     LogState,
     NoProjection,
     Projection,
     ReadPage,
     SpoolOffset,
+    Stored,
+    no_watcher,
     nobody,
 )
 from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
@@ -23,19 +27,23 @@ from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import NO_EVENT, id_digest, new_epoch
 
+T = TypeVar("T")
+
 
 class MemoryEventLog:
     """An ``EventLog`` whose events live in a list. ``first`` moves when ``prune`` forgets the oldest."""
 
     def __init__(self, projection: Projection | None = None, clock: Clock | None = None) -> None:
         self.projection: Projection = projection or NoProjection()
+        self.on_documents: DocumentListener = no_watcher
         self._clock = clock or SystemClock()
         self._events: list[Event] = []
         self._by_id: dict[str, Event] = {}
         self._documents: dict[str, dict[str, Any]] = {}
         self._trimmed_documents: dict[str, dict[str, Any]] = {}
         self._offsets: dict[tuple[str, int], int] = {}
-        self._cache = EntityCache(self._documents.get)
+        self._cache = _cache_of(self._documents)
+        self._blanked = 0
         self._received_at = 0
         self._listener: CommitListener = nobody
         digest = id_digest(NO_EVENT)
@@ -59,6 +67,7 @@ class MemoryEventLog:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
         numbering = Numbering(self._state.head, self._received_at, self._look_up, self.projection, self._cache)
         (outcome,) = numbering.number([events])
+        documents = self._cache.dirty
         self._store(numbering.new)
         for name, inode, offset in offsets:
             if offset is None:
@@ -66,6 +75,7 @@ class MemoryEventLog:
             else:
                 self._offsets[name, inode] = offset
         if numbering.new:
+            self.on_documents(documents, self._state)
             self._listener(numbering.new, self._state)
         future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
         future.set_result(outcome)
@@ -75,7 +85,7 @@ class MemoryEventLog:
         return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}
 
     def _store(self, new: list[Event]) -> None:
-        self._documents.update(self._cache.dirty)
+        _merge(self._documents, self._cache.dirty)
         self._cache.committed()
         if new:
             self._events += new
@@ -134,6 +144,9 @@ class MemoryEventLog:
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         return _matching(self._documents, prefix)
 
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        return self._state.head, choose(_Documents(self._documents))
+
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         return self._state.first - 1, _matching(self._trimmed_documents, prefix)
 
@@ -145,29 +158,64 @@ class MemoryEventLog:
         gone = [e for i, e in enumerate(self._events[:step]) if i < surplus or e.received_at < keep_from_ms]
         if not gone:
             return 0
-        trimmed = EntityCache(self._trimmed_documents.get)
+        trimmed = _cache_of(self._trimmed_documents)
         fold_in(self.projection, gone, trimmed)
         for event in gone:
             del self._by_id[event.id]
-        self._trimmed_documents.update(trimmed.dirty)
+        _merge(self._trimmed_documents, trimmed.dirty)
         del self._events[: len(gone)]
         state, last = self._state, gone[-1]
         self._state = LogState(state.epoch, last.seq + 1, state.head, state.head_digest, id_digest(last.id))
         self._listener([], self._state)
         return len(gone)
 
+    async def blank(self, step: int) -> bool:
+        del step
+        for forgetting in [event for event in self._events if event.seq > self._blanked and event.forgets]:
+            for event in self._events:
+                if event.is_forgotten_by(forgetting):
+                    event.blank()
+            trimmed = _cache_of(self._trimmed_documents)
+            fold_in(self.projection, [forgetting], trimmed)
+            _merge(self._trimmed_documents, trimmed.dirty)
+        self._blanked = self._state.head
+        return False
+
     async def rebuild(self) -> int:
         self._documents.clear()
         self._documents.update(self._trimmed_documents)
         self._cache.discard()
         fold_in(self.projection, self._events, self._cache)
-        self._documents.update(self._cache.dirty)
+        _merge(self._documents, self._cache.dirty)
         self._cache.committed()
         return len(self._events)
 
     async def statistics(self) -> dict[str, Any]:
         size = sum(len(event.json) for event in self._events)
         return {"events": len(self._events), "bytes": size, "commits": None, "commit_ms": None}
+
+
+def _cache_of(documents: dict[str, dict[str, Any]]) -> EntityCache:
+    return EntityCache(documents.get, keys_under=lambda prefix: [key for key in documents if key.startswith(prefix)])
+
+
+def _merge(documents: dict[str, dict[str, Any]], changed: Stored) -> None:
+    for key, document in changed.items():
+        if document is None:
+            documents.pop(key, None)
+        else:
+            documents[key] = document
+
+
+class _Documents:
+    """``DocumentsAtOnce``: nothing else runs while they are looked at."""
+
+    def __init__(self, documents: dict[str, dict[str, Any]]) -> None:
+        self.get = documents.get
+        self._documents = documents
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return _matching(self._documents, prefix)
 
 
 def _matching(documents: dict[str, dict[str, Any]], prefix: str) -> dict[str, dict[str, Any]]:

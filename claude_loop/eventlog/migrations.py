@@ -55,7 +55,14 @@ _STEP_1 = (
     "CREATE TABLE trimmed_model (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
 )
 
-STEPS = (_STEP_1,)
+_STEP_2 = (
+    # A PRD is forgotten once in a while; a start must find it without reading the log.
+    "CREATE INDEX events_that_forget ON events (seq) WHERE type = 'prd.forgotten'",
+    # How far the events before that one have been blanked.
+    "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
+)
+
+STEPS = (_STEP_1, _STEP_2)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

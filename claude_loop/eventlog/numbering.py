@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -24,16 +24,22 @@ class EntityCache:
     Dirty documents reach the cache only after the commit, so that a failed one leaves nothing behind.
     """
 
-    def __init__(self, load: Callable[[str], dict[str, Any] | None], capacity: int = 4096) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], dict[str, Any] | None],
+        capacity: int = 4096,
+        *,
+        keys_under: Callable[[str], Iterable[str]] = lambda _prefix: (),
+    ) -> None:
         self._load = load
+        self._keys_under = keys_under
         self._capacity = capacity
         self._clean: dict[str, dict[str, Any] | None] = {}
-        self.dirty: dict[str, dict[str, Any]] = {}
+        self.dirty: dict[str, dict[str, Any] | None] = {}
 
     def get(self, key: str) -> dict[str, Any] | None:
-        document = self.dirty.get(key)
-        if document is not None:
-            return document
+        if key in self.dirty:
+            return self.dirty[key]
         if key not in self._clean:
             if len(self._clean) >= self._capacity:
                 self._clean.pop(next(iter(self._clean)))
@@ -42,6 +48,13 @@ class EntityCache:
 
     def put(self, key: str, document: dict[str, Any]) -> None:
         self.dirty[key] = document
+
+    def remove(self, key: str) -> None:
+        self.dirty[key] = None
+
+    def under(self, prefix: str) -> list[str]:
+        keys = {*self._keys_under(prefix), *(key for key in self.dirty if key.startswith(prefix))}
+        return sorted(key for key in keys if self.dirty.get(key, self) is not None)
 
     def committed(self) -> None:
         self._clean.update(self.dirty)

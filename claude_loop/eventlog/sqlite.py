@@ -14,19 +14,22 @@ import orjson
 
 from claude_loop.clock import Clock, SystemClock
 from claude_loop.errors import Busy, ClaudeLoopError, StorageFailed
-from claude_loop.eventlog import sqlite_upkeep
+from claude_loop.eventlog import sqlite_blank, sqlite_upkeep
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
+    DocumentListener,
+    DocumentsAtOnce,
     LogState,
     NoProjection,
     Projection,
     ReadPage,
     SpoolOffset,
+    no_watcher,
     nobody,
 )
 from claude_loop.eventlog.sqlite_file import open_reader, storage_error
-from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, where
+from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, prefix_range, where
 from claude_loop.eventlog.sqlite_writer import Append, Committed, Job, Writer
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
@@ -45,6 +48,7 @@ class SqliteEventLog:
         self, path: Path, projection: Projection | None = None, clock: Clock | None = None, durability: str = "full"
     ) -> None:
         self.projection: Projection = projection or NoProjection()
+        self.on_documents: DocumentListener = no_watcher
         self._path = path
         self._writer = Writer(
             path, self.projection, clock or SystemClock(), durability, self._from_writer, self._report_from_writer
@@ -113,6 +117,7 @@ class SqliteEventLog:
     def _announce(self, committed: Committed) -> None:
         if committed.state is not None and committed.events:
             self._state = committed.state
+            self.on_documents(committed.documents, committed.state)
             self._listener(committed.events, committed.state)
         for answer in committed.answers:
             answer()
@@ -147,6 +152,9 @@ class SqliteEventLog:
     def _announce_pruning(self, state: LogState) -> None:
         self._state = state
         self._listener([], state)
+
+    async def blank(self, step: int) -> bool:
+        return await self._job(lambda writer: sqlite_blank.blank(writer.connection, self.projection, step))
 
     async def rebuild(self) -> int:
         def run(writer: Writer) -> int:
@@ -240,6 +248,17 @@ class SqliteEventLog:
     async def entities(self, prefix: str) -> dict[str, dict[str, Any]]:
         return await self._reading(lambda connection: _documents(connection, "read_model", prefix))
 
+    async def snapshot(self, choose: Callable[[DocumentsAtOnce], T]) -> tuple[int, T]:
+        def run(connection: sqlite3.Connection) -> tuple[int, T]:
+            connection.execute("BEGIN")
+            try:
+                (head,) = connection.execute("SELECT head FROM log").fetchone()
+                return head, choose(_Documents(connection))
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._reading(run)
+
     async def trimmed_entities(self, prefix: str) -> tuple[int, dict[str, dict[str, Any]]]:
         def run(connection: sqlite3.Connection) -> tuple[int, dict[str, dict[str, Any]]]:
             connection.execute("BEGIN")
@@ -270,12 +289,24 @@ class SqliteEventLog:
         }
 
 
+class _Documents:
+    """``DocumentsAtOnce`` inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        return load_document(self._connection, "read_model", key)
+
+    def under(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return _documents(self._connection, "read_model", prefix)
+
+
 def _documents(connection: sqlite3.Connection, table: str, prefix: str) -> dict[str, dict[str, Any]]:
     statement, values = f"SELECT key, document FROM {table}", ()
     if prefix:
-        # The end of the range is the prefix with its last character raised by one: keys compare by code point.
         statement += " WHERE key >= ? AND key < ?"
-        values = (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))  # type: ignore[assignment]
+        values = prefix_range(prefix)  # type: ignore[assignment]
     rows = connection.execute(f"{statement} ORDER BY key", values)
     return {key: orjson.loads(document) for key, document in rows}
 

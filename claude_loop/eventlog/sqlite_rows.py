@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -72,9 +72,13 @@ def insert_rows(
             start += size
 
 
-def store_documents(connection: sqlite3.Connection, table: str, documents: dict[str, dict[str, Any]]) -> None:
+def store_documents(connection: sqlite3.Connection, table: str, documents: Mapping[str, dict[str, Any] | None]) -> None:
+    """Store documents; one that is None is deleted."""
     values: list[Any] = []
     for key, document in documents.items():
+        if document is None:
+            connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+            continue
         values += (key, orjson.dumps(document).decode())
     # An update in place: OR REPLACE would delete the row and its index entry and insert both anew.
     conflict = "ON CONFLICT (key) DO UPDATE SET document = excluded.document"
@@ -84,6 +88,17 @@ def store_documents(connection: sqlite3.Connection, table: str, documents: dict[
 def load_document(connection: sqlite3.Connection, table: str, key: str) -> dict[str, Any] | None:
     row = connection.execute(f"SELECT document FROM {table} WHERE key = ?", (key,)).fetchone()
     return None if row is None else orjson.loads(row[0])
+
+
+def keys_under(connection: sqlite3.Connection, table: str, prefix: str) -> list[str]:
+    """The keys that start with ``prefix``, which is not empty."""
+    rows = connection.execute(f"SELECT key FROM {table} WHERE key >= ? AND key < ? ORDER BY key", prefix_range(prefix))
+    return [key for (key,) in rows]
+
+
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """The end is the prefix with its last character raised by one: keys compare by code point."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def find_by_id(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Event]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from claude_loop.eventlog.base import Projection
 from claude_loop.eventlog.numbering import EntityCache, fold_in
 from claude_loop.eventlog.sqlite_file import LogRow, write_log_row
-from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, load_document, store_documents
+from claude_loop.eventlog.sqlite_rows import COLUMNS, event_from_row, keys_under, load_document, store_documents
 from claude_loop.events import Event
 from claude_loop.ids import id_digest
 
@@ -36,7 +36,7 @@ def prune(
     if not events:
         return 0, row
     last = events[-1]
-    trimmed = EntityCache(lambda key: load_document(connection, "trimmed_model", key))
+    trimmed = documents_of(connection, "trimmed_model")
     connection.execute("BEGIN IMMEDIATE")
     try:
         fold_in(projection, events, trimmed)
@@ -58,7 +58,7 @@ def rebuild(connection: sqlite3.Connection, row: LogRow, projection: Projection)
     One transaction: readers see the old read model or the new one. Returns the number of events folded.
     """
     count = 0
-    cache = EntityCache(lambda key: load_document(connection, "read_model", key))
+    cache = documents_of(connection, "read_model")
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("DELETE FROM read_model")
@@ -76,6 +76,13 @@ def rebuild(connection: sqlite3.Connection, row: LogRow, projection: Projection)
             connection.execute("ROLLBACK")
         raise
     return count
+
+
+def documents_of(connection: sqlite3.Connection, table: str) -> EntityCache:
+    return EntityCache(
+        lambda key: load_document(connection, table, key),
+        keys_under=lambda prefix: keys_under(connection, table, prefix),
+    )
 
 
 def _events(connection: sqlite3.Connection, after: int, limit: int) -> Iterator[Event]:

@@ -21,10 +21,17 @@ import structlog
 
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Internal, ShuttingDown
-from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset
+from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
 from claude_loop.eventlog.numbering import EntityCache, Numbering
 from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, storage_error, write_log_row
-from claude_loop.eventlog.sqlite_rows import find_by_id, insert_events, insert_rows, load_document, store_documents
+from claude_loop.eventlog.sqlite_rows import (
+    find_by_id,
+    insert_events,
+    insert_rows,
+    keys_under,
+    load_document,
+    store_documents,
+)
 from claude_loop.events import Event
 
 log = structlog.get_logger(__name__)
@@ -60,11 +67,13 @@ _NOTHING = _Nothing()
 
 @dataclass(slots=True)
 class Committed:
-    """What one turn of the writer leaves to be announced: new events, the state after, and the answers."""
+    """What one turn of the writer leaves to be announced: new events, the state after, the answers, and the documents
+    that were stored with the events."""
 
     events: list[Event] = field(default_factory=list)
     state: LogState | None = None
     answers: list[Callable[[], None]] = field(default_factory=list)
+    documents: Stored = field(default_factory=dict)
 
 
 class Writer:
@@ -90,7 +99,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
-        self.cache = EntityCache(self._load_document)
+        self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
 
@@ -120,6 +129,9 @@ class Writer:
 
     def _load_document(self, key: str) -> dict[str, Any] | None:
         return load_document(self.connection, "read_model", key)
+
+    def _keys_under(self, prefix: str) -> list[str]:
+        return keys_under(self.connection, "read_model", prefix)
 
     def _run(self) -> None:
         running = True
@@ -213,11 +225,12 @@ class Writer:
             if row is None or not self._outcome_known_as(row):
                 numbering.undo()
                 raise
+        documents = self.cache.dirty
         if row is not None:
             self.row = row
             self.cache.committed()
         answers = [_answering(append, outcome) for append, outcome in zip(group, outcomes, strict=True)]
-        return Committed(numbering.new, self.row.state, answers)
+        return Committed(numbering.new, self.row.state, answers, documents)
 
     def _write(
         self, connection: sqlite3.Connection, new: list[Event], group: list[Append], received_at: int

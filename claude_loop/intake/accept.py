@@ -9,7 +9,7 @@ import orjson
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
-from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, Event
+from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, RESERVED, Event
 from claude_loop.ids import new_event_id
 from claude_loop.intake.envelope import check_id, data_object, event_type, shown, time_us, unknown_key
 from claude_loop.intake.mend import loads_leniently, marked, mend
@@ -202,6 +202,12 @@ def _completed(kind: str, data: dict[str, Any], story_id: str | None) -> tuple[d
     """A known type's data, validated and filled in, and the story. Raises ``InvalidEvent``."""
     known = CATALOGUE.get(kind)
     if known is None:
+        if kind in RESERVED:
+            raise InvalidEvent(
+                f"`{kind}` is said by the daemon alone.",
+                field="type",
+                hint="`claude-loop archive` and `claude-loop forget` ask it to.",
+            )
         return data, story_id
     data, inner = known.complete(data, story_id)
     if inner is not story_id:

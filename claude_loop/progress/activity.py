@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
+from claude_loop.events import RESERVED
+
 # `work` ends a wait; `life` only ends silence; `none` is said about the run, not by it.
 Activity = Literal["work", "life", "none"]
 
@@ -31,6 +33,8 @@ _WORK = frozenset(
 
 @lru_cache(4096)
 def activity_of(event_type: str) -> Activity:
+    if event_type in RESERVED:  # somebody tidies up
+        return "none"
     family = event_type.partition(".")[0]
     if family in _ABOUT_THE_RUN:
         return "none"

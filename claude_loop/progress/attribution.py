@@ -49,4 +49,5 @@ def _open(draft: Draft, run_id: str) -> RunDraft:
     run = new_run(prd, run_id, draft.event.type, draft.event.seq, draft.moment)
     prd["run_id"] = run_id
     prd["runs"] += 1
+    prd["archived_at"] = None
     return draft.add_run(run)

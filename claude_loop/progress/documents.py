@@ -49,6 +49,7 @@ class PrdDocument(TypedDict):
     run_id: str  # the latest run: the one its card shows
     runs: int  # how many there were
     created_at: int
+    archived_at: int | None  # a person has put it away; a new run brings it back
 
 
 class Last(TypedDict):
@@ -274,6 +275,7 @@ class Card(RunDocument):
 
     title: str | None
     runs: int
+    archived_at: int | None
     group: Group
     elapsed_ms: int
     silent_ms: int  # since the last sign of life

@@ -10,7 +10,15 @@ FIRST_ACTIVITY_WIDTH_MS = 60_000
 
 def new_prd(project: str | None, prd_id: str, moment: int) -> PrdDocument:
     """A PRD before its first run."""
-    return {"project": project, "prd_id": prd_id, "title": None, "run_id": "", "runs": 0, "created_at": moment}
+    return {
+        "project": project,
+        "prd_id": prd_id,
+        "title": None,
+        "run_id": "",
+        "runs": 0,
+        "created_at": moment,
+        "archived_at": None,
+    }
 
 
 def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int) -> RunDocument:

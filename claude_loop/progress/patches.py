@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from claude_loop.events import Event
 from claude_loop.progress.documents import Patch
 from claude_loop.progress.draft import Document
-from claude_loop.progress.keys import RUNS
+from claude_loop.progress.keys import RUNS, prd_prefixes
 from claude_loop.progress.passing import next_change_at, shown
 from claude_loop.progress.reading import moment_of
 from claude_loop.progress.reducer import difference, fold_one
@@ -46,6 +46,8 @@ class PatchMaker:
         patches = self.advance(moment_of(event))
         moment = self._clock
         self._seq = event.seq
+        if event.forgets:
+            return patches + self._forget(event)
         documents = fold_one(event, self._documents.get)
         for key, after in documents.items():
             before = self._documents.get(key)
@@ -55,6 +57,14 @@ class PatchMaker:
             self._documents[key] = after
             self._watch(key, after)
         return patches
+
+    def _forget(self, event: Event) -> list[Patch]:
+        own, *prefixes = prd_prefixes(event.project, event.prd_id or "")
+        keys = [key for key in self._documents if key == own or key.startswith(tuple(prefixes))]
+        for key in keys:
+            del self._documents[key]
+            self._due.pop(key, None)
+        return [{"seq": event.seq, "at": self._clock, "path": [key], "value": None} for key in keys]
 
     def advance(self, now_ms: int) -> list[Patch]:
         """The patches of time alone up to ``now_ms``, each at its own moment."""

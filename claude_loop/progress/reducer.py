@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from claude_loop.events import Event
+from claude_loop.events import ARCHIVED, UNARCHIVED, Event
 from claude_loop.progress import runs, stories
 from claude_loop.progress.activity import Activity, activity_of
 from claude_loop.progress.attribution import attribute
@@ -38,6 +38,8 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "story.blocked": stories.blocked,
     "test.run": stories.tested,
     "commit.created": stories.committed,
+    ARCHIVED: runs.archived,
+    UNARCHIVED: runs.unarchived,
 }
 # Types whose story may stand in their data alone: a spooled event that failed its model has no story in its envelope.
 _NAME_A_STORY = frozenset(

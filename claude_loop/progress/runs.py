@@ -163,6 +163,17 @@ def unpaused(draft: Draft) -> None:
     draft.run["paused"] = None
 
 
+def archived(draft: Draft) -> None:
+    """`prd.archived`: of the whole PRD. Marked as invalid, it did not come from the daemon."""
+    if "_invalid" not in draft.data:
+        draft.prd()["archived_at"] = draft.moment
+
+
+def unarchived(draft: Draft) -> None:
+    if "_invalid" not in draft.data:
+        draft.prd()["archived_at"] = None
+
+
 def owned(draft: Draft) -> None:
     """`system.run_owned`: the daemon has seen the owner alive."""
     if _is_owner(draft):

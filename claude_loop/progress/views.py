@@ -56,7 +56,9 @@ async def list_cards(reader: EntityReader, moment: Moment) -> list[Card]:
 
 def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
     view = view_run(run, moment)
-    return {**view, "title": prd["title"], "runs": prd["runs"], "group": _group(view, moment.today_ms)}
+    archived_at = prd.get("archived_at")  # what an earlier version stored has no such field
+    own = {"title": prd["title"], "runs": prd["runs"], "archived_at": archived_at}
+    return cast("Card", {**view, **own, "group": _group(view, moment.today_ms)})
 
 
 def view_run(run: RunDocument, moment: Moment) -> RunView:
@@ -75,11 +77,13 @@ def _group(run: RunDocument, today_ms: int) -> Group:
     return cast("Group", run["state"])
 
 
-def _rank(card: Card) -> tuple[int, int, str, str]:
+def _rank(card: Card) -> tuple[int, bool, int, str, str]:
     waiting = card["waiting"] if card["group"] == "waiting" else None
+    # A wait for a person comes before those that end by themselves.
+    others = waiting is not None and waiting["for"] != "human"
     # Who has waited longest comes first; of all others, the latest.
     order = -(card["finished_at"] or card["started_at"]) if waiting is None else waiting["since"]
-    return GROUPS.index(card["group"]), order, card["project"] or "", card["prd_id"]
+    return GROUPS.index(card["group"]), others, order, card["project"] or "", card["prd_id"]
 
 
 async def find_prd(reader: EntityReader, prd_id: str, project: str | None = None) -> PrdDocument:
@@ -112,7 +116,7 @@ async def prd_detail(
     runs = {run["run_id"]: run for run in stored}
     chosen = runs.get(prd["run_id"] if run_id is None else run_id)
     if chosen is None:
-        raise NotFound(f"PRD {prd_id} has no run {run_id}.", field="run_id", hint="Leave it out for the latest run.")
+        raise no_such_run(prd_id, run_id)
     stories = await _stories(reader, chosen)
     newest = sorted(stored, key=lambda run: run["number"], reverse=True)
     return {
@@ -123,6 +127,10 @@ async def prd_detail(
         "runs": [view_run(run, moment) for run in newest[:MAX_RUNS]],
         "runs_omitted": max(0, len(newest) - MAX_RUNS),
     }
+
+
+def no_such_run(prd_id: str, run_id: str | None) -> NotFound:
+    return NotFound(f"PRD {prd_id} has no run {run_id}.", field="run_id", hint="Leave it out for the latest run.")
 
 
 async def _stories(reader: EntityReader, run: RunDocument) -> list[StoryDocument]:

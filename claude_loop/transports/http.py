@@ -13,19 +13,24 @@ from claude_loop.hub import Hub
 from claude_loop.observability.clients import Clients
 from claude_loop.observability.metrics import Metrics
 from claude_loop.observability.published import Published
+from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
+from claude_loop.progress.keeping import Keeping
+from claude_loop.search.service import Search
 from claude_loop.settings import Settings
-from claude_loop.transports.gate import EMIT, PUBLIC, READ, Access
+from claude_loop.transports.gate import CONTROL, EMIT, PUBLIC, READ, Access
 from claude_loop.transports.http_endpoint import Answer, Endpoint, Handler
 from claude_loop.transports.http_errors import answer_or_error
 from claude_loop.transports.http_events import PAGE_QUERY, STREAM_QUERY, EventPage, EventsHandler
+from claude_loop.transports.http_keeping import ArchiveRequest, ForgetRequest, KeepingAnswer, KeepingHandler
 from claude_loop.transports.http_legacy import DEBUG_QUERY, DebugAnswer, LegacyHandler
 from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
-from claude_loop.transports.http_system import MetricsAnswer, SystemHandler
+from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
+from claude_loop.transports.http_system import SERIES_QUERY, MetricsAnswer, SystemHandler
 from claude_loop.transports.openapi import ErrorAnswer, describe
 from claude_loop.transports.sse import SseTransport
 
@@ -35,7 +40,7 @@ _SEVERAL = Answer("Several projects have a PRD of this name.", ErrorAnswer)
 
 
 class HttpTransport:
-    """Handlers for one hub. ``sse`` serves the streams; its owner closes it."""
+    """Handlers for one hub. ``sse`` serves the streams; its owner closes it. Without ``search`` there is none."""
 
     def __init__(
         self,
@@ -49,13 +54,18 @@ class HttpTransport:
         clients: Clients,
         metrics: Metrics,
         published: Published,
+        series: Series,
+        keeping: Keeping,
+        search: Search | None = None,
     ) -> None:
         self._version = status.identity.version
         self._metrics = metrics
         self._publish = PublishHandler(hub, acceptor, published, settings.limits, clock)
         self._events = EventsHandler(hub, sse)
+        self._keeping = KeepingHandler(hub, keeping)
+        self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
-        self._system = SystemHandler(status, metrics, lambda: self._description)
+        self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
     @cached_property
@@ -120,6 +130,14 @@ class HttpTransport:
                 STREAM_QUERY,
                 streams=True,
             ),
+            Endpoint(
+                "GET",
+                "/api/search",
+                READ,
+                self._search.search,
+                {200: Answer("A page, newest first.", SearchPage)},
+                SEARCH_QUERY,
+            ),
         )
 
     def _prd_endpoints(self) -> tuple[Endpoint, ...]:
@@ -143,6 +161,14 @@ class HttpTransport:
                 PATCHES_QUERY,
                 streams=True,
             ),
+            *self._keeping_endpoints(missing),
+        )
+
+    def _keeping_endpoints(self, missing: dict[int, Answer]) -> tuple[Endpoint, ...]:
+        answers = {200: Answer("Done.", KeepingAnswer), **missing}
+        return (
+            Endpoint("POST", "/api/prds/{id}/archive", CONTROL, self._keeping.archive, answers, takes=ArchiveRequest),
+            Endpoint("POST", "/api/prds/{id}/forget", CONTROL, self._keeping.forget, answers, takes=ForgetRequest),
         )
 
     def _system_endpoints(self) -> tuple[Endpoint, ...]:
@@ -150,6 +176,9 @@ class HttpTransport:
         return (
             Endpoint("GET", "/health", PUBLIC, system.health, _HEALTH),
             Endpoint("GET", "/status", READ, system.status, {200: Answer("The status.", StatusAnswer)}),
+            Endpoint(
+                "GET", "/api/series", READ, system.series, {200: Answer("The samples.", SeriesAnswer)}, SERIES_QUERY
+            ),
             Endpoint("GET", "/metrics", READ, system.metrics, {200: Answer("Metrics.", media="text/plain")}),
             Endpoint("GET", "/api/openapi.json", PUBLIC, system.openapi, {200: Answer("OpenAPI 3.1.", dict)}),
         )

@@ -35,7 +35,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path. ``streams`` marks an answer without end, which HEAD cannot have."""
+    """One method of one path. ``takes`` is the JSON type of its body, if it has one. ``streams`` marks an answer
+    without end, which HEAD cannot have."""
 
     method: str
     path: str
@@ -44,6 +45,7 @@ class Endpoint:
     answers: Mapping[int, Answer]
     query: tuple[Parameter, ...] = ()
     takes_events: bool = False
+    takes: Any = None
     streams: bool = False
 
     @property

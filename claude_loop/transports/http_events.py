@@ -34,7 +34,7 @@ from claude_loop.transports.sse import SseTransport
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 # A page ends early rather than hold more than this; `more` says that it did.
-_PAGE_BYTES = 8 * 1024 * 1024
+PAGE_BYTES = 8 * 1024 * 1024
 _STEP = 250
 _ORDERS = ("asc", "desc")
 
@@ -209,7 +209,7 @@ async def _collect(
         found = await read(place, wanted)
         for event in found:
             size += len(event.json)
-            if len(events) == limit or (events and size > _PAGE_BYTES):
+            if len(events) == limit or (events and size > PAGE_BYTES):
                 return events, True
             events.append(event)
         if len(found) < wanted:
@@ -220,7 +220,10 @@ async def _collect(
 def _page_answer(page: Page, reset: Reset | None) -> web.Response:
     more = "true" if page.more else "false"
     parts = ['{"events":[', joined(page.events), f'],"cursor":"{page.cursor}","more":{more}']
-    if reset is not None:
-        parts.append(f',"reset":{{"reason":"{reset.reason}","cursor":"{reset.cursor}"}}')
-    parts.append("}")
+    parts += reset_part(reset), "}"
     return json_bytes("".join(parts).encode())
+
+
+def reset_part(reset: Reset | None) -> str:
+    """The end of an answer's JSON, after what else is in it."""
+    return "" if reset is None else f',"reset":{{"reason":"{reset.reason}","cursor":"{reset.cursor}"}}'

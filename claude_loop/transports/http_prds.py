@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NotRequired
 
 import orjson
@@ -15,9 +15,9 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.documents import Card, Patch, PrdDocument
-from claude_loop.progress.keys import prd_prefixes
+from claude_loop.progress.keys import prd_key, prd_prefixes, run_key, stories_prefix
 from claude_loop.progress.patches import prd_patches
-from claude_loop.progress.views import Moment, find_prd, list_cards, prd_detail
+from claude_loop.progress.views import Moment, find_prd, list_cards, no_such_run, prd_detail
 from claude_loop.subscription import Reset, Start
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_events import ResetJson
@@ -25,7 +25,11 @@ from claude_loop.transports.http_json import json_answer
 from claude_loop.transports.http_query import PROJECT, Query
 
 DETAIL_QUERY = (PROJECT, Parameter("run_id", "One of the PRD's earlier runs; the latest one without it."))
-PATCHES_QUERY = (PROJECT, Parameter("after", "A cursor: only the patches of events behind it."))
+PATCHES_QUERY = (
+    PROJECT,
+    Parameter("after", "A cursor: only the patches of events behind it."),
+    Parameter("run_id", "Only the documents of the PRD itself, of this run and of its stories."),
+)
 # Folding an event takes some 50 µs: a page is a few milliseconds in which nobody else has a turn.
 _PAGE_EVENTS = 100
 _CHUNK_BYTES = 65_536
@@ -76,6 +80,8 @@ class PrdsHandler:
         """What changed in one PRD, in order: replay applies these to the documents they begin with."""
         query = Query(request, PATCHES_QUERY)
         prd = await find_prd(self._hub.log, request.match_info["id"], query.text("project"))
+        run_id = query.text("run_id")
+        wanted = None if run_id is None else await self._of_run(prd, run_id)
         after, reset = 0, None
         cursor = query.cursor("after")
         if cursor is not None:
@@ -89,7 +95,7 @@ class PrdsHandler:
         if reset is not None:
             opening["reset"] = {"reason": reset.reason, "cursor": str(reset.cursor)}
         if after == 0:
-            opening["documents"] = documents
+            opening["documents"] = {key: documents[key] for key in documents if wanted is None or wanted(key)}
         patches = prd_patches(
             self._events(prd, place, head.seq),
             prd["project"],
@@ -99,7 +105,16 @@ class PrdsHandler:
             after_seq=after,
             documents=documents,
         )
-        return await _send_patches(request, opening, patches)
+        return await _send_patches(request, opening, patches if wanted is None else _only(wanted, patches))
+
+    async def _of_run(self, prd: PrdDocument, run_id: str) -> Callable[[str], bool]:
+        """Whether a key is the PRD's, this run's or one of its stories'. Raises ``NotFound``."""
+        names = prd["project"], prd["prd_id"], run_id
+        own, stories = {prd_key(*names[:2]), run_key(*names)}, stories_prefix(*names)
+        _, run = await self._hub.log.snapshot(lambda stored: stored.get(run_key(*names)))
+        if run is None:
+            raise no_such_run(prd["prd_id"], run_id)
+        return lambda key: key in own or key.startswith(stories)
 
     async def _before_the_oldest(self, prd: PrdDocument) -> tuple[int, dict[str, dict[str, Any]]]:
         """What the oldest event kept applies to, and the position before it."""
@@ -124,6 +139,12 @@ class PrdsHandler:
                     return
                 yield event
             place = page.upto
+
+
+async def _only(wanted: Callable[[str], bool], patches: AsyncIterator[Patch]) -> AsyncIterator[Patch]:
+    async for patch in patches:
+        if wanted(patch["path"][0]):
+            yield patch
 
 
 async def _send_patches(

@@ -9,10 +9,14 @@ from aiohttp import hdrs, web
 from typing_extensions import TypedDict
 
 from claude_loop.observability.metrics import CONTENT_TYPE, Metrics
+from claude_loop.observability.series import MINUTES, Series
 from claude_loop.observability.status import Status
 from claude_loop.transports.gate import principal_of
+from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_json import json_answer, json_bytes
-from claude_loop.transports.http_query import Query
+from claude_loop.transports.http_query import Query, number_schema
+
+SERIES_QUERY = (Parameter("minutes", "How far back.", schema=number_schema(1, MINUTES, MINUTES)),)
 
 
 class Sample(TypedDict):
@@ -29,9 +33,10 @@ class MetricsAnswer(TypedDict):
 class SystemHandler:
     """Health, status, metrics and the description of the API."""
 
-    def __init__(self, status: Status, metrics: Metrics, openapi: Callable[[], bytes]) -> None:
+    def __init__(self, status: Status, metrics: Metrics, series: Series, openapi: Callable[[], bytes]) -> None:
         self._status = status
         self._metrics = metrics
+        self._series = series
         self._openapi = openapi
 
     async def health(self, request: web.Request) -> web.Response:
@@ -46,6 +51,11 @@ class SystemHandler:
         """Everything the daemon knows about itself."""
         Query(request, ())
         return json_answer(await self._status.report())
+
+    async def series(self, request: web.Request) -> web.Response:
+        """The last minutes in figures, for charts."""
+        minutes = Query(request, SERIES_QUERY).whole_number("minutes", MINUTES, 1, MINUTES)
+        return json_answer(self._series.answer(minutes))
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Metrics in Prometheus' text format."""

@@ -39,6 +39,7 @@ def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     """The whole description as an OpenAPI 3.1 object."""
     listed = list(endpoints)
     types = [answer.type for endpoint in listed for answer in endpoint.answers.values() if answer.type is not None]
+    types += [endpoint.takes for endpoint in listed if endpoint.takes is not None]
     schemas = _Schemas([ErrorAnswer, *types])
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in listed:
@@ -85,6 +86,9 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         operation["security"] = [{"bearer": []}, {}]
     if endpoint.takes_events:
         operation["requestBody"] = _event_body()
+    if endpoint.takes is not None:
+        content = {"application/json": {"schema": schemas.of(endpoint.takes)}}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 

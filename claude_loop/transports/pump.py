@@ -7,14 +7,18 @@ round of memory, shared with the others, and no time.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from claude_loop.clock import Clock, SystemClock
 from claude_loop.hub import BATCH_EVENTS
 from claude_loop.subscription import Batch, Reset, Subscription
 from claude_loop.transports.outbox import Frame
 
+# Deliveries remembered between two looks at how long they took.
+_MEASURED = 4096
 # On polling the client's other packets must find room in the same response.
 POLLING_ROUND = 8
 
@@ -37,8 +41,10 @@ class Pace:
     within the window after a beat waits for the next. So readers advance together and meet at the same frames.
     """
 
-    def __init__(self, timing: PumpTiming) -> None:
+    def __init__(self, timing: PumpTiming, clock: Clock | None = None) -> None:
         self._timing = timing
+        self._clock = clock or SystemClock()
+        self._delivered_ms: deque[int] = deque(maxlen=_MEASURED)
         self._last = float("-inf")
         self._next: asyncio.Future[None] | None = None
         self.pumps = 0
@@ -59,6 +65,16 @@ class Pace:
             else:
                 loop.call_at(due, self._beat)
         await asyncio.shield(self._next)
+
+    def delivered(self, received_ms: int) -> None:
+        """What was received then has just left for a client."""
+        self._delivered_ms.append(self._clock.now_us() // 1000 - received_ms)
+
+    def take_p99(self) -> float | None:
+        """How long all but the slowest hundredth took since the last time, in milliseconds; None without any."""
+        took = sorted(self._delivered_ms)
+        self._delivered_ms.clear()
+        return took[min(len(took) - 1, int(0.99 * len(took)))] if took else None
 
     def _beat(self) -> None:
         self._last = asyncio.get_running_loop().time()
@@ -124,6 +140,7 @@ class Pump:
         return POLLING_ROUND if self._outlet.on_polling else BATCH_EVENTS
 
     async def _step(self) -> None:
+        followed = self._feed.subscription.lag == 0
         if not await self._something_new():
             await self._send(iter([self._feed.position()]))
             return
@@ -131,6 +148,8 @@ class Pump:
             await self._pace.turn()
         outcome = await self._feed.subscription.next()
         await self._send(self._feed.rounds(outcome, self._size))
+        if followed and isinstance(outcome, Batch) and outcome.events:  # a replay says nothing about the daemon
+            self._pace.delivered(outcome.events[0].received_at)
 
     async def _something_new(self) -> bool:
         """Wait for an event; False when the client should rather be told where it is."""

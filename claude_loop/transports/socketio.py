@@ -12,6 +12,7 @@ from aiohttp import web
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Unauthorized
 from claude_loop.hub import Hub
+from claude_loop.progress.state_feed import StateFeed
 from claude_loop.settings import Settings
 from claude_loop.subscription import Opened, Reset
 from claude_loop.supervision import TaskOwner
@@ -37,10 +38,11 @@ class SocketIOTransport:
     """Serves Socket.IO clients of one hub.
 
     ``clients`` are the sids of those connected, ``subscriptions`` maps each PRD of `subscribe_prd` to the sids that
-    hold it. ``handlers`` are called for the clients' events of those names; without one a name is refused.
-    ``on_rejected`` hears of each refused publish with what was sent. ``ping`` is (interval, timeout), in seconds;
-    after ``write_timeout`` seconds a client that does not read is cut off. ``pace`` is the beat of the pumps;
-    transports that share one also share the work of reading the log.
+    hold it. ``state`` is the live state for `watch`, a feed of the transport's own unless given. ``handlers`` are
+    called for the clients' events of those names; without one a name is refused. ``on_rejected`` hears of each refused
+    publish with what was sent. ``ping`` is (interval, timeout), in seconds; after ``write_timeout`` seconds a client
+    that does not read is cut off. ``pace`` is the beat of the pumps; transports that share one also share the work of
+    reading the log.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SocketIOTransport:
         clock: Clock,
         version: str,
         *,
+        state: StateFeed | None = None,
         handlers: dict[str, Handler] | None = None,
         on_rejected: Callable[[ClaudeLoopError, object], None] = lambda _error, _raw: None,
         timing: PumpTiming | None = None,
@@ -69,13 +72,20 @@ class SocketIOTransport:
         self._clock = clock
         self._version = version
         self._timing = timing or PumpTiming()
-        self._pace = pace or Pace(self._timing)
+        self._pace = pace or Pace(self._timing, clock)
         self._tasks = TaskOwner("socketio")
         self._by_sid: dict[str, Client] = {}
         self._opening: dict[str, tuple[Client, read.Subscribe | None, Opened | None]] = {}
         self._publisher = Publisher(hub, acceptor, on_rejected)
+        self._state = StateFeed(hub.log, clock, round(settings.stalled_after * 1000)) if state is None else state
         self._events = ClientEvents(
-            hub, self._publisher, self.handlers, self.subscriptions, tasks=self._tasks, on_refused=self.malformed
+            hub,
+            self._state,
+            self._publisher,
+            self.handlers,
+            self.subscriptions,
+            tasks=self._tasks,
+            on_refused=self.malformed,
         )
         self._server = self._make_server(ping, write_timeout)
 
@@ -202,6 +212,10 @@ class SocketIOTransport:
         await engine.wait_for_end(sockets, seconds)
         await self._tasks.close()
         await engine.tasks.close()
+
+    def fanout_p99(self) -> float | None:
+        """How long events took from the log's door to the clients' connections, in milliseconds, since last asked."""
+        return self._pace.take_p99()
 
     def statistics(self) -> dict[str, Any]:
         """For ``/status``; ``readers`` has an entry for each client."""

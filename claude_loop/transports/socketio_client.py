@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from claude_loop.clock import Clock
@@ -12,6 +12,8 @@ from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL
 from claude_loop.hub import Hub
 from claude_loop.ids import Cursor
+from claude_loop.progress.state_feed import StateFeed
+from claude_loop.progress.watch import Watch
 from claude_loop.settings import LimitSettings
 from claude_loop.subscription import Opened, Subscription
 from claude_loop.supervision import TaskOwner
@@ -23,10 +25,11 @@ from claude_loop.transports.outbox import Frame
 from claude_loop.transports.prd_interest import PrdInterest, PrdKey
 from claude_loop.transports.publishing import Account
 from claude_loop.transports.pump import Feed, Pace, Pump, PumpTiming
+from claude_loop.transports.state_pump import StatePump
 
 
 class Client:
-    """Holds at most two pumps: one for `subscribe`, one for single events (`subscribe_prd`, or everything)."""
+    """Holds at most three pumps: for `subscribe`, for `watch`, and for single events (`subscribe_prd`, or all)."""
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Client:
         self._timing = timing
         self._batch_pump: asyncio.Task[None] | None = None
         self._event_pump: asyncio.Task[None] | None = None
+        self._state_pump: asyncio.Task[None] | None = None
 
     def require(self, scope: Scope) -> None:
         """Raises ``Forbidden`` unless the client may."""
@@ -97,6 +101,7 @@ class Client:
         self._gone = True
         _cancel(self._batch_pump)
         _cancel(self._event_pump)
+        _cancel(self._state_pump)
         self.batches = self.events = None
 
     # --- `subscribe`
@@ -108,6 +113,18 @@ class Client:
         if not self._gone:
             self.batches = BatchFeed(opened.subscription, max_batch)
             self._batch_pump = self._start(self.batches, "batches")
+
+    # --- `watch`
+
+    def look_at(self, watch: Watch, state: StateFeed) -> None:
+        """Feed what changes in the documents of ``watch`` from now on, in place of what was watched before."""
+        self.narrow()
+        _cancel(self._state_pump)
+        if self._gone:
+            state.forget(watch)
+            return
+        task = self._state_pump = self._run(StatePump(self.socket, watch).run(), "state")
+        task.add_done_callback(lambda _task: state.forget(watch))
 
     # --- single events
 
@@ -166,8 +183,10 @@ class Client:
         self._event_pump = self._start(self.events, "events")
 
     def _start(self, feed: Feed, name: str) -> asyncio.Task[None]:
-        pump = Pump(self.socket, feed, self._pace, self._timing)
-        task = self._tasks.spawn(pump.run(), f"{name} of {self.sid}")
+        return self._run(Pump(self.socket, feed, self._pace, self._timing).run(), name)
+
+    def _run(self, pump: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._tasks.spawn(pump, f"{name} of {self.sid}")
         task.add_done_callback(self._pump_ended)
         return task
 

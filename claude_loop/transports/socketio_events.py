@@ -10,6 +10,8 @@ import structlog
 
 from claude_loop.errors import ClaudeLoopError, Internal, NotSupported
 from claude_loop.hub import Hub
+from claude_loop.progress.state_feed import StateFeed
+from claude_loop.progress.watch import Watch
 from claude_loop.subscription import Opened
 from claude_loop.supervision import TaskOwner
 from claude_loop.transports import socketio_requests as read
@@ -33,6 +35,7 @@ class ClientEvents:
     def __init__(
         self,
         hub: Hub,
+        state: StateFeed,
         publisher: Publisher,
         handlers: dict[str, Handler],
         subscriptions: dict[str, set[str]],
@@ -41,6 +44,7 @@ class ClientEvents:
         on_refused: Callable[[ClaudeLoopError], None],
     ) -> None:
         self._hub = hub
+        self._state = state
         self._publisher = publisher
         self._handlers = handlers
         self._subscriptions = subscriptions
@@ -49,6 +53,7 @@ class ClientEvents:
         self._known: dict[str, Callable[[Client, Any, Reply], Awaitable[None]]] = {
             "event": self._publish,
             "subscribe": self._subscribe,
+            "watch": self._watch,
             "subscribe_prd": self._subscribe_prd,
             "unsubscribe_prd": self._unsubscribe_prd,
             "control_prd": self._control_prd,
@@ -77,6 +82,12 @@ class ClientEvents:
         opened = await self._hub.subscribe(wanted.filter, wanted.start)
         reply.ok({"ok": True, **opened_answer(opened)})
         client.follow(opened, wanted.max_batch)  # last, so that the answer comes before the first events
+
+    async def _watch(self, client: Client, payload: Any, reply: Reply) -> None:
+        client.require("read")
+        watch = await self._state.watch(read.watch(payload))
+        reply.ok(watch_answer(watch, self._state, self._hub))
+        client.look_at(watch, self._state)  # last, so that the documents come before what changes in them
 
     async def _subscribe_prd(self, client: Client, payload: Any, reply: Reply) -> None:
         client.require("read")
@@ -147,3 +158,15 @@ def opened_answer(opened: Opened) -> dict[str, Any]:
     subscription = opened.subscription
     answer = {"sub": subscription.filter.key, "status": opened.status, "cursor": str(subscription.cursor)}
     return answer if opened.reason is None else {**answer, "reason": opened.reason}
+
+
+def watch_answer(watch: Watch, state: StateFeed, hub: Hub) -> dict[str, Any]:
+    """``{"ok", "seq", "cursor", "now", "stalled_after_ms", "documents"}``: all a page needs to begin."""
+    return {
+        "ok": True,
+        "seq": watch.seq,
+        "cursor": str(hub.state.head_cursor),
+        "now": state.now_ms,
+        "stalled_after_ms": state.stalled_after_ms,
+        "documents": watch.documents,
+    }

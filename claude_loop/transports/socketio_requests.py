@@ -9,6 +9,7 @@ from claude_loop.errors import InvalidRequest
 from claude_loop.filters import Filter
 from claude_loop.hub import BATCH_EVENTS
 from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.progress.watch import WatchedPrd
 from claude_loop.subscription import Start
 from claude_loop.transports.prd_interest import PrdKey
 
@@ -51,6 +52,20 @@ def subscribe_prd(payload: Any) -> SubscribePrd:
     if prd_id is None:
         raise InvalidRequest("`prd_id` is missing.", field="prd_id", hint='Name a PRD, or "*" for all.')
     return SubscribePrd(PrdKey(_name(fields, "project"), prd_id), _count(fields, "history", 0, MAX_HISTORY) or 0)
+
+
+def watch(payload: Any) -> WatchedPrd | None:
+    """``watch {prd?: {prd_id, project, run_id?}}``; None for no PRD in particular. Raises ``InvalidRequest``."""
+    prd = _fields(payload, "watch", {"prd"}).get("prd")
+    if prd is None:
+        return None
+    if not isinstance(prd, dict):
+        raise InvalidRequest("`prd` is an object.", field="prd", hint=_HINT)
+    fields = _fields(prd, "prd", {"prd_id", "project", "run_id"})
+    prd_id = _name(fields, "prd_id")
+    if prd_id is None:
+        raise InvalidRequest("`prd.prd_id` is missing.", field="prd.prd_id", hint=_HINT)
+    return WatchedPrd(_name(fields, "project"), prd_id, _name(fields, "run_id"))
 
 
 def control_prd(payload: Any) -> dict[str, Any]:

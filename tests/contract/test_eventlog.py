@@ -108,6 +108,42 @@ async def test_the_same_holds_within_one_batch(log):
     assert isinstance(outcome[3].error, IdConflict)
 
 
+async def test_the_documents_of_a_commit_are_heard_of_before_its_events(tmp_path, log):
+    heard = []
+    other = (
+        type(log)(tmp_path / "b.db", CountingProjection())
+        if isinstance(log, SqliteEventLog)
+        else type(log)(CountingProjection())
+    )
+    other.on_documents = lambda documents, state: heard.append((dict(documents), state.head))
+    await other.open(lambda events, state: heard.append((len(events), state.head)))
+    await other.append([event(1, prd_id="P"), event(2, prd_id="Q")])
+    await other.append([event(3, prd_id="P")])
+    await other.append([event(4)])
+    await other.append([event(4)])
+    p, q = {"count": 1, "run": "e1"}, {"count": 1, "run": "e2"}
+    assert heard == [
+        ({"prd/P": p, "prd/Q": q}, 2),
+        (2, 2),
+        ({"prd/P": {**p, "count": 2}}, 3),
+        (1, 3),
+        ({}, 4),
+        (1, 4),
+    ]
+    await other.close()
+
+
+async def test_a_snapshot_is_of_one_moment(log):
+    await log.append([event(1, prd_id="P"), event(2, prd_id="Q")])
+    seq, (found, missing, under) = await log.snapshot(
+        lambda stored: (stored.get("prd/P"), stored.get("prd/X"), stored.under("prd/"))
+    )
+    assert seq == 2
+    assert found == {"count": 1, "run": "e1"}
+    assert missing is None
+    assert list(under) == ["prd/P", "prd/Q"]
+
+
 async def test_commits_are_announced_in_order_before_the_answers(tmp_path, log):
     heard = []
     log_type = type(log)

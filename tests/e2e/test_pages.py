@@ -1,10 +1,8 @@
-"""The pages in a real browser, under the policy the daemon sends with them."""
+"""The example pages in a real browser, under the policy the daemon sends with them."""
 
 import pytest
-from playwright.async_api import async_playwright
 
 from tests.live_server import LiveServer
-from tests.requirements import find_chromium
 from tests.support import eventually
 
 pytestmark = pytest.mark.requires("chromium")
@@ -19,44 +17,12 @@ async def server(home):
     await live.stop()
 
 
-@pytest.fixture
-async def page():
-    """A page that notes whatever the browser complains about."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(find_chromium()), args=["--no-sandbox"])
-        opened = await browser.new_page()
-        opened.complaints = []
-        opened.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
-        opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        yield opened
-        await browser.close()
-
-
 async def shows(page, selector, text):
     await eventually(lambda: _contains(page, selector, text), what=f"{text!r} in {selector}")
 
 
 async def _contains(page, selector, text):
     return text in await page.inner_text(selector)
-
-
-async def test_the_plain_page_shows_prds_and_events_live_and_survives_a_restart(server, page):
-    await server.publish(
-        1, "story.started", {"story_id": "US-001"}, prd_id="PRD-001", story_id="US-001", project="shop"
-    )
-    await page.goto(server.url)
-    await shows(page, "#prds", "shop/PRD-001")
-    await shows(page, "#events", "story.started")
-    await server.publish(1, "log.message", {"level": "info", "message": EVIL}, prd_id="PRD-001", project="shop")
-    await shows(page, "#events", EVIL)
-    assert await page.title() == "claude-loop"
-    assert await page.locator("#events li").count() == 2
-    assert page.complaints == []
-    await server.restart()
-    await server.publish(1, "commit.created", {"commit_hash": "abc1234"}, prd_id="PRD-001", project="shop")
-    await shows(page, "#events", "abc1234")
-    await shows(page, "#state", "live")
-    assert await page.locator("#events li").count() == 3
 
 
 async def test_the_example_follows_over_socketio_and_resumes(server, page):
@@ -86,29 +52,6 @@ async def test_the_example_filters(server, page):
     await server.publish(1, "story.completed", prd_id="A")
     await eventually(lambda: _count(page, 3))
     assert page.complaints == []
-
-
-async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
-    server = LiveServer(home, auth={"loopback": "token"})
-    await server.start()
-    try:
-        await server.publish(1, prd_id="PRD-001", project="shop")
-        await page.goto(server.url)
-        await shows(page, "#state", "claude-loop open")
-        import asyncio
-
-        from claude_loop.client import DaemonClient
-        from claude_loop.paths import Home
-
-        answer = await asyncio.to_thread(DaemonClient(Home(home)).post, "/api/session/code", {})
-        await page.goto("about:blank")
-        await page.goto(f"{server.url}/#{answer['code']}")
-        await shows(page, "#prds", "shop/PRD-001")
-        assert "#" not in page.url
-        await page.goto(f"{server.url}/examples/websocket_client.html")
-        await eventually(lambda: _count(page, 1))
-    finally:
-        await server.stop()
 
 
 async def _count(page, wanted):

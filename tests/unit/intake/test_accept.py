@@ -322,3 +322,16 @@ def test_salvage_keeps_every_object_and_never_breaks(line: bytes, data: st.DataO
         _is_sound(salvage(line))
     with contextlib.suppress(ClaudeLoopError):
         _is_sound(ACCEPTOR.accept_line(line, source="h"))
+
+
+@pytest.mark.parametrize("type_", ["prd.archived", "prd.unarchived", "prd.forgotten"])
+def test_what_the_daemon_alone_says_is_refused_and_from_the_spool_has_no_effect(type_):
+    acceptor = Acceptor(LimitSettings(), RedactSettings(), ManualClock())
+    with pytest.raises(InvalidEvent) as refusal:
+        acceptor.accept({"type": type_, "prd_id": "P"}, source="http")
+    assert refusal.value.field == "type"
+    for data in ({}, {"_invalid": []}, {"n": 1}):
+        line = orjson.dumps({"type": type_, "prd_id": "P", "data": data})
+        event, _ = acceptor.salvage(line, derived_id="d", source="spool")
+        assert event.data["_invalid"]
+        assert not event.forgets

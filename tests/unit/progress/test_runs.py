@@ -21,6 +21,7 @@ def test_prd_started_opens_a_run_named_after_its_event():
         "run_id": "event-1",
         "runs": 1,
         "created_at": START_MS + 1000,
+        "archived_at": None,
     }
     assert run["counts"]["todo"] == 4
 

@@ -201,7 +201,7 @@ async def test_pruning_while_a_page_is_read_is_noticed():
 
 
 async def test_a_page_ends_early_rather_than_become_huge(log, monkeypatch):
-    monkeypatch.setattr(http_events, "_PAGE_BYTES", 5000)
+    monkeypatch.setattr(http_events, "PAGE_BYTES", 5000)
     async with serving(log) as rig:
         for n in range(10):
             await rig.emit(data={"n": n, "filler": "x" * 2000})
@@ -213,7 +213,7 @@ async def test_a_page_ends_early_rather_than_become_huge(log, monkeypatch):
 
 
 async def test_one_event_larger_than_a_page_is_still_given(log, monkeypatch):
-    monkeypatch.setattr(http_events, "_PAGE_BYTES", 100)
+    monkeypatch.setattr(http_events, "PAGE_BYTES", 100)
     async with serving(log) as rig:
         await rig.emit_many(3)
         assert seqs(await rig.get("/api/events")) == [1]

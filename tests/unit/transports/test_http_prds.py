@@ -129,6 +129,28 @@ async def test_patches_lead_to_the_documents(log, clock):
         assert {patch["seq"] for patch in answer["patches"]} == {1, 2, 3, 4, 5}
 
 
+async def test_patches_of_one_run(log, clock):
+    async with serving(log, clock=clock) as rig:
+        await work(rig)
+        await rig.emit("prd.completed", data={"success": True, "status": "completed"}, project="shop")
+        await work(rig)
+        runs = {run["number"]: run["run_id"] for run in (await rig.get("/api/prds/PRD-001"))["runs"]}
+        stored = await as_stored(rig)
+        for run_id in runs.values():
+            answer = await rig.get(f"/api/prds/PRD-001/patches?run_id={run_id}")
+            documents = answer["documents"]
+            apply_patches(documents, answer["patches"])
+            assert documents == {key: stored[key] for key in stored if run_id in key or key.startswith("prd/")}
+            assert len(documents) == 3
+        await log.prune(0, 3, 100)
+        answer = await rig.get(f"/api/prds/PRD-001/patches?run_id={runs[2]}")
+        assert all(runs[1] not in key for key in answer["documents"])
+        refusal = await rig.refusal("/api/prds/PRD-001/patches?run_id=no")
+        assert (refusal["status"], refusal["field"]) == (404, "run_id")
+        # The beginning of a run's name is no run.
+        assert (await rig.refusal(f"/api/prds/PRD-001/patches?run_id={runs[1][:-1]}"))["status"] == 404
+
+
 async def test_patches_go_on_behind_a_cursor(log, clock):
     async with serving(log, clock=clock) as rig:
         await work(rig)

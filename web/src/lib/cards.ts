@@ -35,11 +35,15 @@ function groupOf(run: RunDocument, today: number): Group {
 function inOrder(a: Card, b: Card): number {
   return (
     GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group) ||
+    Number(!forYou(a)) - Number(!forYou(b)) ||
     rank(a) - rank(b) ||
     (a.prd.project ?? "").localeCompare(b.prd.project ?? "") ||
     a.prd.prd_id.localeCompare(b.prd.prd_id)
   );
 }
+
+/** Whether it waits for a person: such a wait comes before those that end by themselves. */
+export const forYou = ({ group, run }: Card): boolean => group === "waiting" && run.waiting?.for === "human";
 
 /** Who has waited longest comes first; of all others, the latest. */
 function rank({ group, run }: Card): number {

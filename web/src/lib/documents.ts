@@ -77,6 +77,19 @@ export interface EventPage {
   reset?: ResetJson;
 }
 
+export interface Figures {
+  events_per_second: (number | null)[];
+  commit_ms_p50: (number | null)[];
+  commit_ms_p99: (number | null)[];
+  fanout_ms_p99: (number | null)[];
+  clients: (number | null)[];
+  spool_backlog_bytes: (number | null)[];
+  rejected_total: (number | null)[];
+  log_events: (number | null)[];
+  log_bytes: (number | null)[];
+  memory_bytes: (number | null)[];
+}
+
 export interface Last {
   seq: number;
   at: number;
@@ -187,6 +200,12 @@ export interface RunDocument {
   estimate: Estimate | null;
   activity: number[];
   activity_width_ms: number;
+}
+
+export interface SeriesAnswer {
+  step_ms: number;
+  at: number[];
+  series: Figures;
 }
 
 export interface StatusAnswer {

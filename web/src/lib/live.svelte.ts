@@ -3,7 +3,6 @@
 import { io, type Socket } from "socket.io-client";
 import type { Patch } from "./documents";
 import { applied, type Documents } from "./patches";
-import { poll } from "./polled";
 import { enter, forget, RequestFailed, token } from "./session";
 
 export type Link = "connecting" | "live" | "reconnecting" | "unauthorized" | "refused";
@@ -26,6 +25,7 @@ interface Snapshot {
 type Answer<T> = (T & { ok: true }) | { ok: false; error: { code: string; message: string; hint?: string } };
 
 const ANSWER_MS = 15_000;
+const ASK_AGAIN_MS = 3000;
 
 class Live {
   documents = $state.raw<Documents>(new Map());
@@ -108,16 +108,8 @@ class Live {
       if (asked === this.#asked) this.#begin(snapshot);
     } catch (failure) {
       if (asked !== this.#asked) return;
-      if (failure instanceof RequestFailed && failure.code === "not_found" && this.#watched) {
-        this.#watched = null; // a PRD nobody has named: the view says so, the cards are there all the same
-        return this.#ask();
-      }
-      this.problem = failure instanceof Error ? failure.message : String(failure);
-      await poll(this.#watched, (documents) => {
-        if (asked !== this.#asked) return false;
-        this.#begin({ documents, now: Date.now() });
-        return true;
-      });
+      this.problem = `The daemon did not send its state: ${failure instanceof Error ? failure.message : String(failure)}`;
+      setTimeout(() => asked === this.#asked && this.#socket?.connected && void this.#ask(), ASK_AGAIN_MS);
     }
   }
 

@@ -5,6 +5,7 @@ import { live } from "../lib/live.svelte";
 import { ask, RequestFailed } from "../lib/session";
 import { nameOf, queryOf, within, type Filter } from "./filter";
 import { Found, haystack, wordsOf } from "./found";
+import { upTo } from "./layout";
 import { Pace } from "./pace";
 import { Search } from "./search.svelte";
 import { MOST, Store, type List } from "./store";
@@ -25,7 +26,7 @@ interface Opened {
 export type Older = "idle" | "loading" | "start" | "full" | "lost" | "failed";
 
 const FIRST = 500;
-const PAGE = 500;
+const PAGE = 1000;
 const QUIET_MS = 400; // without a frame after the answer, there is nothing yet
 const KEEP_WIDE_MS = 120_000; // what a filter set aside is caught up with, if it is wanted again within
 const HIDDEN_MS = 1000;
@@ -56,6 +57,9 @@ export class Feed {
   #wide: { store: Store; since: number } | null = null;
   #found: Found | null = null;
   #words: string[] = [];
+  #given: Store | null = null;
+  #until: number | null = null;
+  #cut: List & { of: unknown } = { of: null, items: [], first: 0 };
   #asked = 0;
   #sub: string | null = null;
   #early: Frame[] = []; // what comes before the answer to `subscribe` has been read
@@ -65,7 +69,13 @@ export class Feed {
   #ended = false;
 
   get list(): List {
-    return this.search?.store.list ?? this.#found?.list ?? this.#store.list;
+    const all = this.search?.store.list ?? this.#found?.list ?? this.#store.list;
+    if (this.#until === null) return all;
+    const end = upTo(all.items, this.#until);
+    if (this.#cut.of !== all.items || this.#cut.items.length !== end) {
+      this.#cut = { of: all.items, items: all.items.slice(0, end), first: all.first };
+    }
+    return this.#cut;
   }
   get filter(): Filter {
     return this.#store.filter;
@@ -102,6 +112,28 @@ export class Feed {
       this.#seekAgain();
     }
     void this.#subscribe();
+  }
+
+  /** Show these and no others: those of an exported file. */
+  give(events: readonly EventJson[], filter: Filter): void {
+    if (!this.#given) {
+      this.#given = new Store({});
+      this.#given.append(events, "", "");
+    }
+    this.#store = this.#given.narrowed(filter);
+    this.loaded = true;
+    this.older = "start";
+    this.#seekAgain();
+  }
+  get given(): boolean {
+    return this.#given !== null;
+  }
+
+  /** Show nothing after this `seq`; null ends that. */
+  upTo(seq: number | null): void {
+    if (seq === this.#until) return;
+    this.#until = seq;
+    this.version++;
   }
 
   /** Show only what contains these words. */
@@ -177,6 +209,7 @@ export class Feed {
     this.#ended = true;
     this.#asked++;
     this.search?.stop();
+    if (this.#given) return;
     live.request("subscribe", { filter: NOTHING, from: "now" }).catch(() => undefined); // the next connection asks anew
   }
 

@@ -104,3 +104,16 @@ export function indexOf(items: readonly Item[], item: Item): number {
   }
   return -1;
 }
+
+/** How many of the first items are of events up to `seq`; lines belong to the event before them. */
+export function upTo(items: readonly Item[], seq: number): number {
+  let [low, high] = [0, items.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    let at = middle;
+    while (at > low && items[at]!.event === null) at--;
+    if ((items[at]!.event?.seq ?? 0) <= seq) low = middle + 1;
+    else high = at;
+  }
+  return low;
+}

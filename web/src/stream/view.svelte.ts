@@ -1,7 +1,7 @@
 /** The window onto a feed: where it stands, whether it follows the live end, what is selected and open. */
 
 import type { Feed } from "./feed.svelte";
-import { indexOf, Layout, Slots } from "./layout";
+import { indexOf, Layout, Slots, upTo } from "./layout";
 import type { Item, List } from "./store";
 
 const BEYOND = 8; // rows drawn outside the window, for a quick scroll
@@ -105,6 +105,18 @@ export class View {
     else if (y + height > this.top + this.height) this.top = Math.min(y, y + height - this.height);
     this.#look();
     if (this.top < NEAR_TOP) void this.feed.loadOlder();
+  }
+
+  /** Whether this event could be shown; if not, older ones are asked for while there are any. */
+  show(seq: number): boolean {
+    const { items } = this.layout.list;
+    const item = items[upTo(items, seq) - 1];
+    if (item?.event?.seq === seq) {
+      this.select(item);
+      return true;
+    }
+    if (this.feed.loaded) void this.feed.loadOlder();
+    return false;
   }
 
   toggle(item: Item): void {

@@ -1,0 +1,72 @@
+"""`archive` and `forget`: putting a PRD away, and letting go of what it said."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from claude_loop.cli.terminal import note, printable
+from claude_loop.client import DaemonClient
+from claude_loop.launch import ensure_running
+from claude_loop.paths import Home
+
+
+@click.command()
+@click.argument("prd")
+@click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
+@click.option("--undo", is_flag=True, help="Bring it back.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def archive(prd: str, project: str | None, undo: bool, yes: bool) -> None:  # noqa: FBT001 - click's way
+    """Put a PRD away, until a new run begins or you bring it back."""
+    client = _client()
+    shown = _find(client, prd, project)
+    if not undo:
+        _insist(f"Archive {_name(shown)}?", yes=yes)
+    answer = _ask(client, prd, "archive", {"archived": not undo, "project": shown["project"]})
+    done = "brought back" if undo else "archived"
+    note(f"{_name(shown)} was {done}{' already' if answer['seq'] is None else ''}.")
+
+
+@click.command()
+@click.argument("prd")
+@click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - click's way
+    """Forget a PRD: blank what its events said, and take it out of every view and of the search. There is no undo."""
+    client = _client()
+    shown = _find(client, prd, project)
+    _insist(f"Forget {_name(shown)} and everything its events said? It cannot be undone.", yes=yes)
+    _ask(client, prd, "forget", {"confirm": prd, "project": shown["project"]})
+    note(f"{_name(shown)} was forgotten.")
+
+
+def _client() -> DaemonClient:
+    client = DaemonClient.from_environment()
+    ensure_running(Home.from_environment(), client)
+    return client
+
+
+def _find(client: DaemonClient, prd: str, project: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/api/prds/{quote(prd, safe='')}", {"project": project})["prd"]
+    return found
+
+
+def _ask(client: DaemonClient, prd: str, what: str, body: dict[str, Any]) -> Any:
+    return client.post(f"/api/prds/{quote(prd, safe='')}/{what}", body)
+
+
+def _name(prd: dict[str, Any]) -> str:
+    name = "/".join(printable(part, 60) for part in (prd["project"], prd["prd_id"]) if part)
+    return f"{name} “{printable(prd['title'], 80)}”" if prd["title"] else name
+
+
+def _insist(question: str, *, yes: bool) -> None:
+    """Ask, unless that was answered already. Raises ``UsageError`` where nobody is there to be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked here: say --yes.")
+    click.confirm(question, abort=True, err=True)

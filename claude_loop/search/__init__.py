@@ -1,0 +1,1 @@
+"""Full-text search: an index beside the log, filled behind it."""

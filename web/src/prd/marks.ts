@@ -1,0 +1,77 @@
+/** What the timeline draws of a run and its stories. */
+
+import type { AttemptOutcome, RunDocument, StoryDocument } from "../lib/documents";
+import { clock, spoken } from "../lib/time";
+import { testWords } from "../lib/words";
+
+export type MarkKind = "passed" | "failed" | "commit" | "error";
+
+export interface Mark {
+  kind: MarkKind;
+  at: number;
+  seq: number;
+  words: string;
+}
+
+export interface Bar {
+  attempt: number;
+  from: number;
+  to: number | null; // null while it is running
+  look: string;
+  words: string;
+}
+
+export interface Lane {
+  story: StoryDocument;
+  bars: Bar[];
+  marks: Mark[];
+}
+
+export interface Wait {
+  from: number;
+  to: number | null;
+  words: string;
+}
+
+export function laneOf(story: StoryDocument, errors: readonly Mark[] = []): Lane {
+  const last = story.attempts.at(-1)?.attempt;
+  const bars = story.attempts.map(({ attempt, started_at, finished_at, outcome }) => ({
+    attempt,
+    from: started_at,
+    to: finished_at,
+    look: attempt === last && outcome === "completed" ? story.state : outcome,
+    words: `attempt ${attempt}: ${said(outcome)}${finished_at ? `, ${spoken(finished_at - started_at)}` : ""}`,
+  }));
+  const tests = story.test_runs.map((test): Mark => ({
+    kind: test.failed ? "failed" : "passed", at: test.at, seq: test.seq, words: testWords(test),
+  }));
+  const commits = story.recent_commits.map(({ at, seq, hash, subject }): Mark => ({
+    kind: "commit", at, seq, words: `commit ${hash.slice(0, 7)} ${subject ?? ""}`,
+  }));
+  return { story, bars, marks: [...tests, ...commits, ...errors] };
+}
+
+const said = (outcome: AttemptOutcome): string =>
+  outcome === "restarted" ? "started again without a result" : outcome === "left" ? "left when the run ended" : outcome;
+
+/** Errors by story; those of no story under "". */
+export function errorsOf(run: RunDocument): Map<string, Mark[]> {
+  const marks = run.recent_errors.map((each): [string, Mark] => [
+    each.story_id ?? "", { kind: "error", at: each.at, seq: each.seq, words: each.error },
+  ]);
+  const found = new Map<string, Mark[]>();
+  for (const [story, mark] of marks) found.set(story, [...(found.get(story) ?? []), mark]);
+  return found;
+}
+
+export function waitsOf(run: RunDocument, now: number): Wait[] {
+  const past = run.past_waits.map(({ since, ended_at, waited_for, reason }) => ({
+    from: since, to: ended_at, words: `waited for ${whom(waited_for)} ${spoken(ended_at - since)}: ${reason}`,
+  }));
+  const present = run.waits.map((wait) => ({
+    from: wait.since, to: null, words: `waiting for ${whom(wait.for)} since ${clock(wait.since, now)}: ${wait.reason}`,
+  }));
+  return [...past, ...present];
+}
+
+const whom = (waited: string) => (waited === "human" ? "you" : waited === "rate_limit" ? "the rate limit" : "something");
