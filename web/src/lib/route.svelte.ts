@@ -38,12 +38,12 @@ class Route {
     scrollTo(0, 0);
   }
 
-  /** Change parameters of the address, without an entry in the history; null takes one away. */
-  amend(changes: Record<string, string | null>): void {
+  /** Change parameters of the address, without an entry in the history; null, or no value, takes one away. */
+  amend(changes: Record<string, string | readonly string[] | null>): void {
     const query = new URLSearchParams(location.search);
     for (const [name, value] of Object.entries(changes)) {
-      if (value === null) query.delete(name);
-      else query.set(name, value);
+      query.delete(name);
+      for (const each of [value ?? []].flat()) query.append(name, each);
     }
     const text = query.toString();
     history.replaceState(null, "", location.pathname + (text ? `?${text}` : ""));

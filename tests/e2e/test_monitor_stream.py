@@ -1,0 +1,188 @@
+"""The events of the monitor in a real browser: a real daemon, fed by the bash emitter."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.e2e.daemon import Daemon
+from tests.requirements import find_chromium
+from tests.support import BIN, until
+
+pytestmark = pytest.mark.requires("chromium")
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+# Reverses what follows; a terminal's colour; a word without end.
+ODD = "safe \u202egnp.exe \x1b[31mred " + "Donaudampfschiff" * 900
+COUNT = "[data-count]"
+ROWS = "ol[role=list] > li"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=str(find_chromium()), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page whose errors fail the test; those of a connection that is gone are the browser's own."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def daemon(home: Path) -> Iterator[Daemon]:
+    served = Daemon(home)
+    served.start()
+    yield served
+    served.stop()
+
+
+def emit(daemon: Daemon, script: str, *words: str) -> None:
+    """Run lines of bash with the emitter; returns once the daemon has committed what they emitted, if it is up."""
+    subprocess.run(
+        ["bash", "-c", f'source "$1"; shift\n{script}', "loop", str(BIN / "emit_progress.sh"), *words],
+        env=daemon.environ,
+        check=True,
+        timeout=30,
+    )
+
+
+def ticks(daemon: Daemon, first: int, last: int, type_: str = "tick") -> None:
+    emit(daemon, f"for ((i = {first}; i <= {last}; i++)); do emit_event {type_} prd=P-1 n:=$i; done; emit_flush 10")
+
+
+def visit(page: Page, daemon: Daemon, query: str = "") -> None:
+    page.goto(f"{daemon.url}/events{query}")
+    expect(page.locator("header [role=status]")).to_contain_text("Live")
+
+
+def row(page: Page, text: str) -> Any:
+    return page.locator(ROWS).filter(has_text=text)
+
+
+def downloaded(page: Page, name: str, scope: str = "shown here") -> str:
+    page.locator("summary", has_text="Download").click()
+    page.get_by_label(scope).check()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=name, exact=True).click()
+    return Path(waiting.value.path()).read_bytes().decode()
+
+
+def numbers(page: Page, type_: str = "tick") -> list[int]:
+    """Of the events that the page holds, in the order in which it shows them."""
+    held = [json.loads(line) for line in downloaded(page, "JSONL").splitlines()]
+    return [event["data"]["n"] for event in held if event["type"] == type_]
+
+
+def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, page: Page) -> None:
+    visit(page, daemon)
+    expect(page.get_by_text("No events yet.")).to_be_visible()
+    script = 'emit_story_started P-1 US-1; emit_test_run P-1 US-1 10 2 test_total; emit_error P-1 "" "$1"; emit_error P-1 US-2 "$2"'
+    emit(daemon, script, EVIL, ODD)
+    expect(row(page, "tests 10 passed 2 failed: test_total")).to_be_visible()
+    expect(row(page, EVIL)).to_be_visible()
+    expect(row(page, "safe ‹U+202E›gnp.exe ␛[31mred Donau")).to_be_visible()
+    row(page, "safe ").locator("button.what").click()
+    expect(page.locator("pre")).to_contain_text('"story_id": "US-2"')
+    expect(page.locator("pre")).to_contain_text("\\u202e")
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_function("document.querySelector('pre').textContent.length > 10000")
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)")
+    assert "owned" not in page.title()
+    page.keyboard.press("G")
+    page.keyboard.press("k")
+    expect(page.locator("li.selected")).to_have_count(1)
+
+
+def test_a_filter_is_in_the_address_and_what_it_shows_can_be_downloaded(daemon: Daemon, page: Page) -> None:
+    ticks(daemon, 1, 700)
+    emit(daemon, "for s in 1 2 3; do emit_log_message P-2 US-$s info '=needle, in a stack'; done; emit_flush 10")
+    visit(page, daemon, "?q=needle")
+    expect(page.locator(COUNT)).to_have_text("3 of 500 loaded")
+    row(page, "US-2").locator("button.story").click()
+    expect(page.get_by_role("button", name="Remove the filter story US-2")).to_be_visible()
+    expect(page.locator(COUNT)).to_have_text("1 of 1 loaded")
+    page.reload()
+    expect(page.locator(COUNT)).to_have_text("1 of 1 loaded")
+    assert page.input_value("[data-search]") == "needle"
+    (table,) = csv.DictReader(downloaded(page, "CSV").splitlines())
+    assert (table["story_id"], json.loads(table["data"])["message"]) == ("US-2", "=needle, in a stack")
+    page.get_by_role("button", name="Remove the filter story US-2").click()
+    expect(page.locator(COUNT)).to_have_text("3 of 500 loaded")
+    page.fill("[data-search]", "")
+    page.locator(".scroller").hover()
+    page.mouse.wheel(0, -100_000)
+    expect(page.get_by_text("Nothing older is in the log.")).to_be_attached()
+    assert numbers(page) == list(range(1, 701))
+    page.goto(f"{daemon.url}/events?type=ti?k")
+    expect(page.locator(COUNT)).to_have_text("500 loaded")
+    everything = downloaded(page, "JSONL", "All that match in the log").splitlines()
+    assert [json.loads(line)["data"]["n"] for line in everything] == list(range(1, 701))
+
+
+def test_it_pauses_when_one_reads_and_goes_on_after_the_daemon_was_killed(daemon: Daemon, page: Page) -> None:
+    ticks(daemon, 1, 100)
+    visit(page, daemon)
+    expect(row(page, "tick n=100")).to_be_visible()
+    page.locator(".scroller").hover()
+    page.mouse.wheel(0, -600)
+    expect(page.locator(COUNT)).to_contain_text("paused")
+    ticks(daemon, 101, 112)
+    expect(page.get_by_role("button", name="12 new")).to_be_visible()
+    expect(row(page, "tick n=112")).to_have_count(0)
+    page.get_by_role("button", name="12 new").click()
+    expect(row(page, "tick n=112")).to_be_visible()
+
+    daemon.kill()
+    expect(page.get_by_text("Not connected.")).to_be_visible()
+    emit(daemon, "for i in 113 114 115; do emit_event tick prd=P-1 n:=$i; done")
+    daemon.start()
+    expect(row(page, "tick n=115")).to_be_visible()
+    assert numbers(page) == list(range(1, 116))
+    expect(page.get_by_text("Events were missed here")).to_have_count(0)
+
+    daemon.kill()
+    for part in daemon.home.root.glob("events.db*"):
+        part.unlink()
+    daemon.start()
+    expect(page.get_by_text("Events were missed here: the daemon's log is another one now")).to_be_visible()
+    ticks(daemon, 116, 117)
+    expect(row(page, "tick n=117")).to_be_visible()
+    assert numbers(page)[-3:] == [115, 116, 117]
+
+
+def test_who_may_not_read_is_told_what_to_do(home: Path, page: Page) -> None:
+    daemon = Daemon(home, CLAUDE_LOOP_AUTH__LOOPBACK="token")
+    daemon.start()
+    try:
+        page.goto(f"{daemon.url}/events")
+        expect(page.locator(".empty")).to_contain_text("claude-loop open")
+        code = daemon.run("open", "--print-url").stdout.strip().rpartition("#")[2]
+        page.goto("about:blank")
+        page.goto(f"{daemon.url}/events#{code}")
+        expect(page.get_by_text("No events yet.")).to_be_visible()
+        until(lambda: "#" not in page.url)
+    finally:
+        daemon.stop()
