@@ -59,7 +59,7 @@ class SearchIndex:
 
     def __init__(self, path: Path, log_path: Path, shard_events: int = SHARD_EVENTS) -> None:
         self._shard_events = shard_events
-        self._leftovers = False
+        self._freed = self._leftovers = False
         try:
             self._connection = _opened(path, log_path)
         except (sqlite3.DatabaseError, _OtherFormatError) as failure:
@@ -78,6 +78,8 @@ class SearchIndex:
         newest = self._connection.execute("SELECT upto, digest FROM shards ORDER BY number DESC LIMIT 1").fetchone()
         fits = found == (state.epoch,) and (newest is None or self._stands_at(state, *newest))
         if not fits:
+            if found is not None:
+                log.info("the search index begins anew: it is of another log", epoch=state.epoch)
             with transaction(self._connection):
                 for (number,) in self._connection.execute("SELECT number FROM shards").fetchall():
                     self._drop(number)
@@ -104,7 +106,7 @@ class SearchIndex:
         if upto == after:
             return False
         if self._forget_prds(after, upto):
-            self._leftovers = True
+            self._freed = self._leftovers = True
             return True
         if not self._has(number):
             self._connection.execute(
@@ -118,7 +120,11 @@ class SearchIndex:
         return True
 
     def _wipe(self) -> bool:
-        """Forgotten words still stand in the write-ahead log; False while somebody reads there."""
+        """Forgotten words still stand in freed pages and in the write-ahead log; False while somebody reads there."""
+        if self._freed:
+            # Zeros at every deletion would make indexing half as fast; this is once in a while.
+            self._connection.execute("VACUUM main")
+            self._freed = False
         if self._leftovers:
             (busy, _, _) = self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchone()
             self._leftovers = bool(busy)
@@ -198,8 +204,6 @@ def _opened(path: Path, log_path: Path) -> sqlite3.Connection:
         # Power loss may cost the last batches, never the file; they are made again.
         connection.execute("PRAGMA main.synchronous = NORMAL")
         connection.execute("PRAGMA main.journal_size_limit = 16777216")
-        # Words that are dropped because they were forgotten are overwritten with zeros.
-        connection.execute("PRAGMA main.secure_delete = ON")
         (version,) = connection.execute("PRAGMA main.user_version").fetchone()
         _insist_on_format(version)
         if version == 0:
