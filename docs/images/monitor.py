@@ -112,9 +112,6 @@ def shoot() -> None:
             page.goto(URL)
             page.get_by_role("article").first.wait_for()
             page.screenshot(path=HERE / f"monitor-{theme}.png")
-            page.goto(f"{URL}/prd/SHOP-7?project=shop")
-            page.get_by_role("row").nth(1).wait_for()
-            page.screenshot(path=HERE / f"monitor-prd-{theme}.png")
             page.close()
         browser.close()
 
