@@ -141,6 +141,7 @@ def _where_to_look(home: Home, directory: Path) -> str:
     daemon = DaemonNote.read(home)
     command = _command()
     shown = [
+        (f"{command} open", "the same in the browser, live and as a replay"),
         (f"{command} show {PRD}", "each story with its attempts, tests and commits"),
         (f"{command} tail", "events as they happen, of every loop"),
         (f"git -C {shlex.quote(str(directory))} log --stat", "what was committed"),

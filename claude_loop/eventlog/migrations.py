@@ -58,6 +58,9 @@ _STEP_1 = (
 _STEP_2 = (
     # A PRD is forgotten once in a while; a start must find it without reading the log.
     "CREATE INDEX events_that_forget ON events (seq) WHERE type = 'prd.forgotten'",
+    # PRDs gained a field; a rebuild would give it to them.
+    "UPDATE read_model SET document = json_set(document, '$.archived_at', NULL) WHERE key GLOB 'prd/*'",
+    "UPDATE trimmed_model SET document = json_set(document, '$.archived_at', NULL) WHERE key GLOB 'prd/*'",
     # How far the events before that one have been blanked.
     "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
 )

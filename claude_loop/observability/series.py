@@ -83,8 +83,8 @@ class Series:
     async def sample(self) -> None:
         try:
             figures = await self._log_figures()
-        except ClaudeLoopError as failure:  # the log says so itself; the other figures are wanted now most of all
-            log.warning("the log could not be measured", code=failure.code)
+        except (ClaudeLoopError, OSError) as failure:  # the other figures are wanted now most of all
+            log.warning("the log could not be measured", reason=str(failure))
             figures = {}
         spool = {} if self._spool is None else self._spool.statistics()
         figures |= {

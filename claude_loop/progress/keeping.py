@@ -32,7 +32,7 @@ class Keeping:
 
     async def archive(self, prd: PrdDocument, *, archived: bool) -> int | None:
         """Put a PRD away or bring it back: the ``seq`` that says so, None if it is so already. Raises ``LoadError``."""
-        if (prd.get("archived_at") is not None) == archived:
+        if (prd["archived_at"] is not None) == archived:
             return None
         return (await self._say(ARCHIVED if archived else UNARCHIVED, prd)).seq
 

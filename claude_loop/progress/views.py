@@ -56,9 +56,13 @@ async def list_cards(reader: EntityReader, moment: Moment) -> list[Card]:
 
 def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
     view = view_run(run, moment)
-    archived_at = prd.get("archived_at")  # what an earlier version stored has no such field
-    own = {"title": prd["title"], "runs": prd["runs"], "archived_at": archived_at}
-    return cast("Card", {**view, **own, "group": _group(view, moment.today_ms)})
+    return {
+        **view,
+        "title": prd["title"],
+        "runs": prd["runs"],
+        "archived_at": prd["archived_at"],
+        "group": _group(view, moment.today_ms),
+    }
 
 
 def view_run(run: RunDocument, moment: Moment) -> RunView:

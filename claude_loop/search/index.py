@@ -78,6 +78,8 @@ class SearchIndex:
         newest = self._connection.execute("SELECT upto, digest FROM shards ORDER BY number DESC LIMIT 1").fetchone()
         fits = found == (state.epoch,) and (newest is None or self._stands_at(state, *newest))
         if not fits:
+            if found is not None:
+                log.info("the search index begins anew: it is of another log", epoch=state.epoch)
             with transaction(self._connection):
                 for (number,) in self._connection.execute("SELECT number FROM shards").fetchall():
                     self._drop(number)

@@ -103,8 +103,7 @@ class Search:
     def _open(self, state: LogState) -> None:
         if self._index is None:
             self._index = SearchIndex(*self._paths)
-            if not self._index.fit(state):
-                log.info("the search index begins anew", epoch=state.epoch)
+            self._index.fit(state)
 
     def _step(self, state: LogState) -> bool:
         assert self._index is not None  # noqa: S101 - for the type checker: opened before

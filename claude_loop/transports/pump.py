@@ -123,6 +123,7 @@ class Pump:
         self._feed = feed
         self._pace = pace
         self._quiet = timing.quiet
+        self._follows = False  # how long a replay takes says nothing about the daemon
 
     async def run(self) -> None:
         self._pace.pumps += 1
@@ -140,7 +141,8 @@ class Pump:
         return POLLING_ROUND if self._outlet.on_polling else BATCH_EVENTS
 
     async def _step(self) -> None:
-        followed = self._feed.subscription.lag == 0
+        if self._feed.subscription.lag == 0:
+            self._follows = True
         if not await self._something_new():
             await self._send(iter([self._feed.position()]))
             return
@@ -148,7 +150,7 @@ class Pump:
             await self._pace.turn()
         outcome = await self._feed.subscription.next()
         await self._send(self._feed.rounds(outcome, self._size))
-        if followed and isinstance(outcome, Batch) and outcome.events:  # a replay says nothing about the daemon
+        if self._follows and isinstance(outcome, Batch) and outcome.events:
             self._pace.delivered(outcome.events[0].received_at)
 
     async def _something_new(self) -> bool:

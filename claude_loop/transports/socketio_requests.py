@@ -65,7 +65,8 @@ def watch(payload: Any) -> WatchedPrd | None:
     prd_id = _name(fields, "prd_id")
     if prd_id is None:
         raise InvalidRequest("`prd.prd_id` is missing.", field="prd.prd_id", hint=_HINT)
-    return WatchedPrd(_name(fields, "project"), prd_id, _name(fields, "run_id"))
+    project = None if fields.get("project") == "" else _name(fields, "project")  # as over HTTP
+    return WatchedPrd(project, prd_id, _name(fields, "run_id"))
 
 
 def control_prd(payload: Any) -> dict[str, Any]:

@@ -150,6 +150,34 @@ def test_neither_the_directory_nor_python_s_variables_put_other_code_before_ours
     assert said["isolated"] == 1
 
 
+# Stands in for bin/build_page.py: says that it was called, and leaves the stamp of a page that was built.
+BUILD_PAGE = """
+import pathlib, sys
+stamp = pathlib.Path(sys.argv[0]).parent.parent / "claude_loop" / "web" / "dist" / "built-from"
+stamp.parent.mkdir(parents=True, exist_ok=True)
+stamp.write_text("digest")
+print("built", file=sys.stderr)
+sys.exit(1)
+"""
+
+
+def test_the_page_is_built_when_one_of_its_sources_is_younger_and_else_costs_nothing(clone):
+    assert clone.run()[1] == "", "a clone without the page's sources has nothing to build"
+    (clone.root / "bin" / "build_page.py").write_text(BUILD_PAGE)
+    deep = clone.root / "web" / "src" / "lib" / "words.ts"
+    deep.parent.mkdir(parents=True)
+    for path in (deep, clone.root / "web" / "package.json"):
+        path.touch()
+    assert clone.run()[1] == "built\n", "and the command runs, although the build failed"
+    assert clone.run()[1] == ""
+    later = time.time() + 5
+    os.utime(deep, (later, later))
+    assert clone.run()[1] == "built\n"
+    (clone.root / "web" / ".build-failed").touch()
+    os.utime(clone.root / "web" / ".build-failed", (later + 1, later + 1))
+    assert clone.run()[1] == "", "what failed with these sources is not tried at every command"
+
+
 @pytest.mark.requires("strace")
 def test_the_usual_run_starts_no_process_but_python_itself(clone, tmp_path):
     trace = tmp_path / "trace"

@@ -38,8 +38,8 @@ async def test_cards_come_in_the_order_in_which_they_need_somebody():
     world.play("prd.started prd=running-2 → prd.started prd=paused → control.paused prd=paused")
     cards = await list_cards(Reader(world), at(world, today_ms=yesterday + 1))
     assert [(card["prd_id"], card["group"]) for card in cards] == [
+        ("waiting-2", "waiting"),  # for a person, although it began to wait later
         ("waiting-1", "waiting"),
-        ("waiting-2", "waiting"),
         ("vanished", "vanished"),
         ("failed", "failed"),
         ("stalled", "stalled"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,26 @@ async def test_views_read_the_log(log: EventLog):
         ("PRD-1", "stalled", 2),
         ("PRD-2", "stalled", 1),
     ]
+
+
+async def test_a_log_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
+    path = tmp_path / "events.db"
+    log = SqliteEventLog(path, ProgressProjection(), ManualClock())
+    await log.open(nobody)
+    await log.append(as_published(play(SCENARIO).events))
+    await log.prune(0, 6, 100)
+    expected = await log.entities("")
+    await log.close()
+    with sqlite3.connect(path) as old:
+        old.execute("DROP INDEX events_that_forget")
+        old.execute("DROP TABLE blanked")
+        for table in ("read_model", "trimmed_model"):
+            old.execute(f"UPDATE {table} SET document = json_remove(document, '$.archived_at') WHERE key GLOB 'prd/*'")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    log = SqliteEventLog(path, ProgressProjection(), ManualClock())
+    await log.open(nobody)
+    assert await log.entities("") == expected
+    await log.rebuild()
+    assert await log.entities("") == expected
+    await log.close()

@@ -67,9 +67,12 @@ async def test_the_answer_has_all_a_page_needs(rig: Rig, clients: Clients) -> No
     assert answer == {"ok": True, "seq": 1, "cursor": str(rig.hub.state.head_cursor), "stalled_after_ms": STALLED_MS}
 
 
-async def test_documents_follow_the_events_and_are_those_of_the_cards(rig: Rig, clients: Clients) -> None:
+@pytest.mark.parametrize("project", [None, ""])
+async def test_documents_follow_the_events_and_are_those_of_the_cards(
+    rig: Rig, clients: Clients, project: str | None
+) -> None:
     client = await clients.join()
-    answer = await client.call("watch", {"prd": {"prd_id": "PRD-001", "project": None}})
+    answer = await client.call("watch", {"prd": {"prd_id": "PRD-001", "project": project}})
     documents = answer["documents"]
     assert documents == {}
     run = await rig.emit("prd.started")
@@ -134,7 +137,7 @@ async def test_python_client_with_its_own_library(rig: Rig, clients: Clients) ->
         ({"prd": {}}, "prd.prd_id"),
         ({"prd": {"prd_id": 1}}, "prd_id"),
         ({"prd": {"prd_id": "P", "story": "S"}}, "story"),
-        ({"prd": {"prd_id": "P", "project": ""}}, "project"),
+        ({"prd": {"prd_id": "P", "project": 7}}, "project"),
         ({"prd": {"prd_id": "P", "run_id": "x" * 129}}, "run_id"),
     ],
 )

@@ -134,9 +134,10 @@ class Live {
     if (this.lastEventAt === null || at > this.lastEventAt) this.lastEventAt = at;
   }
 
+  /** Every frame of patches says what time it is; every relative time drawn anew for each would be a waste. */
   #tell(now: number): void {
     this.#ahead = now - Date.now();
-    this.now = now;
+    if (Math.abs(now - this.now) > 1500) this.now = now;
   }
 
   #failed(failure: Error & { data?: { code?: string; hint?: string } }): void {
