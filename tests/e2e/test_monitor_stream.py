@@ -109,7 +109,9 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
         page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)")
+        assert page.evaluate(
+            "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
+        )
     assert "owned" not in page.title()
     page.keyboard.press("G")
     page.keyboard.press("k")
