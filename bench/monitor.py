@@ -300,7 +300,8 @@ def latency(browser: Browser, arguments: argparse.Namespace, rate: int = 50, sec
 def paint(browser: Browser, arguments: argparse.Namespace, loads: int = 5) -> None:
     with serving() as served:
         fill(served.url, arguments.stored, 50_000)
-        times, rows = [], []
+        times: list[tuple[float, float]] = []
+        rows: list[tuple[float, float]] = []
         for address in ("/", "/events") * loads:
             seen = _load(browser, served, address)
             (rows if address == "/events" else times).append(seen)
