@@ -87,6 +87,10 @@ export class Feed {
   get words(): string {
     return this.#words.join(" ");
   }
+  /** Whether a moment of the past is shown. */
+  get past(): boolean {
+    return this.#until !== null;
+  }
   get held(): number {
     return this.#store.list.items.length;
   }
