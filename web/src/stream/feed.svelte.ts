@@ -56,7 +56,7 @@ export class Feed {
   #store = new Store({});
   #wide: { store: Store; since: number } | null = null;
   #found: Found | null = null;
-  #words: string[] = [];
+  #words = $state.raw<readonly string[]>([]);
   #given: Store | null = null;
   #until: number | null = null;
   #cut: List & { of: unknown } = { of: null, items: [], first: 0 };
