@@ -109,7 +109,9 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
         page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)")
+        assert page.evaluate(
+            "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
+        )
     assert "owned" not in page.title()
     page.keyboard.press("G")
     page.keyboard.press("k")
@@ -131,6 +133,10 @@ def test_a_filter_is_in_the_address_and_what_it_shows_can_be_downloaded(daemon: 
     assert (table["story_id"], json.loads(table["data"])["message"]) == ("US-2", "=needle, in a stack")
     page.get_by_role("button", name="Remove the filter story US-2").click()
     expect(page.locator(COUNT)).to_have_text("3 of 500 loaded")
+    page.fill("[data-search]", "")
+    expect(page.locator(COUNT)).to_have_text("500 loaded")
+    page.fill("[data-search]", "NEEDLE us-3")
+    expect(page.locator(COUNT)).to_have_text("1 of 500 loaded")
     page.fill("[data-search]", "")
     page.locator(".scroller").hover()
     page.mouse.wheel(0, -100_000)

@@ -56,7 +56,7 @@ export class Feed {
   #store = new Store({});
   #wide: { store: Store; since: number } | null = null;
   #found: Found | null = null;
-  #words: string[] = [];
+  #words = $state.raw<readonly string[]>([]);
   #given: Store | null = null;
   #until: number | null = null;
   #cut: List & { of: unknown } = { of: null, items: [], first: 0 };
@@ -86,6 +86,10 @@ export class Feed {
   }
   get words(): string {
     return this.#words.join(" ");
+  }
+  /** Whether a moment of the past is shown. */
+  get past(): boolean {
+    return this.#until !== null;
   }
   get held(): number {
     return this.#store.list.items.length;

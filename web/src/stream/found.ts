@@ -46,6 +46,7 @@ export class Found {
       if (this.passes(item)) found.push(item);
       if ((this.#next & 255) === 0 && performance.now() > until) break;
     }
+    if (this.done) this.#left = []; // they may be let go
     this.#before(found.reverse());
     return found.length;
   }

@@ -46,6 +46,9 @@ export class View {
     const { list } = this.feed;
     if (list !== this.#list) {
       this.#list = list;
+      this.#first = list.first;
+      // Another filter keeps in sight what was looked at, if it passes; another moment of a replay is what is wanted.
+      if (this.selected && !this.feed.past && indexOf(list.items, this.selected) >= 0) return this.select(this.selected);
       this.follow = true;
       this.selected = null;
     } else if (list.first !== this.#first && !this.follow) {
