@@ -4,7 +4,8 @@ import type { AttemptOutcome, RunDocument, StoryDocument } from "../lib/document
 import { clock, spoken } from "../lib/time";
 import { testWords } from "../lib/words";
 
-export type MarkKind = "passed" | "failed" | "commit" | "error";
+export const KINDS = ["passed", "failed", "commit", "error"] as const;
+export type MarkKind = (typeof KINDS)[number];
 
 export interface Mark {
   kind: MarkKind;
