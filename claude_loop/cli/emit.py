@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -52,8 +51,10 @@ def _tell_missing(fields: list[str], type_: str) -> None:
     """The daemon keeps the event and marks it, but whoever waits for it to count should know."""
     if fields and sys.stderr is not None:
         named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in fields)
-        with contextlib.suppress(OSError):  # emitting never fails its caller
+        try:
             note(f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`.")
+        except OSError:  # emitting never fails its caller
+            sys.stderr = None  # type: ignore[assignment]  # else the interpreter tries once more as it ends, and fails
 
 
 def _field(field: str) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -152,9 +153,11 @@ def test_a_closed_stderr_changes_nothing(state):
     command = [sys.executable, "-m", "claude_loop", "emit", "test.run"]
     for redirection in ("2>&-", "2>/dev/full"):
         shell = ["sh", "-c", f'"$@" {redirection}', "sh", *command]
-        outcome = subprocess.run(shell, stdout=subprocess.PIPE, cwd=ROOT, timeout=30, check=False)
-        assert (outcome.returncode, outcome.stdout) == (0, b"")
-    assert len(spooled(state)) == 2
+        for unbuffered in ("", "1"):
+            environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+            outcome = subprocess.run(shell, stdout=subprocess.PIPE, cwd=ROOT, env=environment, timeout=30, check=False)
+            assert (outcome.returncode, outcome.stdout) == (0, b"")
+    assert len(spooled(state)) == 4
 
 
 def test_the_fields_it_looks_for_are_those_of_the_catalogue():
