@@ -54,7 +54,7 @@ def _tell_missing(fields: list[str], type_: str) -> None:
         try:
             note(f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`.")
         except OSError:  # emitting never fails its caller
-            sys.stderr = None  # type: ignore[assignment]  # else the interpreter tries once more as it ends, and fails
+            sys.stderr = None  # else the interpreter tries once more as it ends, and fails
 
 
 def _field(field: str) -> tuple[str, Any]:
