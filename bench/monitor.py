@@ -353,7 +353,7 @@ def scrub(browser: Browser, arguments: argparse.Namespace, count: int = 100_000,
         slider = page.get_by_role("slider", name="Moment")
         slider.wait_for(timeout=120_000)
         entered = time.perf_counter() - began
-        page.wait_for_function("!document.body.innerText.includes('preparing')", timeout=120_000)
+        page.get_by_text("preparing").wait_for(state="hidden", timeout=120_000)
         prepared = time.perf_counter() - began
         chance = random.Random(7)
         places = [chance.random() for _ in range(jumps)]

@@ -13,13 +13,13 @@ from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow,
 pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
 # One failing story among finished ones. Pauses keep the marks of the timeline apart.
 RUN = r"""
-pause() { read -r -t 0.05 _ <> <(:) || :; }
+pause() { read -r -t "${1:-0.05}" _ <> <(:) || :; }
 emit_event prd.started prd=SHOP-7 title="Checkout rewrite" total_stories:=3
 emit_story_started SHOP-7 US-001; pause
 emit_test_run SHOP-7 US-001 12 0; pause
 emit_commit_created SHOP-7 US-001 abc1234 "Cart totals"; emit_story_completed SHOP-7 US-001; pause
 emit_story_started SHOP-7 US-002; pause
-emit_test_run SHOP-7 US-002 10 2 test_coupon test_tax; pause
+emit_test_run SHOP-7 US-002 10 2 test_coupon test_tax; pause 0.5
 emit_error SHOP-7 US-002 "tax table missing"; emit_story_completed SHOP-7 US-002 false; pause
 emit_waiting SHOP-7 human "permission Bash rm -rf build"
 """

@@ -52,6 +52,21 @@ export function laneOf(story: StoryDocument, errors: readonly Mark[] = []): Lane
   return { story, bars, marks: [...tests, ...commits, ...errors] };
 }
 
+const APART = 4; // pixels; nearer marks cannot be told from each other
+const URGENCY: Record<MarkKind, number> = { passed: 0, commit: 1, failed: 2, error: 3 };
+
+/** Of marks that would lie on each other the most urgent, the latest of equals. `selected` is always among them. */
+export function apart(marks: readonly Mark[], x: (at: number) => number, selected: number | null): Mark[] {
+  const places = new Map<number, Mark>();
+  for (const mark of marks) {
+    const place = Math.round(x(mark.at) / APART);
+    const held = places.get(place);
+    if (held && held.seq === selected) continue;
+    if (!held || mark.seq === selected || URGENCY[mark.kind] >= URGENCY[held.kind]) places.set(place, mark);
+  }
+  return [...places.values()];
+}
+
 const said = (outcome: AttemptOutcome): string =>
   outcome === "restarted" ? "started again without a result" : outcome === "left" ? "left when the run ended" : outcome;
 
