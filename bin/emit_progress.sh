@@ -8,7 +8,8 @@
 #   - `\builtin` keeps aliases and functions named like builtins out, and names are long, because a caller's
 #     `readonly i` would be fatal; no arrays, no IFS, no `=~` (BASH_REMATCH is the caller's), no $RANDOM;
 #   - a trap of the caller's may emit between any two commands here, so shared state changes in single commands.
-# And it must be quick: a call or a command costs 1 to 4 us, so the usual way through is short and the rest is aside.
+# And it must be quick. Bash copies a whole function at each call and pays for each name of `local`, so what is usual
+# is short and what is rare is a function of its own.
 
 if [ -z "${BASH_VERSION-}" ]; then
   echo 'emit_progress.sh needs bash; this is another shell.' >&2
@@ -17,50 +18,43 @@ if [ -z "${BASH_VERSION-}" ]; then
 fi
 
 # ---- The functions for scripts -------------------------------------------------------------------------------
-# What __claude_loop_emit takes: TYPE, the function that adds to the data (or none), DATA, PRD, STORY, ARGUMENT...
+# A function without values goes straight to __claude_loop_emit. The others are built by one of __claude_loop_in_bytes.
 # A long text travels in __cl_text: handing 1 MB to one more function costs 10 ms, and 40 where it is not ASCII.
 
-emit_prd_started() {
-  __claude_loop_emit prd.started __claude_loop_prd ',"status":"running"' "${1-}" '' "${2-}" 2>/dev/null || (( 1 ))
-}
+emit_prd_started() { __claude_loop_in_bytes __claude_loop_prd "${1-}" "${2-}" 2>/dev/null || (( 1 )); }
 emit_prd_completed() {
-  __claude_loop_emit prd.completed __claude_loop_success '' "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
 }
 emit_story_started() {
-  __claude_loop_emit story.started '' ',"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit '"story.started"' ',"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_story_completed() {
-  __claude_loop_emit story.completed __claude_loop_success '' "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
 }
-emit_test_run() {
-  __claude_loop_emit test.run __claude_loop_tests '' "$@" 2>/dev/null || (( 1 ))
-}
+emit_test_run() { __claude_loop_in_bytes __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_emit commit.created __claude_loop_commit '' "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_emit error.occurred __claude_loop_message '' "${1-}" "${2-}" error 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_emit log.message __claude_loop_log '' "${1-}" "${2-}" message "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_log "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_progress() {
   \builtin local __cl_text; __cl_text=${5-}
-  __claude_loop_emit progress.updated __claude_loop_steps '' "${1-}" "${2-}" message "${3-}" "${4-}" 2>/dev/null ||
-    (( 1 ))
+  __claude_loop_in_bytes __claude_loop_steps "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-emit_iteration() {
-  __claude_loop_emit iteration.started __claude_loop_turn '' "${1-}" '' "${2-}" "${3-}" 2>/dev/null || (( 1 ))
-}
+emit_iteration() { __claude_loop_in_bytes __claude_loop_turn "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 )); }
 emit_waiting() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_emit agent.waiting __claude_loop_wait '' "${1-}" '' reason "${2-}" "${4-}" 2>/dev/null || (( 1 ))
+  __claude_loop_in_bytes __claude_loop_wait "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-emit_resumed() { __claude_loop_emit agent.resumed '' '' "${1-}" '' 2>/dev/null || (( 1 )); }
-emit_event() { __claude_loop_emit '' __claude_loop_arguments '' '' '' "$@" 2>/dev/null || (( 1 )); }
+emit_resumed() { __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 )); }
+emit_event() { __claude_loop_in_bytes __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
@@ -76,27 +70,39 @@ emit_flush() {
 }
 
 # ---- What the events hold ------------------------------------------------------------------------------------
-# Called with the arguments of __claude_loop_emit: $4 is the PRD, $5 the story, $6 and so on are the event's own.
+# Each puts together the data and hands it to __claude_loop_emit.
 
-__claude_loop_prd() {
-  if [[ -n $6 ]]; then __claude_loop_count total_stories "$6"; fi
+__claude_loop_prd() { # PRD STORIES
+  __cl_data=',"status":"running"'
+  if [[ -n $2 ]]; then __claude_loop_count total_stories "$2"; fi
   if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi
+  __claude_loop_emit '"prd.started"' "$__cl_data" "$1" ''
 }
 
-__claude_loop_success() { # anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
-  case $6 in
+# TYPE PRD STORY SUCCESS: anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
+__claude_loop_success() {
+  case $4 in
     (true) __cl_data=',"success":true,"status":"completed"' ;;
     (false) __cl_data=',"success":false,"status":"failed"' ;;
-    (*) __claude_loop_text success "$6" ;;
+    (*) __claude_loop_text success "$4" ;;
   esac
+  __claude_loop_emit "\"$1\"" "$__cl_data" "$2" "$3"
 }
 
-__claude_loop_tests() { # … PASSED FAILED [NAME]...
-  \builtin local __cl_names='' __cl_left=50 # as many as the payload takes
-  __claude_loop_count passed "${6-}"
-  __claude_loop_count failed "${7-}"
-  if (( $# <= 7 )); then \builtin return 0; fi
-  \builtin shift 7
+__claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
+  case ${3-}:${4-} in
+    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*)
+      __claude_loop_count passed "${3-}"
+      __claude_loop_count failed "${4-}" ;;
+    (*) __cl_data=",\"passed\":$3,\"failed\":$4" ;;
+  esac
+  if (( $# > 4 )); then __claude_loop_names "$@"; fi
+  __claude_loop_emit '"test.run"' "$__cl_data" "${1-}" "${2-}"
+}
+
+__claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as the payload takes
+  \builtin local __cl_names='' __cl_left=50
+  \builtin shift 4
   for __cl_json do
     if (( __cl_left-- <= 0 )); then \builtin break; fi
     __claude_loop_string
@@ -105,68 +111,72 @@ __claude_loop_tests() { # … PASSED FAILED [NAME]...
   __cl_data+=",\"failures\":[${__cl_names#,}]"
 }
 
-__claude_loop_message() { # __cl_text under the key $6
+__claude_loop_message() { # KEY: __cl_text under it
   __cl_json=$__cl_text
   __claude_loop_string
-  __cl_data+=",\"$6\":$__cl_json"
+  __cl_data+=",\"$1\":$__cl_json"
 }
 
-__claude_loop_commit() {
-  __claude_loop_text commit_hash "$6"
-  if [[ -n $__cl_text ]]; then __claude_loop_message '' '' '' '' '' subject; fi
+__claude_loop_error() { # PRD STORY
+  __cl_json=$__cl_text
+  __claude_loop_string
+  __claude_loop_emit '"error.occurred"' "\"error\":$__cl_json" "$1" "$2"
 }
 
-__claude_loop_log() {
-  __claude_loop_text level "$7"
-  __claude_loop_message "$@"
+__claude_loop_commit() { # PRD STORY HASH
+  __claude_loop_text commit_hash "$3"
+  if [[ -n $__cl_text ]]; then __claude_loop_message subject; fi
+  __claude_loop_emit '"commit.created"' "$__cl_data" "$1" "$2"
 }
 
-__claude_loop_steps() {
-  __claude_loop_number current "$7"
-  __claude_loop_number total "$8"
-  if [[ -n $__cl_text ]]; then __claude_loop_message "$@"; fi
+__claude_loop_log() { # PRD STORY LEVEL
+  __claude_loop_text level "$3"
+  __claude_loop_message message
+  __claude_loop_emit '"log.message"' "$__cl_data" "$1" "$2"
 }
 
-__claude_loop_turn() {
-  __claude_loop_count iteration "$6"
-  if [[ -n $7 ]]; then __claude_loop_count max_iterations "$7"; fi
+__claude_loop_steps() { # PRD STORY CURRENT TOTAL
+  __claude_loop_number current "$3"
+  __claude_loop_number total "$4"
+  if [[ -n $__cl_text ]]; then __claude_loop_message message; fi
+  __claude_loop_emit '"progress.updated"' "$__cl_data" "$1" "$2"
 }
 
-__claude_loop_wait() {
-  __claude_loop_text for "$7"
-  __claude_loop_message "$@"
-  if [[ -n $8 ]]; then __claude_loop_number until "$8"; fi
+__claude_loop_turn() { # PRD N MAX
+  __claude_loop_count iteration "$2"
+  if [[ -n $3 ]]; then __claude_loop_count max_iterations "$3"; fi
+  __claude_loop_emit '"iteration.started"' "$__cl_data" "$1" ''
 }
 
-__claude_loop_arguments() { # … TYPE [key=value | key:=JSON]...
-  \builtin local __cl_text='' __cl_key='' __cl_bare=''
-  __cl_json=${6-}
+__claude_loop_wait() { # PRD FOR UNTIL
+  __claude_loop_text for "$2"
+  __claude_loop_message reason
+  if [[ -n $3 ]]; then __claude_loop_number until "$3"; fi
+  __claude_loop_emit '"agent.waiting"' "$__cl_data" "$1" ''
+}
+
+__claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
+  \builtin local __cl_text='' __cl_key='' __cl_bare='' __cl_type='' __cl_prd='' __cl_story='' __cl_run='' \
+    __cl_session='' __cl_project=''
+  __cl_json=${1-}
   __claude_loop_string
   __cl_type=$__cl_json
-  if (( $# > 6 )); then \builtin shift 6; else \builtin return 0; fi
+  if (( $# )); then \builtin shift; fi
   for __cl_text do
-    case $__cl_text in
-      (=* | :=*) __claude_loop_bare ;;
-      (project= | prd= | story= | run= | session=) ;; # from the context, as everywhere
-      (project=* | project:=*) __cl_project=${__cl_text#*=} ;;
-      (prd=* | prd:=*) __cl_prd=${__cl_text#*=} ;;
-      (story=* | story:=*) __cl_story=${__cl_text#*=} ;;
-      (run=* | run:=*) __cl_run=${__cl_text#*=} ;;
-      (session=* | session:=*) __cl_session=${__cl_text#*=} ;;
-      (*=*)
-        __cl_key=${__cl_text%%=*} __cl_text=${__cl_text#*=}
-        if [[ $__cl_key == *: || -n $__cl_wide || ${#__cl_key} -gt 256 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then
-          __claude_loop_pair
-        else
-          __cl_json=$__cl_text
-          __claude_loop_string
-          __cl_data+=",\"$__cl_key\":$__cl_json"
-        fi ;;
-      (*) __claude_loop_bare ;;
+    __cl_key=${__cl_text%%=*}
+    case $__cl_key in
+      ('' | : | "$__cl_text") __claude_loop_bare ;;
+      (prd | prd:) __cl_prd=${__cl_text#*=} ;;
+      (story | story:) __cl_story=${__cl_text#*=} ;;
+      (run | run:) __cl_run=${__cl_text#*=} ;;
+      (session | session:) __cl_session=${__cl_text#*=} ;;
+      (project | project:) __cl_project=${__cl_text#*=} ;;
+      (*) __claude_loop_pair ;;
     esac
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
+  __claude_loop_emit "$__cl_type" "$__cl_data" "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project"
 }
 
 __claude_loop_bare() {
@@ -175,10 +185,14 @@ __claude_loop_bare() {
   __cl_bare+=,$__cl_json
 }
 
-__claude_loop_pair() { # __cl_key and __cl_text, as JSON if the key ends in a colon and it is JSON, else as a string
-  __cl_json=${__cl_key%:}
-  __claude_loop_string
-  __cl_data+=,$__cl_json:
+__claude_loop_pair() { # __cl_text is key=value or key:=JSON; what is no JSON becomes a string
+  __cl_text=${__cl_text#*=} __cl_json=${__cl_key%:}
+  if [[ -n $__cl_wide || ${#__cl_key} -gt 256 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then
+    __claude_loop_string
+    __cl_data+=,$__cl_json:
+  else
+    __cl_data+=",\"$__cl_json\":"
+  fi
   if [[ $__cl_key == *: && $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
     __cl_data+=$__cl_text
   elif [[ $__cl_key == *: && ${#__cl_text} -le 16384 ]] && __claude_loop_is_json; then
@@ -417,82 +431,111 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-__claude_loop_emit() { # TYPE FUNCTION DATA PRD STORY [ARGUMENT]...
-  # The second condition is for a DEBUG or ERR trap that emits, in a subshell of ours: it would start the next.
-  if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || ${__cl_forking:-x${BASH_SUBSHELL-}} != "x${BASH_SUBSHELL-}" ]]; then
-    \builtin return 0
-  fi
-  # shellcheck disable=SC2050 # not constant: the caller may have set nocasematch
-  if [[ -z ${__cl_odd-} && ( a == A || $- == *k* || -n ${BASH_COMPAT-} ) ]]; then
-    __claude_loop_emit_oddly "$@"
-    \builtin return 0
-  fi
-  \builtin local __cl_type="\"$1\"" __cl_data="$3" __cl_prd="${4:-${CLAUDE_LOOP_PRD-}}" \
-    __cl_story="${5:-${CLAUDE_LOOP_STORY-}}" __cl_run="${CLAUDE_LOOP_RUN-}" __cl_session="${CLAUDE_LOOP_SESSION-}" \
-    __cl_project="${CLAUDE_LOOP_PROJECT-}" __cl_pid="${BASHPID-}" __cl_now='' __cl_room=65536 \
-    __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}" __cl_locale='' \
-    __cl_probe=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_json='' __cl_key='' __cl_date='' \
-    __cl_file='' __cl_forking='' __cl_wide=''
-  # Bytes, not characters, from here on. Where the probe has six characters they are; a readonly LC_ALL stays.
-  if (( ${#__cl_probe} != 6 )); then
-    __cl_locale=${LC_ALL-}
-    if ! \builtin local LC_ALL=C; then __cl_locale='' __cl_wide=1; fi
-  fi
-  if [[ -n $2 ]]; then "$2" "$@"; fi
-  __cl_now=${EPOCHREALTIME-}
-  if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 || -z $__cl_pid ]]; then __claude_loop_old; fi
-  if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
-
-  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
-  if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
-    __cl_key=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
-    if [[ $__cl_key != "${PWD-}" ]]; then __claude_loop_find_project; fi
-  fi
-  __cl_key=$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session
-  if [[ ${#__cl_key} -gt 1024 || -n $__cl_wide || $__cl_key == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
-  __cl_date=${__claude_loop_second-} # the second and what it is in UTC, in one variable: again the trap
+__claude_loop_emit() { # TYPE DATA PRD STORY [RUN SESSION PROJECT]
+  case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASH_COMPAT-}${BASHPID:+${__claude_loop_level-}}:$-:a} in
+    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*:a | 05:*:A) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 0 ;;
+  esac
+  # What decides on file and ids, in one string; mostly it is that of the call before. What is remembered of that is
+  # read in one command, since a trap may change it.
+  \builtin local __cl_forking='' __cl_file='' __cl_record='' __cl_date="${__claude_loop_second-}" __cl_ids="${__claude_loop_ids-}" \
+    __cl_known="${__claude_loop_known-}" __cl_now="${__cl_old_now:-${EPOCHREALTIME-}}" \
+    __cl_key="${__cl_old_pid:-${BASHPID-}}.${BASH_SUBSHELL-}
+${CLAUDE_LOOP_HOME-}
+${XDG_STATE_HOME-}
+${HOME-}
+${PWD-}
+${7:-${CLAUDE_LOOP_PROJECT-}}
+${3:-${CLAUDE_LOOP_PRD-}}
+${4:-${CLAUDE_LOOP_STORY-}}
+${5:-${CLAUDE_LOOP_RUN-}}
+${6:-${CLAUDE_LOOP_SESSION-}}"
+  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_in_bytes __claude_loop_prepare \
+    "${3-}" "${4-}" "${5-}" "${6-}" "${7-}"; fi
   if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
-  __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__cl_home/spool/$__claude_loop_stem.jsonl
-
+  __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__claude_loop_file
+  if [[ ! -e $__cl_file ]]; then __claude_loop_create "$__cl_file" || __cl_file=''; fi
   # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
   # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
-  __cl_json=$'\n'"{\"id\":\"$__cl_key\",\"type\":$__cl_type${__cl_project:+,\"project\":\"$__cl_project\"}\
-${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}\
-${__cl_run:+,\"run_id\":\"$__cl_run\"}${__cl_session:+,\"session_id\":\"$__cl_session\"},\"source\":\"bash\",\
-\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\"data\":{${__cl_data#,}}}"$'\n'
-  if [[ ! -e $__cl_file ]]; then __claude_loop_create spool "$__cl_file" || __cl_file=''; fi
+  __cl_record="
+{\"id\":\"$__cl_key\",\"type\":$1$__cl_ids,\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\
+\"data\":{${2#,}}}
+"
   if [[ ${__claude_loop_level-} != [45] ]]; then
     __claude_loop_old_append
-  elif \builtin printf %s "$__cl_json" >>"$__cl_file"; then
+  elif \builtin printf %s "$__cl_record" >>"$__cl_file"; then
     __claude_loop_last=$__cl_key
   else
     __claude_loop_lost=1
   fi
+}
+
+# FUNCTION [ARGUMENT]...: call it where a character is a byte, with what it needs to put together values. A readonly
+# LC_ALL stays: then __cl_wide is set.
+__claude_loop_in_bytes() {
+  case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASH_COMPAT-}${BASHPID:+${__claude_loop_level-}}:$-:a} in
+    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*:a | 05:*:A) __claude_loop_oddly __claude_loop_in_bytes "$@"; \builtin return 0 ;;
+  esac
+  \builtin local __cl_data='' __cl_json=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_room=65536 __cl_locale='' __cl_wide='' \
+    __cl_forking=''
+  if (( ${#__cl_json} != 6 )); then # six bytes
+    __cl_locale=${LC_ALL-}
+    if ! \builtin local LC_ALL=C; then __cl_locale='' __cl_wide=1; fi
+  fi
+  "$@"
   if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
 }
 
-# nocasematch blurs every comparison; under `set -k`, `local` does not see `x=1`; and bash 5.2 that plays 4.2 or older
-# takes the backslashes out of ${s//…/\\\\}, unless it leaves & alone too.
-__claude_loop_emit_oddly() {
-  \builtin local __cl_odd __cl_case __cl_keyword __cl_ampersand
-  __cl_odd=1 __cl_case='' __cl_keyword='' __cl_ampersand=''
-  # shellcheck disable=SC2050
+# FUNCTION [ARGUMENT]...: call it, but without nocasematch, which blurs every comparison; without `set -k`, under which
+# `local` does not see `x=1`; and for bash 5.2 that plays 4.2 or older without its special &, which takes the backslashes
+# out of ${s//…/\\}. For bash before 5 find out process and time.
+__claude_loop_oddly() {
+  # In a subshell of ours there may be a DEBUG or ERR trap that emits: it would start the next subshell, and so on.
+  if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || ${__cl_forking:-x${BASH_SUBSHELL-}} != "x${BASH_SUBSHELL-}" ]]; then
+    \builtin return 0
+  fi
+  \builtin local __cl_odd __cl_old_pid __cl_old_now __cl_forking __cl_case __cl_keyword __cl_ampersand
+  __cl_odd=05: __cl_old_pid='' __cl_old_now='' __cl_forking='' __cl_case='' __cl_keyword='' __cl_ampersand=''
+  # shellcheck disable=SC2050 # not constant with nocasematch
   if [[ a == A ]]; then \builtin shopt -u nocasematch; __cl_case=1; fi
   if [[ $- == *k* ]]; then \builtin set +k; __cl_keyword=1; fi
   if \builtin shopt -q patsub_replacement; then \builtin shopt -u patsub_replacement; __cl_ampersand=1; fi
-  __claude_loop_emit "$@"
+  if [[ ${__claude_loop_level-} != [45] || -z ${BASHPID-} ]]; then __claude_loop_old_pid; fi
+  if [[ ${__claude_loop_level-} != 5 ]]; then __claude_loop_old_now; fi
+  "$@"
   if [[ -n $__cl_ampersand ]]; then \builtin shopt -s patsub_replacement; fi
   if [[ -n $__cl_keyword ]]; then \builtin set -k; fi
   if [[ -n $__cl_case ]]; then \builtin shopt -s nocasematch; fi
 }
 
 __claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL that does not exist here it would stay in C
-  LC_ALL=$__cl_locale
-  if (( ${#__cl_probe} == 6 )); then
+  LC_ALL=$__cl_locale __cl_json=€
+  if (( ${#__cl_json} == 3 )); then
     LC_ALL='' # what was in force was LANG
   else
     __claude_loop_locale=$__cl_locale
   fi
+}
+
+__claude_loop_prepare() { # PRD STORY RUN SESSION PROJECT, where not all is as it was in the call before
+  \builtin local __cl_prd="${1:-${CLAUDE_LOOP_PRD-}}" __cl_story="${2:-${CLAUDE_LOOP_STORY-}}" \
+    __cl_run="${3:-${CLAUDE_LOOP_RUN-}}" __cl_session="${4:-${CLAUDE_LOOP_SESSION-}}" \
+    __cl_project="${5:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
+    __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}"
+  if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
+    __cl_all=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
+    if [[ $__cl_all != "${PWD-}" ]]; then __claude_loop_find_project; fi
+  fi
+  __cl_all=$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session
+  if [[ ${#__cl_all} -gt 1024 || -n $__cl_wide || $__cl_all == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
+  __cl_ids="${__cl_project:+,\"project\":\"$__cl_project\"}${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}\
+${__cl_story:+,\"story_id\":\"$__cl_story\"}${__cl_run:+,\"run_id\":\"$__cl_run\"}\
+${__cl_session:+,\"session_id\":\"$__cl_session\"}"
+  if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
+  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
+  # With further newlines two keys could be the same text.
+  __cl_all=${__cl_key//[!$'\n']/}
+  if (( ${#__cl_all} != 9 )); then __cl_key=''; fi
+  __claude_loop_known=$__cl_key __claude_loop_ids=$__cl_ids
 }
 
 __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP_HOME may be one
@@ -512,12 +555,12 @@ __claude_loop_find_project() { # the nearest directory upwards that has a .git, 
 }
 
 __claude_loop_escape_ids() { # they stand between quotes already
-  for __cl_key in project prd story run session; do
-    __cl_key=__cl_$__cl_key
-    __cl_json=${!__cl_key}
+  for __cl_all in project prd story run session; do
+    __cl_all=__cl_$__cl_all
+    __cl_json=${!__cl_all}
     __claude_loop_string
     __cl_json=${__cl_json#\"}
-    \builtin printf -v "$__cl_key" %s "${__cl_json%\"}"
+    \builtin printf -v "$__cl_all" %s "${__cl_json%\"}"
   done
 }
 
@@ -525,14 +568,17 @@ __claude_loop_new_file() { # one for every process: a child inherits all of this
   \builtin local __cl_random=''
   if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
   if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
+  if (( ${#__cl_now} != 17 )); then __claude_loop_missing_now; fi
+  __cl_all=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
   # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
   \builtin printf '\n' >/dev/null
   # One command: a trap that emits between two of these would number two records alike.
   __claude_loop_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_last='' \
-    __claude_loop_lost='' __claude_loop_stem=${__cl_now:0:10}${__cl_now: -6}-$__cl_pid-$__cl_random
+    __claude_loop_lost='' __claude_loop_stem=$__cl_all __claude_loop_file=$__cl_home/spool/$__cl_all.jsonl
 }
 
 __claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a TZ, and bash 4.2
+  if (( ${#__cl_now} != 17 )); then __claude_loop_missing_now; fi
   \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_day="${__claude_loop_day-}" __cl_z=0 __cl_e=0 __cl_y=0 \
     __cl_d=0 __cl_m=0
   if [[ $__cl_day != "$(( __cl_s / 86400 ))="* ]]; then
@@ -550,24 +596,24 @@ __claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a T
   __claude_loop_second=$__cl_date
 }
 
-__claude_loop_create() { # NAME FILE: an empty FILE, 0600, in the directory NAME of the home, 0700
-  \builtin local __cl_umask __cl_above __cl_made
-  __cl_made=''
-  if [[ ! -d $__cl_home/$1 ]]; then
-    if [[ $__cl_home == "${__claude_loop_refused-}" ]]; then \builtin return 1; fi # one process, not one each time
-    __cl_above=$__cl_home
+__claude_loop_create() { # FILE: empty and 0600, in a directory 0700
+  \builtin local __cl_umask __cl_above __cl_made __cl_directory
+  __cl_made='' __cl_directory=${1%/*}
+  if [[ ! -d $__cl_directory ]]; then
+    if [[ $__cl_directory == "${__claude_loop_refused-}" ]]; then \builtin return 1; fi # one process, not one each time
+    __cl_above=$__cl_directory
     while [[ -n $__cl_above && ! -e $__cl_above ]]; do __cl_above=${__cl_above%/*}; done
     # sudo may keep HOME: a state directory made by root would lock out the daemon of its owner.
-    if [[ ${EUID-} == 0 && ! -O ${__cl_above:-/} ]] || ! __claude_loop_make_directory "$__cl_home/$1"; then
-      __claude_loop_refused=$__cl_home
+    if [[ ${EUID-} == 0 && ! -O ${__cl_above:-/} ]] || ! __claude_loop_make_directory "$__cl_directory"; then
+      __claude_loop_refused=$__cl_directory
       \builtin return 1
     fi
   fi
-  if [[ ! -O $__cl_home/$1 ]]; then \builtin return 1; fi # its owner could put a link where our file was
+  if [[ ! -O $__cl_directory ]]; then \builtin return 1; fi # its owner could put a link where our file was
   __claude_loop_umask
   if [[ -n $__cl_umask ]]; then \builtin umask 077; fi
   # Not whether the file is there: the daemon may have removed it already, which is its answer.
-  if \builtin printf '' >>"$2"; then __cl_made=1; fi
+  if \builtin printf '' >>"$1"; then __cl_made=1; fi
   if [[ -n $__cl_umask ]]; then \builtin umask "$__cl_umask"; fi
   [[ -n $__cl_made ]]
 }
@@ -592,37 +638,41 @@ __claude_loop_umask() { # `umask` can only print, and catching that takes a proc
 
 # ---- Older bash, other systems -------------------------------------------------------------------------------
 
-__claude_loop_old() { # before bash 5, or where a script has unset BASHPID or EPOCHREALTIME
+__claude_loop_old_pid() {
+  \builtin local __cl_line=''
   __cl_forking=x${BASH_SUBSHELL-}
-  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then __claude_loop_old_pid; fi
-  if [[ ${__claude_loop_level-} != 5 || ${#__cl_now} != 17 ]]; then __claude_loop_old_now; fi
+  if __claude_loop_line /proc/self/stat 0; then
+    __cl_old_pid=${__cl_line%% *}
+  else
+    # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
+    __cl_old_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_old_pid=$$
+  fi
   __cl_forking=''
 }
 
-__claude_loop_old_pid() {
-  \builtin local __cl_line=''
-  if __claude_loop_line /proc/self/stat 0; then
-    __cl_pid=${__cl_line%% *}
-  else
-    # shellcheck disable=SC2016 # expanded by the new sh, whose parent is this process
-    __cl_pid=$(\builtin exec /bin/sh -c 'echo $PPID') || __cl_pid=$$
+__claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
+  __cl_forking=x${BASH_SUBSHELL-}
+  __cl_old_now=''
+  if [[ ${__claude_loop_level-} != 2 ]]; then __cl_old_now=$(\builtin command -p date +%s.%N) || __cl_old_now=''; fi
+  __cl_old_now=${__cl_old_now:0:17}
+  if [[ ${#__cl_old_now} != 17 || $__cl_old_now == *[!0123456789.]* ]]; then
+    __cl_old_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.6f", time') || __cl_old_now=''
+    if (( ${#__cl_old_now} != 17 )); then __cl_old_now=$(\builtin command -p date +%s).000000 || __cl_old_now=''; fi
+    if (( ${#__cl_old_now} != 17 )); then __cl_old_now=0000000000.000000; fi
   fi
+  __cl_forking=''
 }
 
-__claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
-  __cl_now=''
-  if [[ ${__claude_loop_level-} != 2 ]]; then __cl_now=$(\builtin command -p date +%s.%N) || __cl_now=''; fi
-  __cl_now=${__cl_now:0:17}
-  if [[ ${#__cl_now} == 17 && $__cl_now != *[!0123456789.]* ]]; then \builtin return 0; fi
-  __cl_now=$(\builtin command -p perl -MTime::HiRes=time -e 'printf "%.6f", time') || __cl_now=''
-  if [[ ${#__cl_now} != 17 ]]; then __cl_now=$(\builtin command -p date +%s).000000 || __cl_now=''; fi
-  if [[ ${#__cl_now} != 17 ]]; then __cl_now=0000000000.000000; fi
+__claude_loop_missing_now() { # a script has unset EPOCHREALTIME
+  \builtin local __cl_old_now=''
+  __claude_loop_old_now
+  __cl_now=$__cl_old_now
 }
 
 __claude_loop_old_append() {
   # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
   __cl_forking=x${BASH_SUBSHELL-}
-  if ( \builtin printf %s "$__cl_json" ) >>"$__cl_file"; then
+  if ( \builtin printf %s "$__cl_record" ) >>"$__cl_file"; then
     __claude_loop_last=$__cl_key
   else
     __claude_loop_lost=1
@@ -654,7 +704,7 @@ __claude_loop_line() { # FILE SKIP: __cl_line becomes one line of it
 # ---- emit_flush ----------------------------------------------------------------------------------------------
 
 __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and set how long to wait for that
-  \builtin local __cl_home __cl_pid __cl_whole __cl_part
+  \builtin local __cl_home __cl_old_pid __cl_whole __cl_part
   case ${1:-5} in
     (*[!0123456789.,]* | *[.,]*[.,]* | [.,]) __cl_ms=5000 ;;
     (*)
@@ -663,13 +713,9 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
       __cl_part=${__cl_part#[.,]}000
       __cl_ms=$(( 10#${__cl_whole: -8} * 1000 + 10#${__cl_part:0:3} )) ;;
   esac
-  __cl_pid=${BASHPID-}
-  if [[ ${__claude_loop_level-} != [45] || -z $__cl_pid ]]; then
-    __cl_forking=x${BASH_SUBSHELL-}
-    __claude_loop_old_pid
-    __cl_forking=''
-  fi
-  __cl_home=${__claude_loop_own#"$__cl_pid.${BASH_SUBSHELL-}."}
+  __cl_old_pid=''
+  if [[ ${__claude_loop_level-} != [45] || -z ${BASHPID-} ]]; then __claude_loop_old_pid; fi
+  __cl_home=${__claude_loop_own#"${__cl_old_pid:-${BASHPID-}}.${BASH_SUBSHELL-}."}
   __cl_marker=$__cl_home/flush/$__claude_loop_last
   if [[ $__cl_home == "$__claude_loop_own" || -z $__claude_loop_last$__claude_loop_lost ]]; then
     __cl_outcome=committed # a subshell that has emitted nothing itself
@@ -678,7 +724,7 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
   if [[ ${__claude_loop_level-} == 5 ]]; then
     { __claude_loop_try_pipe; } 57<<<'' 58<>/dev/fd/57 || (( 1 ))
   fi
-  if [[ -n $__claude_loop_lost ]] || ! __claude_loop_create flush "$__cl_marker"; then __cl_outcome=lost; fi
+  if [[ -n $__claude_loop_lost ]] || ! __claude_loop_create "$__cl_marker"; then __cl_outcome=lost; fi
 }
 
 # A pipe that stays empty and open is a clock that takes no process: bash makes one for a here-string, and opened again
