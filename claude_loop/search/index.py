@@ -65,9 +65,16 @@ class SearchIndex:
         except (sqlite3.DatabaseError, _OtherFormatError) as failure:
             # It holds nothing that cannot be made again.
             log.warning("search.db is made anew", reason=str(failure))
-            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                path.with_name(name).unlink(missing_ok=True)
+            discard(path)
             self._connection = _opened(path, log_path)
+        self._path, self._inode = path, path.stat().st_ino
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still there: SQLite goes on writing to one that was deleted."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         self._connection.close()
@@ -185,6 +192,18 @@ class SearchIndex:
     def _knows_forgotten(self, project: str | None, prd_id: str, seq: int) -> bool:
         statement = "SELECT 1 FROM forgotten WHERE prd_id = ? AND project IS ? AND seq >= ?"
         return self._connection.execute(statement, (prd_id, project, seq)).fetchone() is not None
+
+
+def discard(path: Path) -> None:
+    """Delete the index, which can be made again. Nobody may have it open: SQLite would mix the old with the new."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def is_spoiled(failure: Exception) -> bool:
+    """Whether SQLite says that the file is damaged, which trying again does not mend."""
+    code = getattr(failure, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _OtherFormatError(Exception):
