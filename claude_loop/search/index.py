@@ -28,15 +28,18 @@ SHARD_EVENTS = 65_536
 # A batch is this many events or bytes, whichever is less: a few milliseconds.
 BATCH_EVENTS = 256
 BATCH_BYTES = 1024 * 1024
+# Values of `forgotten.wiped`: the words have left the tables; the file's freed pages too; the write-ahead log too. It
+# stands in the file, so that what a crash broke off is gone on with.
+_DROPPED, _VACUUMED, _WIPED = 0, 1, 2
 # A later version that cuts words otherwise takes another number, and begins anew.
-_FORMAT = 1
+_FORMAT = 2
 _BUSY_SECONDS = 5.0
 
 _SCHEMA = (
     "CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL)",
     "CREATE TABLE shards (number INTEGER PRIMARY KEY, upto INTEGER NOT NULL, digest TEXT NOT NULL)",
     # Events of these PRDs before `seq` have no words, whether the log has blanked them yet or not.
-    "CREATE TABLE forgotten (project TEXT, prd_id TEXT NOT NULL, seq INTEGER NOT NULL)",
+    "CREATE TABLE forgotten (project TEXT, prd_id TEXT NOT NULL, seq INTEGER NOT NULL, wiped INTEGER NOT NULL)",
     "CREATE INDEX forgotten_by_prd ON forgotten (prd_id)",
 )
 _INSERT = """
@@ -59,15 +62,21 @@ class SearchIndex:
 
     def __init__(self, path: Path, log_path: Path, shard_events: int = SHARD_EVENTS) -> None:
         self._shard_events = shard_events
-        self._freed = self._leftovers = False
         try:
             self._connection = _opened(path, log_path)
         except (sqlite3.DatabaseError, _OtherFormatError) as failure:
             # It holds nothing that cannot be made again.
             log.warning("search.db is made anew", reason=str(failure))
-            for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-                path.with_name(name).unlink(missing_ok=True)
+            discard(path)
             self._connection = _opened(path, log_path)
+        self._path, self._inode = path, path.stat().st_ino
+
+    def is_in_place(self) -> bool:
+        """Whether the file is still there: SQLite goes on writing to one that was deleted."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         self._connection.close()
@@ -106,7 +115,6 @@ class SearchIndex:
         if upto == after:
             return False
         if self._forget_prds(after, upto):
-            self._freed = self._leftovers = True
             return True
         if not self._has(number):
             self._connection.execute(
@@ -121,14 +129,20 @@ class SearchIndex:
 
     def _wipe(self) -> bool:
         """Forgotten words still stand in freed pages and in the write-ahead log; False while somebody reads there."""
-        if self._freed:
+        (least,) = self._connection.execute("SELECT coalesce(min(wiped), ?) FROM forgotten", (_WIPED,)).fetchone()
+        if least == _DROPPED:
             # Zeros at every deletion would make indexing half as fast; this is once in a while.
             self._connection.execute("VACUUM main")
-            self._freed = False
-        if self._leftovers:
+            self._note_wiped(_VACUUMED)
+        if least < _WIPED:
             (busy, _, _) = self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchone()
-            self._leftovers = bool(busy)
-        return not self._leftovers
+            if busy:
+                return False
+            self._note_wiped(_WIPED)
+        return True
+
+    def _note_wiped(self, wiped: int) -> None:
+        self._connection.execute("UPDATE forgotten SET wiped = ?", (wiped,))
 
     def _next_place(self, state: LogState) -> tuple[int, int]:
         """The shard to go on with, the oldest that is not complete, and how far it is."""
@@ -173,7 +187,7 @@ class SearchIndex:
         ).fetchall()
         new = [prd for prd in found if not self._knows_forgotten(*prd)]
         for project, prd_id, seq in new:
-            self._connection.execute("INSERT INTO forgotten VALUES (?, ?, ?)", (project, prd_id, seq))
+            self._connection.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?)", (project, prd_id, seq, _DROPPED))
             shards = self._connection.execute(
                 "SELECT DISTINCT (seq - 1) / ? FROM log.events WHERE prd_id = ? AND project IS ? AND seq < ?",
                 (self._shard_events, prd_id, project, seq),
@@ -185,6 +199,18 @@ class SearchIndex:
     def _knows_forgotten(self, project: str | None, prd_id: str, seq: int) -> bool:
         statement = "SELECT 1 FROM forgotten WHERE prd_id = ? AND project IS ? AND seq >= ?"
         return self._connection.execute(statement, (prd_id, project, seq)).fetchone() is not None
+
+
+def discard(path: Path) -> None:
+    """Delete the index, which can be made again. Nobody may have it open: SQLite would mix the old with the new."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def is_spoiled(failure: Exception) -> bool:
+    """Whether SQLite says that the file is damaged, which trying again does not mend."""
+    code = getattr(failure, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _OtherFormatError(Exception):

@@ -21,7 +21,7 @@ from claude_loop.eventlog.base import LogState
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.search.finder import Finder, Found
-from claude_loop.search.index import SearchIndex
+from claude_loop.search.index import SearchIndex, discard, is_spoiled
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,8 @@ GATHER_SECONDS = 0.1
 PAUSE_TO_WORK = 2.0
 SHORTEST_PAUSE = 0.005
 RETRY_SECONDS = 10.0
+# Without news the file is looked after this often: somebody may have deleted it, or a reader found it damaged.
+LOOK_SECONDS = 5.0
 # Answers are read one at a time, and no more than this many wait for their turn.
 _POLITENESS = 10
 
@@ -44,7 +46,7 @@ class Search:
         self._paths = path, log_path
         self._index: SearchIndex | None = None
         self._finder: Finder | None = None
-        self._there = False
+        self._there = self._spoiled = False
         self._failure: Exception | None = None
         self._indexing = ThreadPoolExecutor(1, thread_name_prefix="search-indexer", initializer=_be_nice)
         self._finding = ThreadPoolExecutor(1, thread_name_prefix="search-finder")
@@ -59,6 +61,7 @@ class Search:
             except (sqlite3.Error, OSError) as failure:
                 log.warning("the search index cannot be written", reason=str(failure))
                 self._failure = failure
+                self._spoiled = self._spoiled or is_spoiled(failure)
                 await self._in(self._indexing, self._drop_index)
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -81,6 +84,7 @@ class Search:
         try:
             return await self._in(self._finding, lambda: self._find(expression, filter_, upto, first, limit, max_bytes))
         except (sqlite3.Error, OSError) as failure:
+            self._spoiled = self._spoiled or is_spoiled(failure)
             await self._in(self._finding, self._drop_finder)
             raise StorageFailed(f"The search index cannot be read: {failure}.") from failure
 
@@ -90,15 +94,32 @@ class Search:
         return self._finder.find(expression, filter_, upto, first, limit, max_bytes)
 
     async def _follow(self) -> None:
+        if self._spoiled:
+            await self._discard()
         await self._in(self._indexing, lambda: self._open(self._hub.state))
         self._there, self._failure = True, None
-        while True:
+        while not self._spoiled:
             state, begun = self._hub.state, time.perf_counter()
             if await self._in(self._indexing, partial(self._step, state)):
                 await asyncio.sleep(max(SHORTEST_PAUSE, PAUSE_TO_WORK * (time.perf_counter() - begun)))
-            elif self._hub.state is state:
+            elif self._hub.state is state and not self._spoiled:
+                await self._news()
+
+    async def _news(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
                 await self._hub.next_commit()
-                await asyncio.sleep(GATHER_SECONDS)
+        except TimeoutError:
+            return
+        await asyncio.sleep(GATHER_SECONDS)
+
+    async def _discard(self) -> None:
+        log.warning("search.db is made anew: it is damaged or gone")
+        self._there, self._failure = False, None  # who searches meanwhile hears that nothing is indexed
+        await self._in(self._finding, self._drop_finder)
+        await self._in(self._indexing, self._drop_index)
+        await self._in(self._indexing, partial(discard, self._paths[0]))
+        self._spoiled = False
 
     def _open(self, state: LogState) -> None:
         if self._index is None:
@@ -107,6 +128,9 @@ class Search:
 
     def _step(self, state: LogState) -> bool:
         assert self._index is not None  # noqa: S101 - for the type checker: opened before
+        if not self._index.is_in_place():
+            self._spoiled = True
+            return False
         return self._index.step(state)
 
     def _drop_index(self) -> None:

@@ -135,6 +135,8 @@ async def test_an_exported_file_replays_from_disk_without_a_daemon(daemon, tmp_p
         )
         await expect(story_row(page, "US-002")).to_contain_text("test_coupon")
         assert await page.title() != "1"
+        await expect(page.get_by_label("Events").get_by_text("tests").first).to_be_visible()
+        await expect(page.get_by_text("Not connected")).to_have_count(0)
         assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
         assert page.complaints == []
 

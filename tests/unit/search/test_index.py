@@ -195,6 +195,27 @@ async def test_a_forgotten_prd_leaves_the_index_whether_it_is_blanked_yet_or_not
     assert b"secret3" not in b"".join(file.read_bytes() for file in tmp_path.glob("search.db"))
 
 
+def wiped(folder: Path) -> list[tuple[int]]:
+    connection = sqlite3.connect(folder / "search.db")
+    try:
+        return connection.execute("SELECT wiped FROM forgotten").fetchall()
+    finally:
+        connection.close()
+
+
+async def test_the_words_of_a_forgotten_prd_leave_the_file_also_after_a_crash_in_between(shelf: Shelf, tmp_path: Path):
+    await shelf.say("quicksilver", prd_id="P1")
+    shelf.catch_up()
+    await shelf.say({}, type_="prd.forgotten", prd_id="P1")
+    assert shelf.index.step(shelf.log.state)
+    assert wiped(tmp_path) == [(0,)]  # forgotten, and not yet wiped
+    shelf.index.close()
+    shelf.open_index()
+    shelf.catch_up()
+    assert wiped(tmp_path) == [(2,)]
+    assert b"quicksilver" not in b"".join(file.read_bytes() for file in tmp_path.glob("search.db*"))
+
+
 async def test_a_broken_file_is_made_anew(shelf: Shelf, tmp_path: Path):
     await shelf.say("word")
     shelf.index.close()

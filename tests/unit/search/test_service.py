@@ -53,6 +53,13 @@ async def indexed(hub: Hub, search: Search) -> bool:
     return (await search.find('"x"', MATCH_ALL, hub.state.head, 1, 1)).indexed_upto == hub.state.head
 
 
+async def mended(hub: Hub, search: Search) -> bool:
+    try:
+        return await indexed(hub, search)
+    except StorageFailed:
+        return False
+
+
 async def test_follows_what_is_published(hub: Hub, search: Search):
     await say(hub, "one")
     await eventually(lambda: indexed(hub, search))
@@ -141,3 +148,64 @@ async def test_ends_with_the_hub(tmp_path: Path):
     await hub.stop()
     await asyncio.wait_for(running, 5)
     await search.close()
+
+
+def spoil(path: Path) -> None:
+    """Overwrite what is in the file, but not its first page, as a failing disk does."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    size = path.stat().st_size
+    assert size > 8192
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+
+async def test_an_index_that_is_spoiled_inside_is_made_anew_at_the_start(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
+    path = tmp_path / "search.db"
+    for _ in range(2):
+        search = Search(hub, path, tmp_path / "events.db")
+        tasks = TaskOwner("test")
+        tasks.spawn(search.run(), "indexer")
+        await say(hub, "one", "two")
+        await eventually(lambda search=search: mended(hub, search))
+        assert await found(hub, search, "one") == [1]
+        await tasks.close()
+        await search.close()
+        spoil(path)
+
+
+async def test_an_index_that_is_spoiled_while_it_is_used_is_made_anew(
+    hub: Hub, search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
+    await say(hub, "one")
+    await eventually(lambda: indexed(hub, search))
+    assert await found(hub, search, "one") == [1]
+    spoil(tmp_path / "search.db")
+
+    await say(hub, "two")
+
+    async def answers() -> bool:
+        return await mended(hub, search) and await found(hub, search, "one") == [1]
+
+    await eventually(answers)
+    assert await found(hub, search, "two") == [2]
+
+
+async def test_an_index_whose_file_is_gone_is_made_anew(hub: Hub, search: Search, tmp_path: Path):
+    await say(hub, "one")
+    await eventually(lambda: indexed(hub, search))
+    for file in tmp_path.glob("search.db*"):
+        file.unlink()
+    await say(hub, "two")
+
+    async def is_there() -> bool:
+        return (tmp_path / "search.db").is_file() and await indexed(hub, search)
+
+    await eventually(is_there)
+    assert await found(hub, search, "two") == [2]
