@@ -435,9 +435,11 @@ __claude_loop_emit() { # TYPE DATA PRD STORY [RUN SESSION PROJECT]
   case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASH_COMPAT-}${BASHPID:+${__claude_loop_level-}}:$-:a} in
     ([!0]* | 0[!5]* | 05[!:]* | 05:*k*:a | 05:*:A) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 0 ;;
   esac
-  # What decides on file and ids, in one string; mostly it is that of the call before. What is remembered of that is
-  # read in one command, since a trap may change it.
-  \builtin local __cl_forking='' __cl_file='' __cl_record='' __cl_date="${__claude_loop_second-}" __cl_ids="${__claude_loop_ids-}" \
+  # What decides on file, project, run and session, in one string: mostly it is that of the call before. What is
+  # remembered of that is read in one command, since a trap may change it.
+  \builtin local __cl_forking='' __cl_file='' __cl_record='' __cl_date="${__claude_loop_second-}" \
+    __cl_head="${__claude_loop_head-}" __cl_tail="${__claude_loop_tail-}" \
+    __cl_prd="${3:-${CLAUDE_LOOP_PRD-}}" __cl_story="${4:-${CLAUDE_LOOP_STORY-}}" \
     __cl_known="${__claude_loop_known-}" __cl_now="${__cl_old_now:-${EPOCHREALTIME-}}" \
     __cl_key="${__cl_old_pid:-${BASHPID-}}.${BASH_SUBSHELL-}
 ${CLAUDE_LOOP_HOME-}
@@ -445,19 +447,22 @@ ${XDG_STATE_HOME-}
 ${HOME-}
 ${PWD-}
 ${7:-${CLAUDE_LOOP_PROJECT-}}
-${3:-${CLAUDE_LOOP_PRD-}}
-${4:-${CLAUDE_LOOP_STORY-}}
 ${5:-${CLAUDE_LOOP_RUN-}}
 ${6:-${CLAUDE_LOOP_SESSION-}}"
-  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_in_bytes __claude_loop_prepare \
-    "${3-}" "${4-}" "${5-}" "${6-}" "${7-}"; fi
+  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_in_bytes __claude_loop_prepare "${5-}" "${6-}" "${7-}"; fi
+  if [[ $__cl_prd$__cl_story == *[[:cntrl:]\\\"]* || $__cl_prd$__cl_story == *[![:ascii:]]* || ${#__cl_prd} -gt 512 ||
+    ${#__cl_story} -gt 512 ]]; then
+    __claude_loop_in_bytes __claude_loop_escape_ids prd story
+  fi
   if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
   __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__claude_loop_file
   if [[ ! -e $__cl_file ]]; then __claude_loop_create "$__cl_file" || __cl_file=''; fi
   # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
   # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
   __cl_record="
-{\"id\":\"$__cl_key\",\"type\":$1$__cl_ids,\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\
+{\"id\":\"$__cl_key\",\"type\":$1$__cl_head\
+${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}\
+$__cl_tail,\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\
 \"data\":{${2#,}}}
 "
   if [[ ${__claude_loop_level-} != [45] ]]; then
@@ -486,8 +491,8 @@ __claude_loop_in_bytes() {
 }
 
 # FUNCTION [ARGUMENT]...: call it, but without nocasematch, which blurs every comparison; without `set -k`, under which
-# `local` does not see `x=1`; and for bash 5.2 that plays 4.2 or older without its special &, which takes the backslashes
-# out of ${s//…/\\}. For bash before 5 find out process and time.
+# `local` does not see `x=1`; and for bash 5.2 that plays 4.2 or older without its special &, which takes the
+# backslashes out of ${s//…/\\}. For bash before 5 find out process and time.
 __claude_loop_oddly() {
   # In a subshell of ours there may be a DEBUG or ERR trap that emits: it would start the next subshell, and so on.
   if [[ ${CLAUDE_LOOP_DISABLE:-0} != 0 || ${__cl_forking:-x${BASH_SUBSHELL-}} != "x${BASH_SUBSHELL-}" ]]; then
@@ -516,26 +521,26 @@ __claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL tha
   fi
 }
 
-__claude_loop_prepare() { # PRD STORY RUN SESSION PROJECT, where not all is as it was in the call before
-  \builtin local __cl_prd="${1:-${CLAUDE_LOOP_PRD-}}" __cl_story="${2:-${CLAUDE_LOOP_STORY-}}" \
-    __cl_run="${3:-${CLAUDE_LOOP_RUN-}}" __cl_session="${4:-${CLAUDE_LOOP_SESSION-}}" \
-    __cl_project="${5:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
+__claude_loop_prepare() { # RUN SESSION PROJECT, where not all is as it was in the call before
+  \builtin local __cl_run="${1:-${CLAUDE_LOOP_RUN-}}" __cl_session="${2:-${CLAUDE_LOOP_SESSION-}}" \
+    __cl_project="${3:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}"
   if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
     __cl_all=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
     if [[ $__cl_all != "${PWD-}" ]]; then __claude_loop_find_project; fi
   fi
-  __cl_all=$__cl_project$__cl_prd$__cl_story$__cl_run$__cl_session
-  if [[ ${#__cl_all} -gt 1024 || -n $__cl_wide || $__cl_all == *[[:cntrl:]\\\"]* ]]; then __claude_loop_escape_ids; fi
-  __cl_ids="${__cl_project:+,\"project\":\"$__cl_project\"}${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}\
-${__cl_story:+,\"story_id\":\"$__cl_story\"}${__cl_run:+,\"run_id\":\"$__cl_run\"}\
-${__cl_session:+,\"session_id\":\"$__cl_session\"}"
+  __cl_all=$__cl_project$__cl_run$__cl_session
+  if [[ ${#__cl_all} -gt 1024 || -n $__cl_wide || $__cl_all == *[[:cntrl:]\\\"]* ]]; then
+    __claude_loop_escape_ids project run session
+  fi
+  __cl_head=${__cl_project:+",\"project\":\"$__cl_project\""}
+  __cl_tail=${__cl_run:+",\"run_id\":\"$__cl_run\""}${__cl_session:+",\"session_id\":\"$__cl_session\""}
   if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
   if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
   # With further newlines two keys could be the same text.
   __cl_all=${__cl_key//[!$'\n']/}
-  if (( ${#__cl_all} != 9 )); then __cl_key=''; fi
-  __claude_loop_known=$__cl_key __claude_loop_ids=$__cl_ids
+  if (( ${#__cl_all} != 7 )); then __cl_key=''; fi
+  __claude_loop_known=$__cl_key __claude_loop_head=$__cl_head __claude_loop_tail=$__cl_tail
 }
 
 __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP_HOME may be one
@@ -554,13 +559,16 @@ __claude_loop_find_project() { # the nearest directory upwards that has a .git, 
   __claude_loop_directory=${PWD-} __claude_loop_project=$__cl_project
 }
 
-__claude_loop_escape_ids() { # they stand between quotes already
-  for __cl_all in project prd story run session; do
-    __cl_all=__cl_$__cl_all
-    __cl_json=${!__cl_all}
-    __claude_loop_string
-    __cl_json=${__cl_json#\"}
-    \builtin printf -v "$__cl_all" %s "${__cl_json%\"}"
+__claude_loop_escape_ids() { # NAME...: they stand between quotes already
+  \builtin local __cl_id=''
+  for __cl_id do
+    __cl_id=__cl_$__cl_id
+    __cl_json=${!__cl_id}
+    # As in __claude_loop_string, but not by taking its quotes off again: where a torn character stands in front of one,
+    # ${s%?} of bash 5.2 in UTF-8 reads memory that is not the value's.
+    if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
+    if [[ $__cl_json == *[[:cntrl:]\\\"]* || -n $__cl_wide ]]; then __claude_loop_escape; fi
+    \builtin printf -v "$__cl_id" %s "$__cl_json"
   done
 }
 

@@ -77,6 +77,16 @@ def test_any_value_key_id_and_name_arrives(mode, locale, values):
         assert event["data"] == expected
 
 
+def test_a_torn_character_before_a_quote_in_an_id_brings_no_other_bytes():
+    """Where LC_ALL is readonly, bash's own `${s%?}` would read memory beside the value here."""
+    found = through('emit_event a.b run="$value"; emit_error "$value" "$value" x', [b'\xc3"'], locale="readonly")
+    ids = [
+        record[key]
+        for record, key in zip([found[0], found[1], found[1]], ["run_id", "prd_id", "story_id"], strict=True)
+    ]
+    assert ids == ['\ufffd"'] * 3
+
+
 JSON = st.recursive(
     st.one_of(
         st.none(),
