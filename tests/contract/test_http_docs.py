@@ -11,7 +11,7 @@ import pytest
 from claude_loop import errors
 from claude_loop.errors import ClaudeLoopError
 from tests.live_server import LiveServer
-from tests.support import ROOT
+from tests.support import ROOT, eventually
 
 PAGE = (ROOT / "docs" / "http.md").read_text()
 EXAMPLE = re.compile(r"^```sh( stream)?\n(.*?)^```\n\n```(json|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -64,6 +64,8 @@ async def test_the_examples_do_what_the_page_says(home):
     await server.start()
     try:
         for endless, script, kind, shown in EXAMPLE.findall(PAGE):
+            if "/api/search" in script:  # whose index runs a moment behind, as the page says
+                await eventually(lambda: _index_has_caught_up(server))
             printed = await run(script, server.url, endless=bool(endless))
             if kind == "json":
                 agree(json.loads(shown), json.loads(printed))
@@ -71,6 +73,11 @@ async def test_the_examples_do_what_the_page_says(home):
                 agree_text(shown, printed)
     finally:
         await server.stop()
+
+
+async def _index_has_caught_up(server):
+    found = await server.get("/api/search?q=x")
+    return found["indexed_upto"] == found["head"]
 
 
 async def test_the_tables_list_every_route(home):

@@ -66,7 +66,11 @@ async def test_the_index_survives_a_restart(server: LiveServer):
     await publish(server, note(1))
     await server.stop()
     await server.start()
-    assert [event["seq"] for event in (await ask(server, "q=number1"))["events"]] == [1]
+
+    async def found() -> list[int]:
+        return [event["seq"] for event in (await ask(server, "q=number1"))["events"]]
+
+    assert await eventually(found) == [1]
 
 
 async def test_a_cursor_of_another_log_is_told(server: LiveServer):
