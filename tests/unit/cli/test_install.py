@@ -79,6 +79,21 @@ def test_it_says_whether_the_links_are_found(machine):
     assert f"{earlier}/claude-loop comes first" in words
 
 
+def unread(path):
+    """All that `lstat` tells but the time of the last look, which looking changes."""
+    found = path.lstat()
+    return (
+        found.st_mode,
+        found.st_ino,
+        found.st_nlink,
+        found.st_uid,
+        found.st_gid,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
+
+
 @pytest.mark.parametrize("kind", ["file", "directory", "link elsewhere", "dangling link"])
 def test_what_others_put_there_is_neither_replaced_nor_removed(machine, kind):
     machine.local.mkdir(parents=True)
@@ -92,7 +107,7 @@ def test_what_others_put_there_is_neither_replaced_nor_removed(machine, kind):
             foreign.symlink_to("/bin/sh")
         case "dangling link":
             foreign.symlink_to("/nowhere/claude-loop/bin/emit_progress.sh")
-    before = (foreign.lstat().st_ino, foreign.lstat().st_mtime_ns)
+    before = unread(foreign)
     status, words = machine.run("install")
     assert status == 4
     assert str(foreign) in words
@@ -100,7 +115,7 @@ def test_what_others_put_there_is_neither_replaced_nor_removed(machine, kind):
     status, words = machine.run("uninstall")
     assert status == 0
     assert f"left {foreign} alone" in words
-    assert (foreign.lstat().st_ino, foreign.lstat().st_mtime_ns) == before
+    assert unread(foreign) == before
 
 
 def test_uninstall_removes_its_own_links_only(machine):
