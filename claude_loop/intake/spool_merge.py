@@ -6,6 +6,10 @@ Whoever emits B because of A takes B's time after A was written. If a pass relea
 came before the horizon: A was there to be read, and has an earlier time. Lines from the horizon on wait for the next
 pass; the file goes no further until then.
 
+A name may have several lives: a file that has left, and may have to be read again after a crash, and a younger one of
+the same name. They are read one after the other in the same pass: a younger one that waited for the next would be
+overtaken by what other files tell.
+
 Files are opened late, when the merge comes to the time in their name, and read in pieces: a night's backlog of ten
 thousand files costs memory for those that overlap.
 """
@@ -46,11 +50,13 @@ _KEY = itemgetter(0)
 class _Source:
     """One file during one pass."""
 
-    __slots__ = ("file", "key", "limit", "name", "upto")
+    __slots__ = ("file", "key", "limit", "name", "upto", "younger")
 
-    def __init__(self, file: SpoolFile | None, name: str) -> None:
+    def __init__(self, file: SpoolFile | None, name: str, younger: _Source | None = None) -> None:
         self.file = file
         self.name = name
+        # The next life of the name: its turn comes when this one is read to its end.
+        self.younger = younger
         # What is read next is not older than this.
         self.key = 0 if file is not None and file.offset else earliest_us(name)
         # Where to read on; -1 when there is nothing more in this pass.
@@ -74,6 +80,8 @@ class Merge:
         # Files that may have more, by the time before which they have nothing more.
         self._sources: list[tuple[int, int, _Source]] = []
         self._open = 0
+        # How far this pass has read files; what is committed of them follows in the same order.
+        self._read_to: dict[SpoolFile, int] = {}
         # Read and not handed out: in order, and since then.
         self._sorted: list[Record] = []
         self._fresh: list[Record] = []
@@ -90,8 +98,7 @@ class Merge:
 
     async def records(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> AsyncIterator[list[Record]]:
         """The records of ``spool``'s files of these names and of these leaving files, merged, in portions."""
-        sources = [_Source(self._table.spool.get(name), name) for name in sorted(names)]
-        sources += [_Source(file, file.name) for file in leaving]
+        sources = self._oldest_lives(names, leaving)
         heap = self._sources = [(source.key, order, source) for order, source in enumerate(sources)]
         heapq.heapify(heap)
         while heap:
@@ -103,6 +110,9 @@ class Merge:
             self._open += is_open - was_open
             if is_open:
                 heapq.heappush(heap, (source.key, order, source))
+            elif source.younger is not None:
+                source.younger.key = max(source.younger.key, source.key)
+                heapq.heappush(heap, (source.younger.key, order, source.younger))
             # Sorting what is left over again and again must not outweigh what is new.
             if len(self._fresh) >= max(PORTION, len(self._sorted)):
                 for portion in self._ready(heap[0][0] if heap else None):
@@ -110,6 +120,13 @@ class Merge:
             await self._breath.take()
         for portion in self._ready(None):
             yield portion
+
+    def _oldest_lives(self, names: Iterable[str], leaving: Iterable[SpoolFile]) -> list[_Source]:
+        """One source for each name, the oldest life of it that is to be read, with the younger ones behind it."""
+        oldest = {name: _Source(self._table.spool.get(name), name) for name in sorted(names)}
+        for file in sorted(leaving, key=lambda life: -life.generation):
+            oldest[file.name] = _Source(file, file.name, oldest.get(file.name))
+        return list(oldest.values())
 
     def _ready(self, before: int | None) -> Iterator[list[Record]]:
         """What no file that has more can precede, in portions."""
@@ -162,7 +179,7 @@ class Merge:
         return file
 
     def _is_blocked(self, file: SpoolFile) -> bool:
-        """Whether an older life of the name may still get lines, or has some that are not committed.
+        """Whether an older life of the name may still get lines, or has some that this pass has not read.
 
         When nobody has the older one open, an emitter that began a younger one is done with it: the younger need not
         wait until the older has left. Were it to, files of other names would overtake it.
@@ -174,7 +191,7 @@ class Merge:
                 writers, size = self._files.writers(older.place, older.entry)
             except (FileNotFoundError, Unreadable):
                 continue
-            if writers == "none" and size <= older.offset:
+            if writers == "none" and size <= max(older.offset, self._read_to.get(older, 0)):
                 continue
             if size > max(older.offset, older.rest_at):
                 self.behind.append(older)
@@ -214,6 +231,7 @@ class Merge:
         if next_ == upto:
             file.rest_at = source.limit
             return
+        self._read_to[file] = next_
         # Blank lines after the last record are passed with it, or by a record of nothing.
         if len(records) > count:
             last_key, _, item, _ = records[-1]

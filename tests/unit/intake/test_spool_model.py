@@ -380,3 +380,27 @@ def test_a_crash_at_each_step_of_a_whole_life(stems: list[str], step: int) -> No
         asyncio.run(life(World(root)))
     finally:
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("step", range(125))
+def test_what_is_emitted_while_the_daemon_is_down_stays_in_order(step: int) -> None:
+    """A file on its way out may have to be read again after a crash; what was written to its name since is not
+    overtaken meanwhile by what other files tell."""
+
+    async def life(world: World) -> None:
+        world.seam.happening = world.crash
+        world.seam.countdown = step
+        world.crashed = world.chain
+        world.chain()
+        for _ in range(5):
+            await world.turn()
+            world.clock.advance(31)
+        await world.finish()
+        world.check()
+        assert [event.data["mark"] for event in world.log._events] == world.causal
+
+    root = Path(tempfile.mkdtemp(prefix="cl-model-", dir="/tmp"))
+    try:
+        asyncio.run(life(World(root)))
+    finally:
+        shutil.rmtree(root)
