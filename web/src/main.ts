@@ -3,5 +3,7 @@ import { mount } from "svelte";
 import App from "./App.svelte";
 import { live } from "./lib/live.svelte";
 
-mount(App, { target: document.getElementById("app")! });
+const place = document.getElementById("app")!;
+place.replaceChildren(); // what stood there until the scripts came
+mount(App, { target: place });
 void live.start();
