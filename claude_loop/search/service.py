@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 # Commits come singly; waiting a little makes one batch of many.
 GATHER_SECONDS = 0.1
-# Behind the log it works for a third of the time, so that those who publish keep their processor.
-PAUSE_TO_WORK = 2.0
+# Behind the log it works for a third of the time, and while events come in masses for a twentieth, so that those who
+# publish keep their processor.
+PAUSE_TO_WORK, PAUSE_WHILE_BUSY = 2.0, 20.0
+BUSY_EVENTS_A_SECOND = 2_000
 SHORTEST_PAUSE = 0.005
 RETRY_SECONDS = 10.0
 # Without news the file is looked after this often: somebody may have deleted it, or a reader found it damaged.
@@ -98,10 +100,13 @@ class Search:
             await self._discard()
         await self._in(self._indexing, lambda: self._open(self._hub.state))
         self._there, self._failure = True, None
+        rate = _Rate(self._hub.state.head, time.perf_counter())
         while not self._spoiled:
             state, begun = self._hub.state, time.perf_counter()
+            busy = rate.of(state.head, begun) > BUSY_EVENTS_A_SECOND
             if await self._in(self._indexing, partial(self._step, state)):
-                await asyncio.sleep(max(SHORTEST_PAUSE, PAUSE_TO_WORK * (time.perf_counter() - begun)))
+                pause = PAUSE_WHILE_BUSY if busy else PAUSE_TO_WORK
+                await asyncio.sleep(max(SHORTEST_PAUSE, pause * (time.perf_counter() - begun)))
             elif self._hub.state is state and not self._spoiled:
                 await self._news()
 
@@ -145,6 +150,18 @@ class Search:
 
     async def _in(self, executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+
+class _Rate:
+    """Events a second since the last time it was asked."""
+
+    def __init__(self, head: int, now: float) -> None:
+        self._head, self._now = head, now
+
+    def of(self, head: int, now: float) -> float:
+        since, self._head = head - self._head, head
+        seconds, self._now = now - self._now, now
+        return since / max(seconds, 1e-3)
 
 
 def is_possible() -> bool:
