@@ -72,6 +72,7 @@ class Internal(ClaudeLoopError):
 class InputError(ClaudeLoopError):
     code = "invalid_request"
     status = 400
+    default_hint = "docs/http.md and docs/socketio.md tell what each request takes."
 
 
 class InvalidRequest(InputError):
@@ -138,11 +139,13 @@ class AmbiguousPrd(InputError):
 class NotSupported(InputError):
     code = "not_supported"
     status = 501
+    default_hint = "docs/http.md and docs/socketio.md list what this server does."
 
 
 class MethodNotAllowed(InputError):
     code = "method_not_allowed"
     status = 405
+    default_hint = "GET reads and POST writes; docs/http.md lists the addresses."
 
 
 class RequestTimeout(InputError):
@@ -154,6 +157,7 @@ class RequestTimeout(InputError):
 class RefusedError(ClaudeLoopError):
     code = "forbidden"
     status = 403
+    default_hint = "docs/security.md tells who may do what."
 
 
 class Unauthorized(RefusedError):
@@ -186,6 +190,7 @@ class ForeignFile(RefusedError):
 class LoadError(ClaudeLoopError):
     code = "busy"
     status = 503
+    default_hint = "Try again in a moment; the same id is not stored twice."
 
 
 class Busy(LoadError):
@@ -222,6 +227,7 @@ class StorageFailed(LoadError):
 
 class HomeError(ClaudeLoopError):
     code = "home_unusable"
+    default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."
 
 
 class UnsafeHome(HomeError):
@@ -249,6 +255,7 @@ class NewerLog(HomeError):
 
 class StartError(ClaudeLoopError):
     code = "cannot_start"
+    default_hint = "docs/settings.md lists every setting with its values."
 
 
 class SettingsRefused(StartError):
@@ -277,6 +284,7 @@ class LockError(ClaudeLoopError):
     """A session lock could not be used."""
 
     code = "lock_failed"
+    default_hint = "`claude-loop locks` shows who holds which lock."
 
 
 class LockTimeout(LockError):
