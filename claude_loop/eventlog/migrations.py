@@ -65,7 +65,30 @@ _STEP_2 = (
     "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
 )
 
-STEPS = (_STEP_1, _STEP_2)
+
+def _set(table: str, prefix: str, fields: dict[str, str]) -> str:
+    """Give the documents of a kind the fields they gained; the values are JSON."""
+    pairs = ", ".join(f"'$.{name}', json('{value}')" for name, value in fields.items())
+    return f"UPDATE {table} SET document = json_set(document, {pairs}) WHERE key GLOB '{prefix}*'"
+
+
+_MODELS = ("read_model", "trimmed_model")
+# Runs gained their agents, who was told of them, and what they printed; stories what was planned of them.
+_STEP_3 = (
+    *(_set(table, "run/", {"agents": "[]", "notified": "null", "output_bytes": "0"}) for table in _MODELS),
+    *(_set(table, "story/", {"priority": "null", "depends_on": "[]", "done_before": "false"}) for table in _MODELS),
+    # A wait names the subagent that waits.
+    *(
+        f"""
+        UPDATE {table} SET document = json_set(document, '$.waiting.agent_id', NULL, '$.waits', (
+            SELECT json_group_array(json_set(value, '$.agent_id', NULL)) FROM json_each(document, '$.waits')
+        )) WHERE key GLOB 'run/*' AND json_type(document, '$.waiting') = 'object'
+        """
+        for table in _MODELS
+    ),
+)
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

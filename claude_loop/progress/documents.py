@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic describes these, and before 
 StoryState = Literal["todo", "running", "failing", "blocked", "done·claimed", "done·verified"]
 RunState = Literal["running", "waiting", "paused", "stalled", "vanished", "failed", "done·claimed", "done·verified"]
 WaitingFor = Literal["human", "rate_limit", "other"]
+SessionState = Literal["running", "waiting", "retrying", "compacting", "idle", "ended"]
 # `restarted`: started again without a result; `left`: the run finished before it did.
 AttemptOutcome = Literal["running", "completed", "failed", "blocked", "restarted", "left"]
 
@@ -71,6 +72,7 @@ Waiting = TypedDict(
         "overdue": bool,  # `until` has passed and nobody said that work goes on; set by passing time only
         "story_id": str | None,
         "session_id": str | None,
+        "agent_id": str | None,  # the subagent that waits, if it is one
     },
 )
 
@@ -88,6 +90,14 @@ class PastWait(TypedDict):
 class Paused(TypedDict):
     since: int
     reason: str | None
+
+
+class Notified(TypedDict):
+    """A person was told of the state the run is in."""
+
+    kind: str
+    at: int
+    channel: str | None
 
 
 class Owner(TypedDict):
@@ -171,6 +181,17 @@ class Estimate(TypedDict):
     stories: int  # how many remain
 
 
+class AgentLine(TypedDict):
+    """What a live agent is doing right now, on its run's document."""
+
+    session_id: str
+    agent: str | None
+    state: SessionState
+    doing: str | None
+    since: int
+    story_id: str | None
+
+
 class RunDocument(TypedDict):
     """Key ``run/<project>/<prd_id>/<run_id>``.
 
@@ -221,6 +242,9 @@ class RunDocument(TypedDict):
     estimate: Estimate | None  # null until three stories are done
     activity: list[int]  # events per bucket since `started_at`; at most 24 buckets, wider as the run grows
     activity_width_ms: int
+    agents: list[AgentLine]  # the live ones, in order of their beginning
+    notified: Notified | None  # null once the cause has ended
+    output_bytes: int  # of what a wrapped run has printed
 
 
 class Attempt(TypedDict):
@@ -240,6 +264,9 @@ class StoryDocument(TypedDict):
     story_id: str
     number: int  # order of first appearance in the run
     title: str | None
+    priority: int | None  # as planned; the lowest comes first
+    depends_on: list[str]
+    done_before: bool  # the plan had it as done before this run touched it
     state: StoryState
     why: list[str]  # phrases: what `done·claimed` lacks, why `failing` or `blocked`; else empty
     attempt: int  # how often it was started

@@ -11,9 +11,10 @@ from typing import Any
 
 from claude_loop.events import Event
 from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument
-from claude_loop.progress.fresh import new_prd
-from claude_loop.progress.keys import prd_key, project_key, run_key
+from claude_loop.progress.fresh import new_prd, new_session
+from claude_loop.progress.keys import prd_key, project_key, run_key, session_key
 from claude_loop.progress.run_draft import RunDraft
+from claude_loop.progress.session_documents import SessionDocument
 
 # Documents in general. What a key holds is known from the key, so a document read by key is Any to the type checker:
 # a `cast` is a call, and this runs for every event.
@@ -41,7 +42,19 @@ class Draft:
     The copies are shallow: rules replace the lists and objects inside a document, they never change them in place.
     """
 
-    __slots__ = ("_get", "_prds", "_projects", "data", "event", "moment", "prd_draft", "run", "run_draft", "story")
+    __slots__ = (
+        "_get",
+        "_prds",
+        "_projects",
+        "_sessions",
+        "data",
+        "event",
+        "moment",
+        "prd_draft",
+        "run",
+        "run_draft",
+        "story",
+    )
 
     event: Event
     moment: int
@@ -55,6 +68,7 @@ class Draft:
         self._get = get
         self._prds: dict[tuple[str | None, str], PrdDraft] = {}
         self._projects: dict[str, ProjectDocument] = {}
+        self._sessions: dict[str, SessionDocument] = {}
 
     def take(self, event: Event, prd_id: str) -> None:
         """Begin with the next event, which is of that PRD."""
@@ -100,6 +114,29 @@ class Draft:
     def put_project(self, document: ProjectDocument) -> None:
         self._projects[document["project"]] = document
 
+    def touch_session(self, event: Event, moment: int, *, opens: bool) -> SessionDocument | None:
+        """The event's session, to be changed; a new one if it was not seen before and the event ``opens`` it."""
+        assert event.session_id is not None  # noqa: S101 - for the type checker: asked only for events that name one
+        key = session_key(event.project, event.prd_id, event.session_id)
+        session = self._session(key)
+        if session is None and opens:
+            session = self._sessions[key] = new_session(
+                event.project, event.prd_id, event.session_id, event.seq, moment, event.type
+            )
+        return session
+
+    def known_session(self, run: RunDocument, session_id: str) -> SessionDocument | None:
+        """A session of the run's PRD, to be changed."""
+        return self._session(session_key(run["project"], run["prd_id"], session_id))
+
+    def _session(self, key: str) -> SessionDocument | None:
+        session = self._sessions.get(key)
+        if session is None:
+            stored: SessionDocument | None = self._get(key)
+            if stored is not None:
+                session = self._sessions[key] = stored.copy()
+        return session
+
     def reopen_run(self) -> None:
         """Work begins after the end was reported: the run goes on."""
         run = self.run
@@ -109,6 +146,7 @@ class Draft:
     def documents(self) -> dict[str, Document]:
         """Everything touched, as it is after the events taken; the draft is then used up."""
         documents: dict[str, Document] = {project_key(project): found for project, found in self._projects.items()}
+        documents.update(self._sessions)
         for prd in self._prds.values():
             if prd.changed:
                 documents[prd.key] = prd.document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claude_loop.progress.documents import PrdDocument, RunDocument, StoryDocument
+from claude_loop.progress.session_documents import SessionDocument
 
 # A minute a bucket at first: a run of 24 minutes fills the sparkline, a longer one widens the buckets.
 FIRST_ACTIVITY_WIDTH_MS = 60_000
@@ -67,6 +68,9 @@ def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int
         "estimate": None,
         "activity": [0],
         "activity_width_ms": FIRST_ACTIVITY_WIDTH_MS,
+        "agents": [],
+        "notified": None,
+        "output_bytes": 0,
     }
 
 
@@ -79,6 +83,9 @@ def new_story(run: RunDocument, story_id: str, moment: int) -> StoryDocument:
         "story_id": story_id,
         "number": run["stories"] + 1,
         "title": None,
+        "priority": None,
+        "depends_on": [],
+        "done_before": False,
         "state": "todo",
         "why": [],
         "attempt": 0,
@@ -100,5 +107,43 @@ def new_story(run: RunDocument, story_id: str, moment: int) -> StoryDocument:
         "last_commit": None,
         "errors": 0,
         "last_error": None,
+        "progress": None,
+    }
+
+
+def new_session(
+    project: str | None, prd_id: str | None, session_id: str, seq: int, moment: int, opened_by: str
+) -> SessionDocument:
+    """A session of which nothing is known yet."""
+    return {
+        "project": project,
+        "prd_id": prd_id,
+        "run_id": None,
+        "story_id": None,
+        "stories": [],
+        "session_id": session_id,
+        "agent": None,
+        "model": None,
+        "title": None,
+        "cwd": None,
+        "state": "running",
+        "doing": None,
+        "doing_since": None,
+        "opened_at": moment,
+        "first_at": moment,
+        "ended_at": None,
+        "last": {"seq": seq, "at": moment, "type": opened_by},
+        "waiting": None,
+        "retrying": None,
+        "compacting_since": None,
+        "idle": False,
+        "calls": 0,
+        "failed_calls": 0,
+        "open_calls": [],
+        "subagents": [],
+        "subagents_seen": 0,
+        "prompts": 0,
+        "last_prompt": None,
+        "last_message": None,
         "progress": None,
     }

@@ -13,6 +13,8 @@ PROJECTS = "project/"
 PRDS = "prd/"
 RUNS = "run/"
 STORIES = "story/"
+SESSIONS = "session/"
+AGENTS = "agent/"  # sessions without a PRD
 _NO_PROJECT = "*"
 # The writer builds the same few keys for every event; what is forgotten is only built again.
 _REMEMBERED = 4096
@@ -47,10 +49,22 @@ def story_key(project: str | None, prd_id: str, run_id: str, story_id: str) -> s
     return f"{STORIES}{_prd_path(project, prd_id)}/{_component(run_id)}/{_component(story_id)}"
 
 
-def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str]:
-    """Of everything that belongs to one PRD: its own key, its runs, and their stories."""
+@lru_cache(_REMEMBERED)
+def session_key(project: str | None, prd_id: str | None, session_id: str) -> str:
+    if prd_id is None:
+        return f"{AGENTS}{_NO_PROJECT if project is None else _component(project)}/{_component(session_id)}"
+    return f"{SESSIONS}{_prd_path(project, prd_id)}/{_component(session_id)}"
+
+
+def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str, str]:
+    """Of everything that belongs to one PRD: its own key, its runs, their stories, and its sessions."""
     path = _prd_path(project, prd_id)
-    return f"{PRDS}{path}", f"{RUNS}{path}/", f"{STORIES}{path}/"
+    return f"{PRDS}{path}", f"{RUNS}{path}/", f"{STORIES}{path}/", f"{SESSIONS}{path}/"
+
+
+def sessions_prefix(project: str | None, prd_id: str) -> str:
+    """Of all sessions of one PRD."""
+    return f"{SESSIONS}{_prd_path(project, prd_id)}/"
 
 
 def runs_prefix(project: str | None, prd_id: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_loop.events import ARCHIVED, UNARCHIVED, Event
-from claude_loop.progress import runs, stories
+from claude_loop.progress import runs, sessions, stories, waits
 from claude_loop.progress.activity import Activity, activity_of
 from claude_loop.progress.attribution import attribute
 from claude_loop.progress.documents import Patch, StoryDocument
@@ -25,8 +25,13 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "run.completed": runs.completed,
     "iteration.started": runs.iterated,
     "iteration.completed": runs.iterated,
-    "agent.waiting": runs.waiting,
-    "agent.resumed": runs.resumed,
+    "agent.waiting": waits.waiting,
+    "agent.resumed": waits.resumed,
+    "agent.idle": waits.turned_idle,
+    "plan.updated": stories.planned,
+    "output.chunk": runs.printed,
+    "alert.sent": runs.notified,
+    "alert.resolved": runs.resolved,
     "control.paused": runs.paused,
     "control.resumed": runs.unpaused,
     "system.run_owned": runs.owned,
@@ -60,8 +65,8 @@ def fold(event: Event, draft: Draft) -> str | None:
     """Fold the next event into ``draft``. The run it belongs to; its own ``run_id`` if it belongs to none."""
     prd_id, activity = event.prd_id, activity_of(event.type)
     if prd_id is None:
-        if activity != "none" and event.project is not None:
-            _fold_project(event, event.project, draft)
+        if activity != "none":
+            _fold_without_prd(event, draft)
         return event.run_id
     draft.take(event, prd_id)
     run_draft = attribute(draft, activity)
@@ -79,6 +84,9 @@ def fold(event: Event, draft: Draft) -> str | None:
         draft.story = _story_of(draft)
     if rule is not None:
         rule(draft)
+    if event.session_id is not None and activity != "none":
+        story_id = event.story_id if draft.story is None else draft.story["story_id"]
+        sessions.follow(draft, event, draft.moment, draft.run, story_id)
     return run_draft.document["run_id"]
 
 
@@ -120,7 +128,7 @@ def _show_life(draft: Draft, activity: Activity) -> None:
     if run["vanished_at"] is not None:
         run["vanished_at"] = None
     if run["waits"] and activity == "work":
-        runs.end_waits(draft, draft.event.session_id)
+        waits.worked(draft)
 
 
 def _story_of(draft: Draft) -> StoryDocument | None:
@@ -133,6 +141,13 @@ def _story_of(draft: Draft) -> StoryDocument | None:
     story = draft.run_draft.touch_story(story_id, moment)
     story["last_at"] = max(story["last_at"], moment)
     return story
+
+
+def _fold_without_prd(event: Event, draft: Draft) -> None:
+    if event.project is not None:
+        _fold_project(event, event.project, draft)
+    if event.session_id is not None:
+        sessions.follow(draft, event, moment_of(event), None, event.story_id)
 
 
 def _fold_project(event: Event, project: str, draft: Draft) -> None:

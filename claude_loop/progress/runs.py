@@ -1,10 +1,11 @@
-"""What events do to their run: how it begins and ends, iterates, waits, pauses and vanishes."""
+"""What events do to their run: how it begins and ends, iterates, pauses and vanishes, and what it plans."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from claude_loop.progress.documents import ErrorSummary, Owner, ProgressSummary, RunDocument, Waiting, WaitingFor
+from claude_loop.progress import sessions
+from claude_loop.progress.documents import ErrorSummary, Owner, ProgressSummary, RunDocument
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.reading import (
     LONGEST_NAME,
@@ -14,17 +15,13 @@ from claude_loop.progress.reading import (
     number,
     outcome,
     text,
-    time_ms,
     whole,
 )
 from claude_loop.progress.stories import leave_open_stories
 from claude_loop.progress.timing import estimate_end
+from claude_loop.progress.waits import end_waits
 
-KEPT_WAITS = 8
-KEPT_PAST_WAITS = 20
 KEPT_ERRORS = 10
-# Most urgent first: a person can act now, a limit ends by itself.
-_URGENCY = {"human": 0, "other": 1, "rate_limit": 2}
 
 
 def started(draft: Draft) -> None:
@@ -73,6 +70,7 @@ def completed(draft: Draft) -> None:
     end_waits(draft, None)
     run["paused"] = None
     leave_open_stories(draft)
+    sessions.end_all(draft)
     estimate_end(run, draft.moment)
 
 
@@ -89,68 +87,6 @@ def _iterations(run: RunDocument, data: dict[str, Any]) -> None:
         run["iteration"] = iteration
     if most is not None:
         run["max_iterations"] = most
-
-
-def waiting(draft: Draft) -> None:
-    """`agent.waiting`: one wait a session; the latest word of a session replaces the one before."""
-    run, data = draft.run, draft.data
-    if run["finished_at"] is not None:
-        return
-    session_id = draft.event.session_id
-    known = next((wait for wait in run["waits"] if wait["session_id"] == session_id), None)
-    waits_for = data.get("for")
-    wait: Waiting = {
-        "for": cast("WaitingFor", waits_for) if type(waits_for) is str and waits_for in _URGENCY else "other",
-        "reason": text(data, "reason") or "no reason given",
-        "since": draft.moment,
-        "until": time_ms(data, "until"),
-        "overdue": False,
-        "story_id": draft.event.story_id,
-        "session_id": session_id,
-    }
-    if known is not None and (known["for"], known["reason"]) == (wait["for"], wait["reason"]):
-        wait["since"] = known["since"]  # said again: the same wait, perhaps with another end
-    _keep_waits(run, [*(other for other in run["waits"] if other is not known), wait][-KEPT_WAITS:])
-
-
-def resumed(draft: Draft) -> None:
-    end_waits(draft, draft.event.session_id)
-
-
-def end_waits(draft: Draft, session_id: str | None) -> None:
-    """End the waits of this session and those that name none; without a session, all."""
-    run, moment = draft.run, draft.moment
-    ended = [wait for wait in run["waits"] if session_id is None or wait["session_id"] in (None, session_id)]
-    if not ended:
-        return
-    _keep_waits(run, [wait for wait in run["waits"] if wait not in ended])
-    past = run["past_waits"].copy()
-    for wait in ended:
-        past.append(
-            {
-                "waited_for": wait["for"],
-                "reason": wait["reason"],
-                "since": wait["since"],
-                "ended_at": max(moment, wait["since"]),
-                "story_id": wait["story_id"],
-            }
-        )
-    run["past_waits"] = past[-KEPT_PAST_WAITS:]
-    if not run["waits"]:
-        waited = max(0, moment - min(wait["since"] for wait in ended))
-        run["waited_ms"] += waited
-        estimate = run["estimate"]
-        if estimate is not None:
-            run["estimate"] = {
-                "from_at": estimate["from_at"] + waited,
-                "to_at": estimate["to_at"] + waited,
-                "stories": estimate["stories"],
-            }
-
-
-def _keep_waits(run: RunDocument, waits: list[Waiting]) -> None:
-    run["waits"] = waits
-    run["waiting"] = min(waits, key=lambda wait: (_URGENCY[wait["for"]], wait["since"]), default=None)
 
 
 def paused(draft: Draft) -> None:
@@ -184,6 +120,7 @@ def vanished(draft: Draft) -> None:
     """`system.run_vanished`: the daemon has seen that the owner is gone."""
     if _is_owner(draft) and draft.run["finished_at"] is None:
         draft.run["vanished_at"] = draft.moment
+        sessions.end_all(draft)
 
 
 def _is_owner(draft: Draft) -> bool:
@@ -224,3 +161,24 @@ def progressed(draft: Draft) -> None:
     else:
         draft.story["progress"] = progress
         draft.run_draft.settle(draft.story)
+
+
+def printed(draft: Draft) -> None:
+    """`output.chunk`: what a wrapped run printed."""
+    offset, size = count(draft.data, "offset"), count(draft.data, "bytes")
+    if offset is not None and size is not None:
+        draft.run["output_bytes"] = max(draft.run["output_bytes"], offset + size)
+
+
+def notified(draft: Draft) -> None:
+    """`alert.sent`: a person has been told."""
+    draft.run["notified"] = {
+        "kind": text(draft.data, "kind", LONGEST_NAME) or "run",
+        "at": draft.moment,
+        "channel": text(draft.data, "channel", LONGEST_NAME),
+    }
+
+
+def resolved(draft: Draft) -> None:
+    """`alert.resolved`: what a person was told of has ended."""
+    draft.run["notified"] = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from claude_loop.progress.documents import RunDocument, RunState, StoryDocument, StoryState
+from claude_loop.progress.documents import RunDocument, RunState, SessionState, StoryDocument, StoryState
+from claude_loop.progress.session_documents import SessionDocument
 
 # What a story's state is called in the counts of its run.
 COUNTED_AS = {
@@ -44,6 +45,8 @@ def _failures(story: StoryDocument) -> list[str]:
 
 def _missing_proof(story: StoryDocument) -> list[str]:
     """What a story that says done lacks: a passing last test run and a commit, both since its last start."""
+    if story["done_before"]:
+        return ["it was done before this run began"]
     since = f" since attempt {story['attempt']}" if story["attempt"] > 1 else ""
     missing = []
     if story["success"] is None:
@@ -109,3 +112,30 @@ def _missing_stories(run: RunDocument) -> list[str]:
 
 def _stories(number: int) -> str:
     return "1 story" if number == 1 else f"{number} stories"
+
+
+def judge_session(session: SessionDocument) -> SessionState:
+    """The state of an agent's session. Idle is not waiting: nobody was asked for anything."""
+    if session["ended_at"] is not None:
+        return "ended"
+    if session["waiting"] is not None:
+        return "waiting"
+    if session["retrying"] is not None:
+        return "retrying"
+    if session["compacting_since"] is not None:
+        return "compacting"
+    return "idle" if session["idle"] else "running"
+
+
+def doing_of(session: SessionDocument) -> str | None:
+    """What the agent is doing, in one line; None when it does nothing."""
+    if session["ended_at"] is not None:
+        return None
+    if session["retrying"] is not None:
+        return f"trying again after {session['retrying']['error']}"
+    if session["compacting_since"] is not None:
+        return "compacting its context"
+    if session["open_calls"]:
+        call = session["open_calls"][-1]
+        return call["tool"] if call["summary"] is None else f"{call['tool']} {call['summary']}"
+    return None if session["idle"] or session["waiting"] is not None else "thinking"

@@ -124,8 +124,11 @@ class PrdsHandler:
             place = found[0][0]
             if all(position == place for position, _ in found):  # else it moved between two of them
                 break
-        own, runs, stories = (documents for _, documents in found)
-        return place, {key: own[key] for key in own if key == prefixes[0]} | runs | stories
+        own, *below = (documents for _, documents in found)
+        documents = {key: own[key] for key in own if key == prefixes[0]}
+        for more in below:
+            documents |= more
+        return place, documents
 
     async def _events(self, prd: PrdDocument, place: int, head: int) -> AsyncIterator[Event]:
         """The PRD's events between the two positions."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.events import Event
-from claude_loop.progress.keys import prd_key, run_key, story_key
+from claude_loop.progress.keys import prd_key, run_key, session_key, story_key
 from claude_loop.progress.passing import shown
 from claude_loop.progress.projection import ProgressProjection
 
@@ -81,6 +81,9 @@ class World:
 
     def story(self, story_id: str = "US-001", run_id: str | None = None) -> dict[str, Any]:
         return self.documents[story_key(None, "PRD-1", run_id or self.prd()["run_id"], story_id)]
+
+    def session(self, session_id: str = "S1", prd: str | None = "PRD-1", project: str | None = None) -> dict[str, Any]:
+        return self.documents[session_key(project, prd, session_id)]
 
 
 def _pair(word: str) -> tuple[str, Any]:

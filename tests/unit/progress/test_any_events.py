@@ -16,6 +16,7 @@ from claude_loop.progress.passing import shown
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.reducer import RULES, fold_one, reduce
+from claude_loop.progress.sessions import RULES as SESSION_RULES
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, Documents
 
 KEYS = [
@@ -42,6 +43,13 @@ KEYS = [
     "error",
     "exit_code",
     "duration_ms",
+    "stories",
+    "tool",
+    "summary",
+    "call_id",
+    "agent_id",
+    "prompt",
+    "origin",
     "_invalid",
 ]
 numbers = st.one_of(st.integers(-2, 12), st.integers(), st.floats(allow_nan=True, allow_infinity=True))
@@ -76,12 +84,22 @@ plausible = st.fixed_dictionaries(
         "pid": st.integers(1, 3),
         "current": st.integers(0, 9),
         "total": st.integers(0, 9),
+        "tool": st.sampled_from(["Bash", "Edit"]),
+        "call_id": st.sampled_from(["c1", "c2"]),
+        "agent_id": st.sampled_from(["a1", "a2"]),
+        "stories": st.lists(
+            st.fixed_dictionaries(
+                {"story_id": st.sampled_from(["US-1", "US-2", "US/3"])},
+                optional={"priority": st.integers(0, 3), "passes": st.booleans(), "title": st.just("Cart")},
+            ),
+            max_size=3,
+        ),
     },
 )
 drafts = st.fixed_dictionaries(
     {
         "type": st.sampled_from(
-            [*RULES, "log.message", "tool.started", "alert.sent", "control.stop", "my.own", "system.x"]
+            [*RULES, *SESSION_RULES, "log.message", "alert.sent", "control.stop", "my.own", "system.x"]
         ),
         "data": st.one_of(plausible, st.dictionaries(st.sampled_from(KEYS), json_values, max_size=6)),
         "project": st.sampled_from([None, "shop"]),

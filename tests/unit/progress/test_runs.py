@@ -155,6 +155,7 @@ def test_a_wait_says_for_whom_since_and_until():
         "overdue": False,
         "story_id": "US-001",
         "session_id": None,
+        "agent_id": None,
     }
 
 

@@ -25,6 +25,12 @@ SCENARIO = (
 )
 
 
+NEW_IN_3 = {
+    "run/": ["agents", "notified", "output_bytes", "waiting.agent_id", "waits[0].agent_id"],
+    "story/": ["priority", "depends_on", "done_before"],
+}
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 async def log(request: pytest.FixtureRequest, tmp_path: Path):
     clock, projection = ManualClock(), ProgressProjection()
@@ -81,7 +87,7 @@ async def test_a_log_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
     path = tmp_path / "events.db"
     log = SqliteEventLog(path, ProgressProjection(), ManualClock())
     await log.open(nobody)
-    await log.append(as_published(play(SCENARIO).events))
+    await log.append(as_published(play(f"{SCENARIO} → agent.waiting for=human reason=y").events))
     await log.prune(0, 6, 100)
     expected = await log.entities("")
     await log.close()
@@ -90,6 +96,9 @@ async def test_a_log_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
         old.execute("DROP TABLE blanked")
         for table in ("read_model", "trimmed_model"):
             old.execute(f"UPDATE {table} SET document = json_remove(document, '$.archived_at') WHERE key GLOB 'prd/*'")
+            for prefix, fields in NEW_IN_3.items():
+                gone = ", ".join(f"'$.{field}'" for field in fields)
+                old.execute(f"UPDATE {table} SET document = json_remove(document, {gone}) WHERE key GLOB '{prefix}*'")
         old.execute("PRAGMA user_version = 1")
     old.close()
     log = SqliteEventLog(path, ProgressProjection(), ManualClock())
