@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from claude_loop.cli.outcomes import Data, Line, Lookup, prd_completed, story_completed
-from claude_loop.cli.terminal import clock_time, columns, padded, plural, printable
+from claude_loop.cli.terminal import clock_time, columns, duration, padded, plural, printable
 from claude_loop.clock import parse_time
 
 # The subject column grows with what it has seen, from a usual name's width to a long one's.
@@ -142,6 +142,49 @@ def _value(value: Any) -> str:
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)
 
 
+def _session_started(data: Data) -> Line:
+    agent = printable(data.get("agent") or "an agent", 40)
+    model = f" ({printable(data['model'], 60)})" if data.get("model") else ""
+    return Line("◇", f"{agent}{model} begins a session", "cyan")
+
+
+def _tool(mark: str, colour: str | None = None) -> Callable[[Data], Line]:
+    """``Bash pytest -q · 1.2 s``."""
+
+    def line(data: Data) -> Line:
+        words = " ".join(printable(data[key], 160) for key in ("tool", "summary") if data.get(key)) or "a tool"
+        took = data.get("duration_ms")
+        if isinstance(took, int | float) and not isinstance(took, bool) and took >= 1000:
+            words += f" · {duration(round(took))}"
+        error = f": {printable(data['error'], 160)}" if data.get("error") else ""
+        return Line(mark, words + error, colour)
+
+    return line
+
+
+def _subagent(words: str) -> Callable[[Data], Line]:
+    def line(data: Data) -> Line:
+        kind = printable(data.get("agent_type") or "a subagent", 40)
+        about = f": {printable(data['description'], 160)}" if data.get("description") else ""
+        return Line("◇", f"{kind} {words}{about}")
+
+    return line
+
+
+def _retrying(data: Data) -> Line:
+    attempt = f", attempt {data['attempt']}" if _is_count(data.get("attempt")) else ""
+    most = f" of {data['max_attempts']}" if attempt and _is_count(data.get("max_attempts")) else ""
+    return Line("↻", f"tries again after {printable(data.get('error', 'an error'), 160)}{attempt}{most}", "yellow")
+
+
+def _plan(data: Data) -> Line:
+    stories = data.get("stories")
+    if not isinstance(stories, list):
+        return Line("≡", "plan", "cyan")
+    done = sum(isinstance(story, dict) and story.get("passes") is True for story in stories)
+    return Line("≡", f"plan: {plural(len(stories), 'story')}{f', {done} done' if done else ''}", "cyan")
+
+
 _KNOWN: dict[str, Callable[[Data], Line]] = {
     "prd.started": _prd_started,
     "run.started": _run_started,
@@ -157,6 +200,26 @@ _KNOWN: dict[str, Callable[[Data], Line]] = {
     "progress.updated": _progress,
     "agent.waiting": _waiting,
     "agent.resumed": _simply("▶", "goes on", "cyan"),
+    "agent.idle": _simply("◇", "has finished its turn"),
+    "agent.retrying": _retrying,
+    "agent.message": _simply("“", "says", None, "message"),
+    "session.started": _session_started,
+    "session.ended": _simply("◇", "session ended", None, "reason"),
+    "session.compacting": _simply("↻", "shortens its context", None, "trigger"),
+    "session.compacted": _simply("◇", "has shortened its context", None, "trigger"),
+    "prompt.submitted": _simply("❯", "prompt", None, "prompt"),
+    "tool.started": _tool("…"),
+    "tool.completed": _tool("·"),
+    "tool.failed": _tool("✗", "yellow"),
+    "subagent.started": _subagent("begins"),
+    "subagent.ended": _subagent("has ended"),
+    "task.created": _simply("·", "task", None, "subject"),
+    "task.completed": _simply("✓", "task done", None, "subject"),
+    "plan.updated": _plan,
+    "output.chunk": _simply("·", "output", None, "text"),
+    "alert.sent": _simply("♪", "notified", None, "kind"),
+    "alert.resolved": _simply("♪", "told that it is over", None, "kind"),
+    "alert.failed": _simply("!", "could not notify", "red", "reason"),
     "system.run_owned": _simply("·", "its process is watched", None, "pid"),
     "system.run_vanished": _simply("☠", "its process is gone without finishing", "red", "pid"),
 }

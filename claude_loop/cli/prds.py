@@ -42,6 +42,7 @@ _MARKS = {
 }
 # A name longer than this moves its own line only.
 _WIDEST_NAME = 44
+_LISTED_AGENTS = 3
 
 
 def _client() -> DaemonClient:
@@ -92,6 +93,8 @@ def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
     for card in cards:
         yield f"{_mark(card['state'])} {padded(_name(card), width)}  {_state(card)}"
         yield f"  {' ' * width}  {_counts(card)}"
+        for agent in card["agents"][:_LISTED_AGENTS]:
+            yield f"  {' ' * width}  {_agent(agent, card)}"
 
 
 def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
@@ -100,6 +103,8 @@ def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
     several = f" · run {card['number']} of {card['runs']}" if card["runs"] > 1 else ""
     yield f"{_mark(card['state'])} {_name(card)}  {_state(card)}"
     yield f"  {_counts(card)}{several}"
+    for agent in card["agents"]:
+        yield f"  {_agent(agent, card)}"
     width = _width([_story_name(story) for story in detail["stories"]])
     for story in detail["stories"]:
         yield f"  {_mark(story['state'])} {padded(_story_name(story), width)}  {' · '.join(_story(story))}"
@@ -129,18 +134,41 @@ def _state(card: dict[str, Any]) -> str:
     state, wait = card["state"], card["waiting"]
     if state == "waiting" and wait:
         whom = {"human": "you", "rate_limit": "the rate limit"}.get(wait["for"], "something")
-        until = f", until {clock_time(wait['until'])}" if wait["until"] else ""
-        overdue = " (overdue)" if wait["overdue"] else ""
-        since = f"since {clock_time(wait['since'])}{until}{overdue}"
-        return f"waiting for {whom} {since}: {printable(wait['reason'], 120)}"
+        words = f"waiting for {whom} since {clock_time(wait['since'])}{_until(wait, card)}"
+        return f"{words}: {printable(wait['reason'], 120)}{_notified(card)}"
     if state == "stalled":
         return f"stalled: silent for {duration(card['silent_ms'])}, last: {printable(card['last']['type'], 60)}"
     if state == "vanished" and card["vanished_at"]:
-        return f"vanished: its process is gone since {clock_time(card['vanished_at'])}, without finishing"
+        gone = f"vanished: its process is gone since {clock_time(card['vanished_at'])}, without finishing"
+        return gone + _notified(card)
     words = proof(card) if state.startswith("done") else _with_reasons(state, card)
     if state == "running" and card["current"]:
         words += f" {printable(card['current']['story_id'], 40)}"
     return f"{words} · {duration(card['elapsed_ms'])}"
+
+
+def _now(card: dict[str, Any]) -> int:
+    """The daemon's clock when it made the card."""
+    return int(card["last"]["at"] + card["silent_ms"])
+
+
+def _until(wait: dict[str, Any], card: dict[str, Any]) -> str:
+    if not wait["until"]:
+        return ""
+    left = wait["until"] - _now(card)
+    return f", until {clock_time(wait['until'])} ({'overdue' if wait['overdue'] or left <= 0 else duration(left)})"
+
+
+def _notified(card: dict[str, Any]) -> str:
+    return f" · notified at {clock_time(card['notified']['at'])}" if card["notified"] else ""
+
+
+def _agent(agent: dict[str, Any], card: dict[str, Any]) -> str:
+    """What a live agent is doing right now, and since when."""
+    doing = agent["doing"] if agent["doing"] and agent["state"] != "waiting" else agent["state"]
+    story = f" {printable(agent['story_id'], 40)}" if agent["story_id"] else ""
+    since = duration(max(0, _now(card) - agent["since"]))
+    return f"◇ {printable(agent['agent'] or 'agent', 20)}{story}: {printable(doing, 100)} · {since}"
 
 
 def _with_reasons(state: str, document: dict[str, Any]) -> str:

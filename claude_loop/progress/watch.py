@@ -1,6 +1,7 @@
 """What one watcher of the live state sees: which documents, how they are shown, and what is new in them.
 
-It holds every PRD and its latest run; of one chosen PRD all runs, and the stories of one of them. A document that it
+It holds every PRD and its latest run, and the sessions of agents that belong to no PRD; of one chosen PRD all runs, and
+of one of them the stories and the agents' sessions. A document that it
 no longer holds, because another run became the latest, is gone for the watcher, as one that was forgotten is.
 """
 
@@ -12,12 +13,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from claude_loop.eventlog.base import DocumentsAtOnce
 from claude_loop.progress.documents import Patch
 from claude_loop.progress.draft import Document
-from claude_loop.progress.keys import PRDS, RUNS, STORIES, prd_key, run_key, runs_prefix, stories_prefix
+from claude_loop.progress.keys import (
+    AGENTS,
+    PRDS,
+    RUNS,
+    SESSIONS,
+    STORIES,
+    prd_key,
+    run_key,
+    runs_prefix,
+    sessions_prefix,
+    stories_prefix,
+)
 from claude_loop.progress.passing import next_change_at, shown
 from claude_loop.progress.reducer import difference
 
 if TYPE_CHECKING:
     from claude_loop.progress.state_feed import StateFeed
+
+
+# Sessions without a PRD that were silent for longer than this are history.
+RECENT_MS = 12 * 3_600_000
 
 
 class WatchedPrd(NamedTuple):
@@ -47,6 +63,8 @@ class Watch:
         self._prd_key = None if prd is None else prd_key(prd.project, prd.prd_id)
         self._runs = None if prd is None else runs_prefix(prd.project, prd.prd_id)
         self._stories: str | None = None  # prefix of the stories held
+        self._sessions = None if prd is None else sessions_prefix(prd.project, prd.prd_id)
+        self._run_id: str | None = None  # whose stories and sessions are held
         self._latest: dict[str, str] = {}  # key of a PRD: key of its latest run
         self._current: dict[str, Document] = {}  # as stored
         self._sent: dict[str, Document] = {}  # as the watcher has them
@@ -66,8 +84,12 @@ class Watch:
                 documents[key] = run
         if self._prd is not None and self._prd_key in documents:
             project, prd_id, run_id = self._prd
+            run_id = run_id or documents[self._prd_key]["run_id"]
             documents |= stored.under(runs_prefix(project, prd_id))
-            documents |= stored.under(stories_prefix(project, prd_id, run_id or documents[self._prd_key]["run_id"]))
+            documents |= stored.under(stories_prefix(project, prd_id, run_id))
+            documents |= stored.under(sessions_prefix(project, prd_id))
+        recent = self._feed.now_ms - RECENT_MS
+        documents |= {key: agent for key, agent in stored.under(AGENTS).items() if agent["last"]["at"] >= recent}
         return documents
 
     def begin(self, seq: int, documents: dict[str, Document]) -> None:
@@ -143,8 +165,13 @@ class Watch:
             if self._wants_run(key, document):
                 self._hold(key, document, seq)
                 self._await_change(key, document, now)
-        elif key.startswith(STORIES) and self._stories is not None and key.startswith(self._stories):
+        elif key.startswith(AGENTS) or (self._stories is not None and key.startswith(self._stories)):
             self._hold(key, document, seq)
+        elif self._sessions is not None and key.startswith(self._sessions):
+            if document["run_id"] == self._run_id:
+                self._hold(key, document, seq)
+            else:  # it goes on in another run
+                self._drop(key, seq)
 
     def _hold(self, key: str, document: Document, seq: int) -> None:
         self._current[key] = document
@@ -167,9 +194,10 @@ class Watch:
         assert self._prd is not None  # noqa: S101 - for the type checker: it has a key
         stories = stories_prefix(project, prd_id, self._prd.run_id or run_id)
         if stories != self._stories:
-            for story in [held for held in self._current if held.startswith(STORIES)]:
-                self._drop(story, seq)
+            for below in [held for held in self._current if held.startswith((STORIES, SESSIONS))]:
+                self._drop(below, seq)
             self._stories = stories
+            self._run_id = self._prd.run_id or run_id
 
     def _wants_run(self, key: str, run: Document) -> bool:
         if self._runs is not None and key.startswith(self._runs):

@@ -17,6 +17,7 @@ from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
 from claude_loop.progress.keeping import Keeping
+from claude_loop.progress.session_view import SessionDetail, SessionList
 from claude_loop.search.service import Search
 from claude_loop.settings import Settings
 from claude_loop.transports.gate import CONTROL, EMIT, PUBLIC, READ, Access
@@ -30,6 +31,8 @@ from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
+from claude_loop.transports.http_sessions import DETAIL_QUERY as SESSION_QUERY
+from claude_loop.transports.http_sessions import LIST_QUERY, SessionsHandler
 from claude_loop.transports.http_system import SERIES_QUERY, MetricsAnswer, SystemHandler
 from claude_loop.transports.openapi import ErrorAnswer, describe
 from claude_loop.transports.sse import SseTransport
@@ -65,6 +68,7 @@ class HttpTransport:
         self._keeping = KeepingHandler(hub, keeping)
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
+        self._sessions = SessionsHandler(hub, clock)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
@@ -162,6 +166,22 @@ class HttpTransport:
                 streams=True,
             ),
             *self._keeping_endpoints(missing),
+            Endpoint(
+                "GET",
+                "/api/sessions",
+                READ,
+                self._sessions.list_sessions,
+                {200: Answer("Sessions.", SessionList)},
+                LIST_QUERY,
+            ),
+            Endpoint(
+                "GET",
+                "/api/sessions/{id}",
+                READ,
+                self._sessions.get_session,
+                {200: Answer("The session.", SessionDetail), 404: Answer("No such session.", ErrorAnswer)},
+                SESSION_QUERY,
+            ),
         )
 
     def _keeping_endpoints(self, missing: dict[int, Answer]) -> tuple[Endpoint, ...]:

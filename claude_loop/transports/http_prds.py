@@ -15,7 +15,7 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.documents import Card, Patch, PrdDocument
-from claude_loop.progress.keys import prd_key, prd_prefixes, run_key, stories_prefix
+from claude_loop.progress.keys import prd_key, prd_prefixes, run_key, sessions_prefix, stories_prefix
 from claude_loop.progress.patches import prd_patches
 from claude_loop.progress.views import Moment, find_prd, list_cards, no_such_run, prd_detail
 from claude_loop.subscription import Reset, Start
@@ -28,7 +28,7 @@ DETAIL_QUERY = (PROJECT, Parameter("run_id", "One of the PRD's earlier runs; the
 PATCHES_QUERY = (
     PROJECT,
     Parameter("after", "A cursor: only the patches of events behind it."),
-    Parameter("run_id", "Only the documents of the PRD itself, of this run and of its stories."),
+    Parameter("run_id", "Only documents of the PRD itself, of this run and its stories, and of agents' sessions."),
 )
 # Folding an event takes some 50 µs: a page is a few milliseconds in which nobody else has a turn.
 _PAGE_EVENTS = 100
@@ -110,11 +110,11 @@ class PrdsHandler:
     async def _of_run(self, prd: PrdDocument, run_id: str) -> Callable[[str], bool]:
         """Whether a key is the PRD's, this run's or one of its stories'. Raises ``NotFound``."""
         names = prd["project"], prd["prd_id"], run_id
-        own, stories = {prd_key(*names[:2]), run_key(*names)}, stories_prefix(*names)
+        own, below = {prd_key(*names[:2]), run_key(*names)}, (stories_prefix(*names), sessions_prefix(*names[:2]))
         _, run = await self._hub.log.snapshot(lambda stored: stored.get(run_key(*names)))
         if run is None:
             raise no_such_run(prd["prd_id"], run_id)
-        return lambda key: key in own or key.startswith(stories)
+        return lambda key: key in own or key.startswith(below)
 
     async def _before_the_oldest(self, prd: PrdDocument) -> tuple[int, dict[str, dict[str, Any]]]:
         """What the oldest event kept applies to, and the position before it."""

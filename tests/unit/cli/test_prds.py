@@ -35,6 +35,22 @@ def at(seconds: int) -> str:
     return clock_time(START_MS + seconds * 1000)
 
 
+def test_live_agents_say_what_they_do():
+    world = play(
+        "prd.started → session.started session=S1 agent=claude → prompt.submitted session=S1 prompt=go "
+        '→ tool.started session=S1 tool=Bash summary="pytest -q" story=US-001 → 12 s'
+    )
+    assert listed(world)[2] == "         ◇ claude US-001: Bash pytest -q · 12s"
+    assert shown(world)[2] == "  ◇ claude US-001: Bash pytest -q · 12s"
+    world.play("agent.idle session=S1 → 1 min")
+    assert listed(world)[2] == "         ◇ claude US-001: idle · 1m00s"
+
+
+def test_who_was_told_is_said():
+    world = play("prd.started → agent.waiting for=human reason=x → alert.sent kind=waiting")
+    assert listed(world)[0] == f"⏸ PRD-1  waiting for you since {at(2)}: x · notified at {at(3)}"
+
+
 @pytest.mark.parametrize(
     ("scenario", "line"),
     [
@@ -46,7 +62,7 @@ def at(seconds: int) -> str:
         ),
         (
             'prd.started → agent.waiting for=rate_limit reason=limit until="2026-01-26T12:05:00Z"',
-            f"⏸ PRD-1  waiting for the rate limit since {at(2)}, until {at(300)}: limit",
+            f"⏸ PRD-1  waiting for the rate limit since {at(2)}, until {at(300)} (4m58s): limit",
         ),
         (
             'prd.started → agent.waiting for=other reason=CI until="2026-01-26T12:05:00Z" → 6 min',

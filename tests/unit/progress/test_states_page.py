@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from claude_loop.progress.activity import activity_of
-from claude_loop.progress.documents import RunState, StoryState
+from claude_loop.progress.documents import RunState, SessionState, StoryState
 from tests.unit.progress.scenarios import play
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"
@@ -31,12 +31,13 @@ FAMILIES = [
 def test_the_table_has_every_state_once():
     assert [state for of, state, _ in STATES if of == "story"] == list(get_args(StoryState))
     assert [state for of, state, _ in STATES if of == "run"] == list(get_args(RunState))
+    assert [state for of, state, _ in STATES if of == "session"] == list(get_args(SessionState))
 
 
 @pytest.mark.parametrize(("of", "state", "example"), STATES, ids=[f"{of} {state}" for of, state, _ in STATES])
 def test_each_example_gives_its_state(of: str, state: str, example: str):
     world = play(example)
-    assert (world.story() if of == "story" else world.run())["state"] == state
+    assert {"story": world.story, "run": world.run, "session": world.session}[of]()["state"] == state
 
 
 @pytest.mark.parametrize(("family", "words"), FAMILIES, ids=[family for family, _ in FAMILIES])

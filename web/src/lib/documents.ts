@@ -10,6 +10,15 @@ export type AttemptOutcome = "running" | "completed" | "failed" | "blocked" | "r
 
 export type Group = "waiting" | "vanished" | "failed" | "stalled" | "paused" | "running" | "today" | "earlier";
 
+export interface AgentLine {
+  session_id: string;
+  agent: string | null;
+  state: "running" | "waiting" | "retrying" | "compacting" | "idle" | "ended";
+  doing: string | null;
+  since: number;
+  story_id: string | null;
+}
+
 export interface Attempt {
   attempt: number;
   started_at: number;
@@ -94,6 +103,12 @@ export interface Last {
   seq: number;
   at: number;
   type: string;
+}
+
+export interface Notified {
+  kind: string;
+  at: number;
+  channel: string | null;
 }
 
 export interface Owner {
@@ -201,6 +216,9 @@ export interface RunDocument {
   estimate: Estimate | null;
   activity: number[];
   activity_width_ms: number;
+  agents: AgentLine[];
+  notified: Notified | null;
+  output_bytes: number;
 }
 
 export interface SeriesAnswer {
@@ -234,6 +252,9 @@ export interface StoryDocument {
   story_id: string;
   number: number;
   title: string | null;
+  priority: number | null;
+  depends_on: string[];
+  done_before: boolean;
   state: StoryState;
   why: string[];
   attempt: number;
@@ -286,4 +307,5 @@ export interface Waiting {
   overdue: boolean;
   story_id: string | null;
   session_id: string | null;
+  agent_id: string | null;
 }
