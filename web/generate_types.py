@@ -16,6 +16,8 @@ from pydantic import TypeAdapter
 from claude_loop.observability.series import SeriesAnswer
 from claude_loop.observability.status import StatusAnswer
 from claude_loop.progress import documents
+from claude_loop.progress.session_documents import SessionDocument
+from claude_loop.progress.session_view import SessionDetail
 from claude_loop.transports.http_events import EventJson, EventPage
 from claude_loop.transports.http_prds import PatchesAnswer
 
@@ -25,6 +27,8 @@ ROOTS = (
     documents.PrdDocument,
     documents.RunDocument,
     documents.StoryDocument,
+    SessionDocument,
+    SessionDetail,
     documents.Patch,
     EventJson,
     EventPage,
@@ -33,7 +37,7 @@ ROOTS = (
     SeriesAnswer,
 )
 # Choices with a name of their own in Python; a schema shows only the choices.
-NAMED = ("StoryState", "RunState", "WaitingFor", "AttemptOutcome", "Group")
+NAMED = ("StoryState", "RunState", "SessionState", "WaitingFor", "AttemptOutcome", "Group")
 _REF = "#/$defs/{model}"
 _PLAIN = {
     "string": "string",

@@ -17,7 +17,7 @@ _STATIC = _HERE / "static"
 # Built from `web/` by `bin/build_page.py`; missing in a clone where it could not be built.
 _BUILT = _HERE / "dist"
 # All answer the monitor, which reads the address itself: each view can be linked to.
-_VIEWS = ("/", "/prd/{prd_id:.+}", "/events", "/system")
+_VIEWS = ("/", "/prd/{prd_id:.+}", "/session/{session_id:.+}", "/events", "/system")
 _ASSETS = "assets"
 _TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -4,6 +4,8 @@ export type StoryState = "todo" | "running" | "failing" | "blocked" | "done·cla
 
 export type RunState = "running" | "waiting" | "paused" | "stalled" | "vanished" | "failed" | "done·claimed" | "done·verified";
 
+export type SessionState = "running" | "waiting" | "retrying" | "compacting" | "idle" | "ended";
+
 export type WaitingFor = "human" | "rate_limit" | "other";
 
 export type AttemptOutcome = "running" | "completed" | "failed" | "blocked" | "restarted" | "left";
@@ -13,7 +15,7 @@ export type Group = "waiting" | "vanished" | "failed" | "stalled" | "paused" | "
 export interface AgentLine {
   session_id: string;
   agent: string | null;
-  state: "running" | "waiting" | "retrying" | "compacting" | "idle" | "ended";
+  state: SessionState;
   doing: string | null;
   since: number;
   story_id: string | null;
@@ -25,6 +27,19 @@ export interface Attempt {
   finished_at: number | null;
   worked_ms: number | null;
   outcome: AttemptOutcome;
+}
+
+export interface Call {
+  seq: number;
+  call_id: string | null;
+  tool: string;
+  summary: string | null;
+  started_at: number;
+  ended_at: number | null;
+  duration_ms: number | null;
+  ok: boolean | null;
+  error: string | null;
+  agent_id: string | null;
 }
 
 export interface Claim {
@@ -111,11 +126,34 @@ export interface Notified {
   channel: string | null;
 }
 
+export interface OpenCall {
+  call_id: string | null;
+  tool: string;
+  summary: string | null;
+  since: number;
+  agent_id: string | null;
+}
+
+export interface OpenSubagent {
+  agent_id: string;
+  agent_type: string | null;
+  description: string | null;
+  since: number;
+}
+
 export interface Owner {
   pid: number;
   start_ticks: number | null;
   boot_id: string | null;
   pid_namespace: string | null;
+}
+
+export interface Passage {
+  seq: number;
+  at: number;
+  kind: "started" | "prompt" | "message" | "waiting" | "resumed" | "idle" | "retrying" | "compacted" | "test" | "commit" | "error" | "ended";
+  text: string | null;
+  agent_id: string | null;
 }
 
 export interface PastWait {
@@ -172,6 +210,14 @@ export interface ResetJson {
   cursor: string;
 }
 
+export interface Retrying {
+  error: string;
+  attempt: number | null;
+  max_attempts: number | null;
+  until: number | null;
+  since: number;
+}
+
 export interface RunDocument {
   project: string | null;
   prd_id: string;
@@ -225,6 +271,81 @@ export interface SeriesAnswer {
   step_ms: number;
   at: number[];
   series: Figures;
+}
+
+export interface SessionDetail {
+  session: SessionView;
+  outline: Passage[];
+  calls: Call[];
+  subagents: Subagent[];
+  omitted: boolean;
+}
+
+export interface SessionDocument {
+  project: string | null;
+  prd_id: string | null;
+  run_id: string | null;
+  story_id: string | null;
+  stories: StorySpan[];
+  session_id: string;
+  agent: string | null;
+  model: string | null;
+  title: string | null;
+  cwd: string | null;
+  state: SessionState;
+  doing: string | null;
+  doing_since: number | null;
+  opened_at: number;
+  first_at: number;
+  ended_at: number | null;
+  last: Last;
+  waiting: Waiting | null;
+  retrying: Retrying | null;
+  compacting_since: number | null;
+  idle: boolean;
+  calls: number;
+  failed_calls: number;
+  open_calls: OpenCall[];
+  subagents: OpenSubagent[];
+  subagents_seen: number;
+  prompts: number;
+  last_prompt: string | null;
+  last_message: string | null;
+  progress: ProgressSummary | null;
+}
+
+export interface SessionView {
+  project: string | null;
+  prd_id: string | null;
+  run_id: string | null;
+  story_id: string | null;
+  stories: StorySpan[];
+  session_id: string;
+  agent: string | null;
+  model: string | null;
+  title: string | null;
+  cwd: string | null;
+  state: SessionState;
+  doing: string | null;
+  doing_since: number | null;
+  opened_at: number;
+  first_at: number;
+  ended_at: number | null;
+  last: Last;
+  waiting: Waiting | null;
+  retrying: Retrying | null;
+  compacting_since: number | null;
+  idle: boolean;
+  calls: number;
+  failed_calls: number;
+  open_calls: OpenCall[];
+  subagents: OpenSubagent[];
+  subagents_seen: number;
+  prompts: number;
+  last_prompt: string | null;
+  last_message: string | null;
+  progress: ProgressSummary | null;
+  silent_ms: number;
 }
 
 export interface StatusAnswer {
@@ -284,6 +405,19 @@ export interface StoryInWork {
   title: string | null;
   attempt: number;
   since: number;
+}
+
+export interface StorySpan {
+  story_id: string | null;
+  since: number;
+}
+
+export interface Subagent {
+  agent_id: string;
+  agent_type: string | null;
+  description: string | null;
+  started_at: number;
+  ended_at: number | null;
 }
 
 export interface TestSummary {

@@ -16,3 +16,10 @@ export const runsPrefix = (project: string | null, prd: string) => `run/${prdPat
 export const runKey = (project: string | null, prd: string, run: string) => runsPrefix(project, prd) + component(run);
 export const storiesPrefix = (project: string | null, prd: string, run: string) =>
   `story/${prdPath(project, prd)}/${component(run)}/`;
+/** Agents' sessions of one PRD, and those without a PRD. */
+export const AGENTS = "agent/";
+export const sessionsPrefix = (project: string | null, prd: string) => `session/${prdPath(project, prd)}/`;
+export const sessionKey = (project: string | null, prd: string | null, session: string) =>
+  prd === null
+    ? `${AGENTS}${project === null ? NO_PROJECT : component(project)}/${component(session)}`
+    : sessionsPrefix(project, prd) + component(session);

@@ -3,6 +3,7 @@
 export type View =
   | { name: "overview" }
   | { name: "prd"; prd: string }
+  | { name: "session"; session: string }
   | { name: "events" }
   | { name: "system" }
   | { name: "unknown" };
@@ -12,6 +13,7 @@ function viewOf(path: string): View {
   if (path === "/events") return { name: "events" };
   if (path === "/system") return { name: "system" };
   if (path.startsWith("/prd/") && path.length > 5) return { name: "prd", prd: decoded(path.slice(5)) };
+  if (path.startsWith("/session/") && path.length > 9) return { name: "session", session: decoded(path.slice(9)) };
   return { name: "unknown" };
 }
 
@@ -75,3 +77,6 @@ export function prdAddress(project: string | null, prd: string, run?: string | n
   if (run) query.set("run", run);
   return `/prd/${encodeURIComponent(prd)}?${query}`;
 }
+
+export const sessionAddress = (project: string | null, session: string): string =>
+  `/session/${encodeURIComponent(session)}${project === null ? "" : `?${new URLSearchParams({ project })}`}`;

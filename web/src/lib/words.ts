@@ -26,7 +26,7 @@ export function stateWords(run: RunDocument, now: number): string {
   }
 }
 
-function waitWords(wait: Waiting, now: number): string {
+export function waitWords(wait: Waiting, now: number): string {
   const reason = wait.reason ? `: ${wait.reason}` : "";
   const since = spoken(now - wait.since);
   if (wait.for === "rate_limit") {

@@ -1,6 +1,6 @@
 /** What the timeline draws of a run and its stories. */
 
-import type { AttemptOutcome, RunDocument, StoryDocument } from "../lib/documents";
+import type { AttemptOutcome, RunDocument, SessionDocument, StoryDocument } from "../lib/documents";
 import { clock, spoken } from "../lib/time";
 import { testWords } from "../lib/words";
 
@@ -26,6 +26,14 @@ export interface Lane {
   story: StoryDocument;
   bars: Bar[];
   marks: Mark[];
+  agents: AgentSpan[];
+}
+
+/** A session while it worked on a story. */
+export interface AgentSpan {
+  from: number;
+  to: number | null; // null while it does
+  words: string;
 }
 
 export interface Wait {
@@ -34,7 +42,21 @@ export interface Wait {
   words: string;
 }
 
-export function laneOf(story: StoryDocument, errors: readonly Mark[] = []): Lane {
+/** By story. */
+export function spansOf(sessions: readonly SessionDocument[]): Map<string, AgentSpan[]> {
+  const found = new Map<string, AgentSpan[]>();
+  for (const { stories, ended_at, agent, session_id, calls } of sessions) {
+    stories.forEach(({ story_id, since }, index) => {
+      if (story_id === null) return;
+      const to = stories[index + 1]?.since ?? ended_at;
+      const words = `${agent ?? "agent"} ${session_id.slice(0, 8)}: ${calls} tool calls${to === null ? "" : `, ${spoken(to - since)}`}`;
+      found.set(story_id, [...(found.get(story_id) ?? []), { from: since, to, words }]);
+    });
+  }
+  return found;
+}
+
+export function laneOf(story: StoryDocument, errors: readonly Mark[] = [], agents: AgentSpan[] = []): Lane {
   const last = story.attempts.at(-1)?.attempt;
   const bars = story.attempts.map(({ attempt, started_at, finished_at, outcome }) => ({
     attempt,
@@ -49,7 +71,7 @@ export function laneOf(story: StoryDocument, errors: readonly Mark[] = []): Lane
   const commits = story.recent_commits.map(({ at, seq, hash, subject }): Mark => ({
     kind: "commit", at, seq, words: `commit ${hash.slice(0, 7)} ${subject ?? ""}`,
   }));
-  return { story, bars, marks: [...tests, ...commits, ...errors] };
+  return { story, bars, agents, marks: [...tests, ...commits, ...errors] };
 }
 
 const APART = 4; // pixels; nearer marks cannot be told from each other
