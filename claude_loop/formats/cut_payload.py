@@ -14,6 +14,8 @@ _END_FIELDS = re.compile(
 _TORN_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|"', re.DOTALL)
 _CLOSING = {"{": "}", "[": "]"}
+# No agent's payload is nested deeper.
+_LEVELS = 200
 _DECODER = json.JSONDecoder(strict=False)
 
 
@@ -42,6 +44,8 @@ def _begun(begin: str) -> dict[str, Any]:
         kind = token[0]
         if kind in _CLOSING:
             stack.append(_CLOSING[kind])
+            if len(stack) > _LEVELS:
+                return {}
         elif kind in ("}", "]"):
             if not stack or stack.pop() != kind:
                 return {}
