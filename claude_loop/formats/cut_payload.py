@@ -13,6 +13,7 @@ _END_FIELDS = re.compile(
 )
 _TORN_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|"', re.DOTALL)
+_LAST_KEY = re.compile(r',?\s{0,64}"(?:[^"\\]|\\.)*"\Z')
 _CLOSING = {"{": "}", "[": "]"}
 # No agent's payload is nested deeper.
 _LEVELS = 200
@@ -37,31 +38,7 @@ def recover(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _begun(begin: str) -> dict[str, Any]:
     """An object from JSON that stops anywhere: closed where it stops, or else behind its last whole value."""
-    stack: list[str] = []
-    whole: tuple[int, str] | None = None
-    torn: int | None = None
-    for token in _TOKEN.finditer(begin):
-        kind = token[0]
-        if kind in _CLOSING:
-            stack.append(_CLOSING[kind])
-            if len(stack) > _LEVELS:
-                return {}
-        elif kind in ("}", "]"):
-            if not stack or stack.pop() != kind:
-                return {}
-        elif kind == '"':
-            torn = token.start()
-            break
-        whole = (token.end(), "".join(reversed(stack)))
-    if whole is None:
-        return {}
-    closers = "".join(reversed(stack))
-    attempts = [] if torn is None else [_TORN_ESCAPE.sub("", begin) + '"' + closers]
-    attempts.append(begin[: whole[0]] + whole[1])
-    # What ends with a key has no value for it: it goes, with the comma in front.
-    before_key = re.sub(r',?\s*"(?:[^"\\]|\\.)*"\Z', "", begin[: whole[0]])
-    attempts.append(before_key + whole[1])
-    for attempt in attempts:
+    for attempt in _closed(begin):
         try:
             value = _DECODER.decode(attempt)
         except (ValueError, RecursionError):
@@ -69,3 +46,27 @@ def _begun(begin: str) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
     return {}
+
+
+def _closed(begin: str) -> list[str]:
+    """``begin`` with an end that may make it JSON, the one that keeps most first."""
+    stack: list[str] = []
+    whole = (0, "")
+    for token in _TOKEN.finditer(begin):
+        kind = token[0]
+        closers = "".join(reversed(stack))
+        if kind == '"':  # a text that does not end
+            return [_TORN_ESCAPE.sub("", begin) + '"' + closers, *_up_to(begin, *whole)]
+        if kind in _CLOSING:
+            stack.append(_CLOSING[kind])
+        elif kind in ("}", "]") and (not stack or stack.pop() != kind):
+            return []
+        if len(stack) > _LEVELS:
+            return []
+        whole = (token.end(), "".join(reversed(stack)))
+    return _up_to(begin, *whole)
+
+
+def _up_to(begin: str, end: int, closers: str) -> list[str]:
+    """Without what follows the last whole part; a key that has no value goes too, with the comma in front."""
+    return [begin[:end] + closers, _LAST_KEY.sub("", begin[:end]) + closers]

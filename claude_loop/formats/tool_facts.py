@@ -25,7 +25,7 @@ _COMMIT = re.compile(r"^\[([^\]\n]{1,200}?) ([0-9a-f]{7,64})\] (.*)$", re.MULTIL
 _CHANGED = re.compile(
     r" \d+ files? changed(?:, (?P<plus>\d{1,12}) insertions?\(\+\))?(?:, (?P<minus>\d{1,12}) deletions?\(-\))?"
 )
-_SAYS_COMMIT = re.compile(r"\bgit\b[^\n]*\b(?:commit|merge|cherry-pick|revert|rebase|am)\b")
+_SAYS_COMMIT = re.compile(r"\bgit\b[^\n]{0,200}\b(?:commit|merge|cherry-pick|revert|rebase|am)\b")
 _HEX = re.compile(r"[0-9A-Fa-f]{4,64}\Z")
 _MESSAGE = re.compile(r"""(?:\s-[a-z]*m|\s--message)[ =]?(['"])(?P<text>[^'"\n]{1,500})""")
 _STORY = re.compile(r"\b[A-Za-z][A-Za-z0-9]{0,15}[-_][0-9]{1,8}\b")
