@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from claude_loop.agent_types import AGENT_TYPES
 from claude_loop.errors import InvalidEvent
 from claude_loop.ids import COMMIT_PATTERN
 
@@ -124,7 +125,14 @@ class ProgressUpdated(TypedDict):
 # `for` is a keyword, so this type cannot be written as a class.
 AgentWaiting = TypedDict(
     "AgentWaiting",
-    {"for": Literal["human", "rate_limit", "other"], "reason": str, "until": NotRequired[str | float | None]},
+    {
+        "for": Literal["human", "rate_limit", "other"],
+        "reason": str,
+        "until": NotRequired[str | float | None],
+        "kind": NotRequired[str | None],
+        "tool": NotRequired[str | None],
+        "command": NotRequired[str | None],
+    },
 )
 AgentWaiting.__pydantic_config__ = _OPEN  # type: ignore[attr-defined]
 
@@ -275,4 +283,5 @@ CATALOGUE: dict[str, PayloadType] = {
     "agent.resumed": _known(AgentResumed),
     "system.run_owned": _known(SystemRunOwned),
     "system.run_vanished": _known(SystemRunVanished),
+    **{type_: _known(model) for type_, model in AGENT_TYPES.items()},
 }

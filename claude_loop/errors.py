@@ -6,7 +6,7 @@
     │   ├── InvalidFilter · InvalidCursor · InvalidRequest · UnsupportedMediaType
     │   └── NotFound · AmbiguousPrd · NotSupported · MethodNotAllowed · RequestTimeout
     ├── RefusedError          the caller may not
-    │   └── Unauthorized · Forbidden · HostRefused · OriginRefused · ForeignFile
+    │   └── Unauthorized · Forbidden · HostRefused · OriginRefused · ForeignFile · SettingsFileRefused
     ├── LoadError             the caller should try again
     │   └── Busy · RateLimited · ShuttingDown · StorageFull · StorageReadOnly · StorageFailed
     ├── HomeError             the state directory cannot be used
@@ -185,6 +185,14 @@ class ForeignFile(RefusedError):
     code = "foreign_file"
     status = 409
     default_hint = "Look at it, and remove it yourself if it may go."
+
+
+class SettingsFileRefused(RefusedError):
+    """A file of somebody else's that we would have to change, and better do not."""
+
+    code = "settings_file_refused"
+    status = 409
+    default_hint = "Nothing was changed."
 
 
 class LoadError(ClaudeLoopError):

@@ -28,6 +28,14 @@ REQUIRED = {
     "agent.waiting": ("for", "reason"),
     "system.run_owned": ("pid",),
     "system.run_vanished": ("pid",),
+    "agent.message": ("message",),
+    "agent.retrying": ("error",),
+    "session.started": ("agent",),
+    "tool.started": ("tool",),
+    "tool.completed": ("tool",),
+    "tool.failed": ("tool",),
+    "subagent.started": ("agent_id",),
+    "subagent.ended": ("agent_id",),
 }
 
 

@@ -22,12 +22,22 @@ def examples() -> Path:
 
 
 def emitter() -> Path:
-    """``emit_progress.sh``. An installed copy lies beside the commands."""
+    """``emit_progress.sh``."""
+    return _command("emit_progress.sh")
+
+
+def hook() -> Path:
+    """``claude-loop-hook``, which agents run."""
+    return _command("claude-loop-hook")
+
+
+def _command(name: str) -> Path:
+    """An installed copy lies beside the commands."""
     root = clone()
     if root:
-        return root / "bin" / "emit_progress.sh"
-    beside = Path(sys.prefix) / "bin" / "emit_progress.sh"
-    found = None if beside.is_file() else shutil.which("emit_progress.sh")
+        return root / "bin" / name
+    beside = Path(sys.prefix) / "bin" / name
+    found = None if beside.is_file() else shutil.which(name)
     return Path(found) if found else beside
 
 

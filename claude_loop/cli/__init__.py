@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
+    "hooks": ("hooks:hooks", "Let a coding agent tell by its hooks what it does."),
     "install": ("install:install", "Link the commands of this clone into ~/.local/bin."),
     "uninstall": ("install:uninstall", "Remove those links."),
 }

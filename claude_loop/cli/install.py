@@ -12,12 +12,12 @@ from claude_loop import resources
 from claude_loop.cli.terminal import note
 from claude_loop.errors import ForeignFile
 
-COMMANDS = ("claude-loop", "emit_progress.sh")
+COMMANDS = ("claude-loop", "claude-loop-hook", "emit_progress.sh")
 
 
 @click.command()
 def install() -> None:
-    """Link claude-loop and emit_progress.sh of this clone into ~/.local/bin.
+    """Link claude-loop, claude-loop-hook and emit_progress.sh of this clone into ~/.local/bin.
 
     Files and links of others are never replaced. A copy that pip installed has nothing to link.
     """

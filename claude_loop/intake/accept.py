@@ -10,8 +10,10 @@ from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, RESERVED, Event
+from claude_loop.formats.tool_facts import Summarize, no_summary
 from claude_loop.ids import new_event_id
 from claude_loop.intake import wide_integers
+from claude_loop.intake.agent_lines import AgentLines
 from claude_loop.intake.envelope import check_id, check_type, data_object, shown, time_us, unknown_key
 from claude_loop.intake.mend import loads_leniently, marked, mend
 from claude_loop.intake.redact import Redactor
@@ -25,11 +27,14 @@ KNOWN_CONTEXTS = 4_096
 class Acceptor:
     """Turns what a sender sent into an ``Event`` that keeps every rule: envelope, limits, payload, no secrets."""
 
-    def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
+    def __init__(
+        self, limits: LimitSettings, redact: RedactSettings, clock: Clock, summarize: Summarize = no_summary
+    ) -> None:
         self._limits = limits
         self._clock = clock
         self._known_contexts: set[tuple[object, ...]] = set()
         self.redactor = Redactor(redact)
+        self._agents = AgentLines(limits, self.redactor, clock, summarize)
 
     def accept(self, raw: object, *, source: str) -> Event:
         """One decoded JSON value as an event; ``source`` is used where it names none.
@@ -79,6 +84,14 @@ class Acceptor:
             return self._event(raw, _plain_text(line, raw), derived_id, source)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
+
+    def salvage_line(
+        self, line: bytes, *, derived_id: str, source: str
+    ) -> tuple[Event | tuple[Event, ...], int | None]:
+        """As ``salvage``; what an agent's hook wrote may be several events."""
+        return self._agents.events(line, derived_id=derived_id) or self.salvage(
+            line, derived_id=derived_id, source=source
+        )
 
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str

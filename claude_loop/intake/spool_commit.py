@@ -54,12 +54,16 @@ class Batch:
     def add(self, records: list[Record]) -> None:
         ends = self.ends
         for _, file, item, end in records:
-            if item.__class__ is Event:
+            if isinstance(item, Event):
                 self.events.append(item)
                 self.origins.append(file)
                 self.last[file] = item
-            elif item.__class__ is RejectedLine:
+            elif isinstance(item, RejectedLine):
                 self.rejected.append(item)
+            elif item is not None:  # of one line, so one transaction holds them and its offset
+                self.events += item
+                self.origins += [file] * len(item)
+                self.last[file] = item[0]
             self._bytes += end - ends.get(file, file.offset)
             ends[file] = end
 

@@ -42,8 +42,8 @@ LEAST_PIECE, LARGEST_PIECE = 1_024, 65_536
 PORTION = 500
 SOURCE = "spool"
 
-# (key in µs, the file, the event or why there is none or nothing at all, where the next line starts)
-Record = tuple[int, SpoolFile, Event | RejectedLine | None, int]
+# (key in µs, the file, the line's event or events or why there is none or nothing at all, where the next line starts)
+Record = tuple[int, SpoolFile, Event | tuple[Event, ...] | RejectedLine | None, int]
 _KEY = itemgetter(0)
 
 
@@ -210,7 +210,7 @@ class Merge:
         derived = self._derived(file)
         for start, end, line in lines:
             try:
-                event, at_us = self._acceptor.salvage(line, derived_id=f"{derived}{start}", source=SOURCE)
+                event, at_us = self._acceptor.salvage_line(line, derived_id=f"{derived}{start}", source=SOURCE)
             except InvalidJson as failure:
                 records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
                 continue

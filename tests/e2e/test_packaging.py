@@ -137,6 +137,7 @@ def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sourc
         "claude_loop/examples/prd_loop.sh",
         "claude_loop/web/dist/index.html",
         "claude_loop/web/dist/export.html",
+        f"claude_loop-{version}.data/scripts/claude-loop-hook",
         f"claude_loop-{version}.data/scripts/emit_progress.sh",
         f"claude_loop-{version}.dist-info/licenses/LICENSE",
     } <= set(names)
@@ -208,6 +209,7 @@ class TestInstalled:
         )
         installation.run(str(installation.bin / "python"), "-I", "-c", everything)
         assert os.access(installation.bin / "emit_progress.sh", os.X_OK)
+        assert os.access(installation.bin / "claude-loop-hook", os.X_OK)
 
     def test_an_event_emitted_in_bash_is_shown(self, installation):
         script = """set -euo pipefail

@@ -38,7 +38,7 @@ class Machine:
         return {entry.name: os.readlink(entry) for entry in self.local.iterdir() if entry.is_symlink()}
 
 
-OURS = {name: str(ROOT / "bin" / name) for name in ("claude-loop", "emit_progress.sh")}
+OURS = {name: str(ROOT / "bin" / name) for name in ("claude-loop", "claude-loop-hook", "emit_progress.sh")}
 
 
 @pytest.fixture

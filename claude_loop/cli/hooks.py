@@ -1,0 +1,160 @@
+"""`hooks`: putting our entries into the settings of Claude Code or Codex, and taking them out again."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from claude_loop import hook_settings, resources
+from claude_loop.cli.terminal import note, printable, put
+from claude_loop.errors import SettingsFileRefused
+from claude_loop.hook_settings import EVENTS, AgentName, Change, Scope
+from claude_loop.paths import Home
+from claude_loop.settings_files import SettingsFile
+
+AGENTS: tuple[AgentName, ...] = ("claude", "codex")
+SCOPES: tuple[Scope, ...] = ("user", "project")
+TITLES = {"claude": "Claude Code", "codex": "Codex"}
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _where(function: F) -> F:
+    function = click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default].")(
+        function
+    )
+    function = click.option("--project", "scope", flag_value="project", help="In the settings of this repository.")(
+        function
+    )
+    return click.option(
+        "--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."
+    )(function)
+
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+
+
+@click.group()
+def hooks() -> None:
+    """Let a coding agent tell by its hooks what it does.
+
+    The hooks only observe. They work with the daemon down, print nothing and never fail.
+    """
+
+
+@hooks.command()
+@_where
+@_dry_run
+def install(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT001 - click's way
+    """Add our hooks to the agent's settings; everything else in them stays as it is."""
+    file = _file(agent, scope)
+    line = hook_settings.command(_hook(), agent)
+    change = hook_settings.install(file, agent, line)
+    if change.before == change.after:
+        note(f"{file.path} has the hooks already")
+    elif dry_run:
+        _show(file, change)
+    else:
+        hook_settings.apply_install(file, change)
+        note(f"added {len(EVENTS[agent])} hooks to {file.path}")
+    if not dry_run:
+        _say_what_is_next(agent, scope, file)
+
+
+@hooks.command()
+@_where
+@_dry_run
+def uninstall(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT001 - click's way
+    """Take our hooks out again: the file is what it was, byte for byte, if nobody else has changed it since."""
+    file = _file(agent, scope)
+    change = hook_settings.uninstall(file)
+    if change.before == change.after:
+        note(f"{file.path} has no hooks of ours")
+    elif dry_run:
+        _show(file, change)
+    else:
+        hook_settings.apply_uninstall(file, change)
+        note(f"removed {file.path}: it held nothing else" if change.after is None else f"removed ours from {file.path}")
+
+
+@hooks.command()
+@click.option("--agent", type=click.Choice(AGENTS), help="Only this one.")
+def status(agent: AgentName | None) -> None:
+    """Say where our hooks are."""
+    for name in (agent,) if agent else AGENTS:
+        for scope in SCOPES:
+            file = _file(name, scope)
+            put(f"{TITLES[name]}, {scope}: {_state(name, file)} ({printable(file.path)})")
+
+
+def _state(agent: AgentName, file: SettingsFile) -> str:
+    try:
+        found = hook_settings.installed(file)
+    except SettingsFileRefused as refusal:
+        return f"cannot be read: {printable(refusal.message)}"
+    if not found:
+        return "not installed"
+    wanted = EVENTS[agent]
+    have = sum(event in found for event in wanted)
+    words = (
+        "installed" if have == len(wanted) else f"{have} of {len(wanted)} hooks: `claude-loop hooks install` adds them"
+    )
+    commands = {shlex.split(line)[-2] for line in found.values()}
+    missing = sorted(path for path in commands if not os.access(path, os.X_OK))
+    if missing:
+        return f"{words}, but {printable(missing[0])} is not there"
+    return f"{words}, but all hooks are off there (disableAllHooks)" if hook_settings.hooks_disabled(file) else words
+
+
+def _file(agent: AgentName, scope: Scope) -> SettingsFile:
+    path = hook_settings.location(agent, scope, _project_root(), os.environ)
+    return SettingsFile(path.absolute(), Home.from_environment())
+
+
+def _project_root() -> Path:
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+
+
+def _hook() -> Path:
+    """The link that `claude-loop install` made, which outlives a clone that moves; else the file itself."""
+    hook = resources.hook()
+    link = Path.home() / ".local" / "bin" / hook.name
+    return link if link.exists() and hook.exists() and link.samefile(hook) else hook
+
+
+def _show(file: SettingsFile, change: Change) -> None:
+    before, after = ((part or b"").decode().splitlines(keepends=True) for part in (change.before, change.after))
+    for line in difflib.unified_diff(before, after, str(file.path), str(file.path)):
+        put(printable(line.rstrip("\r\n"), 2_000))
+
+
+def _say_what_is_next(agent: AgentName, scope: Scope, file: SettingsFile) -> None:
+    if agent == "codex":
+        note("Codex runs new hooks only once you have trusted them: start `codex`, type /hooks, and review them.")
+        note(
+            "Without a terminal nobody can be asked: `codex exec --dangerously-bypass-hook-trust` runs them untrusted."
+        )
+        if not _codex_hooks_on():
+            note("Hooks are off in config.toml: remove `hooks = false` under [features].")
+        return
+    note("Sessions that run already take them up by themselves; /hooks lists them.")
+    if scope == "project":
+        note("The file names a path of this machine: for others who use the repository, --user is the better place.")
+    if hook_settings.hooks_disabled(file):
+        note("All hooks are off in these settings: remove `disableAllHooks`.")
+
+
+def _codex_hooks_on() -> bool:
+    path = hook_settings.location("codex", "user", Path(), os.environ).with_name("config.toml")
+    try:
+        features = tomllib.loads(path.read_text()).get("features", {})
+    except (OSError, ValueError):  # none, or Codex will say itself what is wrong with it
+        return True
+    return not isinstance(features, dict) or features.get("hooks") is not False

@@ -1,0 +1,122 @@
+"""Facts inside a tool's call that scripts report too: commits, test runs, and how far a list of tasks has come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from claude_loop.formats.hook_fields import Draft, Payload, command, mapping, one_line, present, rows, text
+
+# A test runner's closing words in an output: {passed, failed, …, runner}; None where there are none.
+Summarize = Callable[[str, str | None], dict[str, Any] | None]
+
+
+def no_summary(output: str, line: str | None) -> dict[str, Any] | None:
+    """Stands in where nobody reads runners' output."""
+    del output, line
+    return None
+
+
+MOST_COMMITS = 20
+# Of a longer output the end is looked through: that is where runners and git say what came of it.
+LOOKED_THROUGH = 262_144
+_COMMIT = re.compile(r"^\[([^\]\n]{1,200}?) ([0-9a-f]{7,64})\] (.*)$", re.MULTILINE)
+_CHANGED = re.compile(
+    r" \d+ files? changed(?:, (?P<plus>\d{1,12}) insertions?\(\+\))?(?:, (?P<minus>\d{1,12}) deletions?\(-\))?"
+)
+_SAYS_COMMIT = re.compile(r"\bgit\b[^\n]{0,200}\b(?:commit|merge|cherry-pick|revert|rebase|am)\b")
+_HEX = re.compile(r"[0-9A-Fa-f]{4,64}\Z")
+_MESSAGE = re.compile(r"""(?:\s-[a-z]*m|\s--message)[ =]?(['"])(?P<text>[^'"\n]{1,500})""")
+_STORY = re.compile(r"\b[A-Za-z][A-Za-z0-9]{0,15}[-_][0-9]{1,8}\b")
+_DETACHED = "detached HEAD"
+
+
+def found(payload: Payload, summarize: Summarize) -> list[Draft]:
+    """The facts in a call that has ended."""
+    given = mapping(payload, "tool_input")
+    line, output = command(given), _output(payload)
+    facts = _progress(payload, given)
+    if line is not None:
+        facts += _commits(payload, line, output)
+        if output and (run := summarize(output, line)) is not None:
+            facts.append(Draft("test.run", _completed({"command": one_line(line), **run}), "test"))
+    return facts
+
+
+def _output(payload: Payload) -> str:
+    """What a command wrote. Of one that failed it stands in the error."""
+    response = payload.get("tool_response")
+    if isinstance(response, str):
+        return response[-LOOKED_THROUGH:]
+    parts = [
+        text(mapping(payload, "tool_response"), *keys)
+        for keys in (("stdout", "output", "aggregated_output"), ("stderr",))
+    ]
+    parts.append(text(payload, "error"))
+    return "\n".join(part[-LOOKED_THROUGH:] for part in parts if part)
+
+
+def _completed(run: dict[str, Any]) -> dict[str, Any]:
+    counts = [run.get(key) or 0 for key in ("passed", "failed", "skipped")]
+    return run if "total" in run else {**run, "total": sum(counts)}
+
+
+# -- commits -----------------------------------------------------------------------------------------------------
+
+
+def _commits(payload: Payload, line: str, output: str) -> list[Draft]:
+    told = mapping(mapping(mapping(payload, "tool_response"), "gitOperation"), "commit")
+    written = _written(output) if told or _SAYS_COMMIT.search(line) else []
+    sha = text(told, "sha")
+    if sha is not None and _HEX.match(sha) and not any(_same(sha, commit["commit_hash"]) for commit in written):
+        said = _MESSAGE.search(line)
+        written.append(_commit(sha, said["text"] if said else None, text(told, "branch")))
+    return [
+        Draft("commit.created", commit, "commit" if number == 0 else f"commit{number + 1}")
+        for number, commit in enumerate(written[-MOST_COMMITS:])
+    ]
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower().startswith(other.lower()) or other.lower().startswith(one.lower())
+
+
+def _written(output: str) -> list[dict[str, Any]]:
+    """What `git commit` says: `[main 1a2b3c4] Subject`, and in a line below how much has changed."""
+    commits = []
+    for match in _COMMIT.finditer(output):
+        branch = match[1].removesuffix(" (root-commit)")
+        changed = _CHANGED.search(output, match.end(), match.end() + 400)
+        counts = {}
+        if changed:
+            plus, minus = changed["plus"], changed["minus"]
+            counts = {"insertions": int(plus or 0), "deletions": int(minus or 0)}
+        commits.append(_commit(match[2], match[3], None if branch == _DETACHED else branch) | counts)
+    return commits
+
+
+def _commit(sha: str, subject: str | None, branch: str | None) -> dict[str, Any]:
+    mentions = list(dict.fromkeys(_STORY.findall(subject)))[:10] if subject else []
+    return present(
+        commit_hash=sha, subject=one_line(subject, 500) if subject else None, branch=branch, mentions=mentions or None
+    )
+
+
+# -- lists of tasks ------------------------------------------------------------------------------------------------
+
+
+def _progress(payload: Payload, given: Payload) -> list[Draft]:
+    response = mapping(payload, "tool_response")
+    entries = rows(given, "todos") or rows(given, "plan") or rows(given, "items") or rows(response, "tasks")
+    if not entries or not any("status" in entry or "completed" in entry for entry in entries):
+        return []
+    return [Draft("progress.updated", progress(entries), "todo")]
+
+
+def progress(entries: list[Payload]) -> dict[str, Any]:
+    """How far a list of tasks has come, whichever agent's: Claude's todos, Codex's plan."""
+    done = sum(entry.get("status") == "completed" or entry.get("completed") is True for entry in entries)
+    now = next((entry for entry in entries if entry.get("status") == "in_progress"), None)
+    words = text(now, "activeForm", "content", "step", "subject", "text") if now else None
+    return present(current=done, total=len(entries), message=one_line(words) if words else None)
