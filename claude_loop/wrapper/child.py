@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from typing import NoReturn
@@ -12,14 +13,24 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _PR_SET_PDEATHSIG = 1
 
 
-def become(command: list[str], signals: Signals, failed: int) -> NoReturn:
-    """Execute the command; if that cannot be, say why through the descriptor ``failed`` and end as a shell would."""
+def become(command: list[str], signals: Signals) -> NoReturn:
+    """Execute the command; if that cannot be, say why and end as a shell would."""
     signals.give_back()
     try:
-        os.execvp(command[0], command)  # noqa: S606 - what we were asked to run
+        execute(command[0], command)
     except OSError as failure:
-        os.write(failed, (failure.strerror or "unknown").encode())
+        os.write(2, f"claude-loop: {command[0]}: {failure.strerror}\n".encode(errors="surrogateescape"))
         os._exit(NOT_FOUND if isinstance(failure, FileNotFoundError) else NOT_EXECUTABLE)
+
+
+def execute(program: str, arguments: list[str]) -> NoReturn:
+    """As a shell does: a script that does not say what runs it is run by bash. Raises ``OSError``."""
+    try:
+        os.execvp(program, arguments)  # noqa: S606 - what we were asked to run
+    except OSError as failure:
+        if failure.errno != errno.ENOEXEC:
+            raise
+    os.execvp("bash", ["bash", program, *arguments[1:]])  # noqa: S606, S607 - the one that is on the user's PATH
 
 
 def hang_up_with(parent: int) -> None:

@@ -56,7 +56,9 @@ class Stream:
     def close(self) -> None:
         if self.open:
             self.open = False
-            os.close(self.source)
+            # The end of a terminal hangs up whoever is in it, and the command's leader may not have said all yet.
+            if not self.terminal:
+                os.close(self.source)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
