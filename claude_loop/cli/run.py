@@ -127,7 +127,7 @@ def _name_in(file: Path | None) -> str | None:
 
 def _open_run(home: Home, plan: dict[str, Any]) -> Path:
     """The run's directory, and its first event. Raises ``OSError``."""
-    directory = home.runs / plan["run_id"]
+    directory: Path = home.runs / plan["run_id"]
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:  # a script that sets the id runs two commands one after the other

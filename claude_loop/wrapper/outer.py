@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import termios
+from typing import Any
 
 _IFLAG, _OFLAG, _CFLAG, _LFLAG, _CC = 0, 1, 2, 3, 6
 _NO_SIZE = bytes(8)
@@ -51,19 +52,16 @@ class OuterTerminal:
         return size_of(self.descriptor)
 
 
-def _raw(settings: list[object]) -> list[object]:
+def _raw(settings: list[Any]) -> list[Any]:
     raw = list(settings)
-    raw[_IFLAG] = raw[_IFLAG] & ~(  # type: ignore[operator]
+    raw[_IFLAG] &= ~(
         termios.BRKINT | termios.ICRNL | termios.INLCR | termios.IGNCR | termios.ISTRIP | termios.IXON | termios.PARMRK
     )
-    raw[_OFLAG] = raw[_OFLAG] & ~termios.OPOST  # type: ignore[operator]
-    raw[_CFLAG] = (raw[_CFLAG] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8  # type: ignore[operator]
-    raw[_LFLAG] = raw[_LFLAG] & ~(  # type: ignore[operator]
-        termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG
-    )
-    characters = list(raw[_CC])  # type: ignore[call-overload]
-    characters[termios.VMIN], characters[termios.VTIME] = 1, 0
-    raw[_CC] = characters
+    raw[_OFLAG] &= ~termios.OPOST
+    raw[_CFLAG] = (raw[_CFLAG] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+    raw[_LFLAG] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    raw[_CC] = list(raw[_CC])
+    raw[_CC][termios.VMIN], raw[_CC][termios.VTIME] = 1, 0
     return raw
 
 

@@ -73,7 +73,7 @@ class Shell:
     def do(self, line: str) -> str:
         """Run a line to its end; what it showed."""
         begun = self._from
-        self.type(f"{line}; echo \"D\"ONE:$?:\n")
+        self.type(f'{line}; echo "D"ONE:$?:\n')
         match = self.expect(r"DONE:(\d+):\r\n")
         shown = self.seen[begun : match.start()].decode(errors="replace")
         self.expect("READY> ")
