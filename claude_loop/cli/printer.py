@@ -13,8 +13,9 @@ from claude_loop.cli.read_model import ReadModel
 from claude_loop.cli.terminal import clock_time, day, harmless_json, note, wants_colour
 from claude_loop.clock import SystemClock, parse_time
 
-# Book-keeping of the daemon's own, which tells a person nothing; shown when asked for by type, and as JSON.
-HIDDEN = frozenset({"system.run_owned"})
+# Book-keeping of the daemon's own, which tells a person nothing, and what loops print, in which all else would drown;
+# shown when asked for by type, and as JSON.
+HIDDEN = frozenset({"system.run_owned", "output.chunk"})
 
 
 def _today() -> str:

@@ -17,6 +17,7 @@ from claude_loop.wrapper.terminal import TerminalSession
 def main(directory: str, command: list[str]) -> NoReturn:
     """Run ``command``, keep what it prints in ``directory``, and end as it ends."""
     begun = time.monotonic()
+    _occupy_standard_descriptors()
     signals, tee = Signals(), Tee(directory)
     in_terminal = os.isatty(0) and os.isatty(1)
     running = (TerminalSession if in_terminal else PipedCommand)(command, signals, tee)
@@ -27,11 +28,19 @@ def main(directory: str, command: list[str]) -> NoReturn:
         running.leave()
     elif os.fork() == 0:
         # The command has left something running that still prints. Whoever waits for the command must not wait for it.
+        running.linger()
         outlast(running.streams)
         running.leave()
         os._exit(0)
     _report(directory, status, round((time.monotonic() - begun) * 1000), tee.lost)
     _end_like(status)
+
+
+def _occupy_standard_descriptors() -> None:
+    """One that is closed would become the number of our next pipe."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only way to say it
+    os.close(descriptor)
 
 
 def _report(directory: str, status: int, duration_ms: int, lost: int) -> None:

@@ -90,6 +90,9 @@ class PipedCommand:
                     self._hear(heard)
         return self.status
 
+    def linger(self) -> None:
+        """Nothing changes."""
+
     def leave(self) -> None:
         """There is nothing that would end with us."""
 

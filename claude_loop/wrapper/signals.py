@@ -85,6 +85,7 @@ def die_of(number: int) -> None:
     import resource  # noqa: PLC0415 - at the end of a few runs only
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command has left its own
-    signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     signal.pthread_kill(_thread.get_ident(), number)

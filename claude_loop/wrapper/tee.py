@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name
+from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
 
 _RETRY_SECONDS = 1.0
 
@@ -31,7 +31,11 @@ class Tee:
     def write(self, data: bytes) -> None:
         if self._descriptor < 0 and not self._reopen():
             self._lost += len(data)
-            return
+        else:
+            self._lost += self._put(data)
+
+    def _put(self, data: bytes) -> int:
+        """How many bytes of it could not be written."""
         rest = memoryview(data)
         while rest:
             try:
@@ -40,10 +44,10 @@ class Tee:
                 count = os.write(self._descriptor, rest[: self._room])
             except OSError as failure:
                 self._give_up(failure)
-                self._lost += len(rest)
-                return
+                return len(rest)
             self._room -= count
             rest = rest[count:]
+        return 0
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -62,11 +66,10 @@ class Tee:
             self._give_up(failure)
             return False
         if self._lost:
-            lost, self._lost = self._lost, 0
-            self.write(f"\n[claude-loop: {lost} bytes of output were not kept: {self._reason}]\n".encode())
-            if self._descriptor < 0:
-                self._lost += lost
+            note = f"\n[claude-loop: {self._lost} bytes of output were not kept: {self._reason}]\n"
+            if self._put(note.encode()):
                 return False
+            self._lost = 0
         return True
 
     def _open(self) -> None:
@@ -76,7 +79,7 @@ class Tee:
         self._room = SEGMENT_BYTES - os.fstat(self._descriptor).st_size
 
     def _rotate(self) -> None:
-        if len(os.listdir(self._directory)) > MOST_SEGMENTS:
+        if sum(segment_number(name) is not None for name in os.listdir(self._directory)) >= MOST_SEGMENTS:
             raise OSError(errno.EDQUOT, "too much of it waits for the daemon")
         self.close()
         self._number += 1

@@ -31,7 +31,7 @@ class TerminalSession:
         self._typed = b""
         self._hears_keys = True
         self._pid = 0
-        self._stopped = False
+        self._made_line_ends = False
         self.status: int | None = None
         self._begin(command)
 
@@ -85,7 +85,7 @@ class TerminalSession:
                 wants_room = stream.source == self._master and bool(self._typed)
                 poll.register(stream.source, select.POLLIN | (select.POLLOUT if wants_room else 0))
         if not self._in_front:
-            self._in_front = self._outer.take()
+            self._come_to_front()
         if self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD:
             poll.register(0, select.POLLIN)
         return dict(poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
@@ -94,7 +94,8 @@ class TerminalSession:
 
     def _read_keys(self) -> None:
         if not self._outer.in_foreground():  # a read would give us an error that looks like the terminal's end
-            self._in_front = self._outer.is_raw = False
+            self._outer.is_raw = False
+            self._come_to_front()
             return
         try:
             keys = os.read(0, _KEYS_BYTES)
@@ -125,6 +126,10 @@ class TerminalSession:
             self._typed = b""
 
     # -- the command -------------------------------------------------------------------------------------------------
+
+    def linger(self) -> None:
+        """The outer terminal is somebody else's from now on."""
+        self._leave_line_ends_to_outer(True)
 
     def leave(self) -> None:
         """Let the session end, without hanging up what the command left running in it."""
@@ -157,9 +162,26 @@ class TerminalSession:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._in_front = self._outer.take()
+        self._come_to_front()
         self._resize()
         self._send(signal.SIGCONT)
+
+    def _leave_line_ends_to_outer(self, leave: bool) -> None:  # noqa: FBT001 - one word
+        """While the outer terminal is not raw it makes line ends itself; once is enough."""
+        if not self.streams[0].open:
+            return
+        settings = termios.tcgetattr(self._master)
+        if leave and settings[1] & termios.OPOST:
+            self._made_line_ends, settings[1] = True, settings[1] & ~termios.OPOST
+        elif not leave and self._made_line_ends:
+            self._made_line_ends, settings[1] = False, settings[1] | termios.OPOST
+        else:
+            return
+        termios.tcsetattr(self._master, termios.TCSANOW, settings)
+
+    def _come_to_front(self) -> None:
+        self._in_front = self._outer.take()
+        self._leave_line_ends_to_outer(not self._in_front)
 
     def _resize(self) -> None:
         if self.streams[0].open:

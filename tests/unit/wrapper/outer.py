@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import struct
 import sys
@@ -14,18 +15,24 @@ import termios
 import time
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, alive
 
 WRAPPER = ROOT / "claude_loop" / "wrapper"
 
 
 def wrapped(directory: Path) -> str:
-    """The beginning of a command line that runs the rest under the wrapper."""
+    """The beginning of a command line that runs the rest under the wrapper, which keeps output in ``directory``."""
+    return shlex.join(wrapper_of(directory))
+
+
+def wrapper_of(directory: Path) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
-    return f"{sys.executable} -I -S {WRAPPER} {directory}"
+    (directory.parent.parent / "spool").mkdir(exist_ok=True)
+    return [sys.executable, "-I", "-S", str(WRAPPER), str(directory)]
 
 
 def kept(directory: Path) -> bytes:
+    """What the tee holds."""
     return b"".join(path.read_bytes() for path in sorted(directory.glob("output.*")))
 
 
@@ -36,13 +43,13 @@ class Shell:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
-            os.environ |= {"PS1": "READY> ", "HISTFILE": "", "TERM": "xterm", "PROMPT_COMMAND": ""}
-            os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
-        self.resize(24, 80)
+            environment = os.environ | {"PS1": "READY> ", "HISTFILE": "", "TERM": "xterm", "PROMPT_COMMAND": ""}
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment)
         self.seen = b""
         self._from = 0
+        self.resize(24, 80)
         self.expect("READY> ")
-        self.do("bind 'set enable-bracketed-paste off' 2>/dev/null")
+        self.run("bind 'set enable-bracketed-paste off'")
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -50,15 +57,15 @@ class Shell:
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def expect(self, pattern: str, seconds: float = 15.0) -> re.Match[bytes]:
+    def expect(self, pattern: str, seconds: float = 20.0) -> str:
         """Wait for a match in what has been shown since the last one."""
         deadline = time.monotonic() + seconds
-        compiled = re.compile(pattern.encode())
+        compiled = re.compile(pattern.encode(), re.DOTALL)
         while True:
             match = compiled.search(self.seen, self._from)
             if match:
                 self._from = match.end()
-                return match
+                return match[0].decode(errors="replace")
             left = deadline - time.monotonic()
             assert left > 0, f"no {pattern!r} in {self.seen[self._from :]!r}"
             self._read(left)
@@ -70,22 +77,22 @@ class Shell:
             except OSError:
                 raise AssertionError(f"the terminal has closed: {self.seen[self._from :]!r}") from None
 
-    def do(self, line: str) -> str:
-        """Run a line to its end; what it showed."""
-        begun = self._from
+    def run(self, line: str) -> tuple[str, int]:
+        """Run a line to its end; what it showed, and its status."""
         self.type(f'{line}; echo "D"ONE:$?:\n')
-        match = self.expect(r"DONE:(\d+):\r\n")
-        shown = self.seen[begun : match.start()].decode(errors="replace")
+        self.expect(r"ONE:\$\?:\r\n")
+        begun = self._from
+        self.expect(r"DONE:\d+:\r\n")
+        shown = self.seen[begun : self._from].decode(errors="replace")
         self.expect("READY> ")
-        return shown.partition("\n")[2] + f"={match[1].decode()}"
+        output, _, status = shown.rpartition("DONE:")
+        return output, int(status.partition(":")[0])
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self.master)
 
     def close(self) -> None:
-        try:
+        if alive(self.pid):
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.close(self.master)
         os.waitpid(self.pid, 0)
