@@ -39,7 +39,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Counted:
     """A summary of tests whose last line begins at ``offset``."""
 
     offset: int
@@ -75,7 +75,7 @@ class Findings:
         self._lines_since = 0
         self._vain = 0
 
-    def feed(self, piece: bytes, offset: int, now_ms: int) -> Iterator[Said | Tested]:
+    def feed(self, piece: bytes, offset: int, now_ms: int) -> Iterator[Said | Counted]:
         """What is found in ``piece``, which begins at ``offset``, in order of offsets."""
         lowered = piece.lower()
         lines = sorted({*_lines_with(_WORDS, lowered), *(results := set(_lines_with(_RESULTS, lowered)))})
@@ -91,7 +91,7 @@ class Findings:
                 yield Said(offset + begin, said)
         yield from self._collect(piece[done:])
 
-    def settle(self) -> Iterator[Tested]:
+    def settle(self) -> Iterator[Counted]:
         """Nothing more comes for now: what is there of a summary is all of it."""
         if self._result_at is None:
             return
@@ -102,9 +102,9 @@ class Findings:
             self._block.clear()
             self._vain = 0
         if counts is not None:
-            yield Tested(at, counts)
+            yield Counted(at, counts)
 
-    def _collect(self, lines: bytes, result_at: int | None = None) -> Iterator[Tested]:
+    def _collect(self, lines: bytes, result_at: int | None = None) -> Iterator[Counted]:
         """``result_at``: these lines look like the result of tests."""
         if result_at is not None:
             self._result_at, self._lines_since = result_at, 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_loop.adopt.chunks import Chunk, Chunks, Redact
-from claude_loop.adopt.findings import Findings, Said, Scanners, Tested
+from claude_loop.adopt.findings import Counted, Findings, Said, Scanners
 from claude_loop.adopt.run_directory import Plan, RunDirectory
 from claude_loop.clock import Clock, rfc3339
 from claude_loop.events import Event
@@ -136,8 +136,8 @@ class RunOutput:
         type_ = "iteration.completed" if self._is_late else "iteration.started"
         yield self._event(type_, data, said.offset, "iteration")
 
-    def _found(self, finding: Said | Tested) -> Iterator[Event]:
-        if isinstance(finding, Tested):
+    def _found(self, finding: Said | Counted) -> Iterator[Event]:
+        if isinstance(finding, Counted):
             yield self._event("test.run", self._tests(finding.counts), finding.offset, "test")
             return
         what: Any = finding.what
@@ -151,7 +151,7 @@ class RunOutput:
             data = {"level": "info", "message": f"promise: {text}", "promise": text}
             yield self._event("log.message", data, finding.offset, "promise")
 
-    def _tested(self, tested: Iterable[Tested]) -> Iterator[Event]:
+    def _tested(self, tested: Iterable[Counted]) -> Iterator[Event]:
         for finding in tested:
             yield from self._found(finding)
 

@@ -29,13 +29,12 @@ _PAGE_BYTES = 4 * 1024 * 1024
 # Nor does one request look at more chunks than these; `more` and the cursor say where to go on.
 _MOST_LOOKED_AT = 5_000
 
+_ITERATION = {"type": "integer", "minimum": 0, "maximum": _MOST_ITERATION}
 OUTPUT_QUERY = (
-    Parameter(
-        "iteration", "Only what this iteration printed.", schema={"type": "integer", "minimum": 0, "maximum": _MOST_ITERATION}
-    ),
+    Parameter("iteration", "Only what this iteration printed.", schema=_ITERATION),
     Parameter("after", "A cursor: only what follows it."),
     Parameter("limit", "How many chunks at most.", schema=number_schema(1, MAX_LIMIT, DEFAULT_LIMIT)),
-)  # fmt: skip
+)
 
 
 class OutputChunk(TypedDict):

@@ -39,7 +39,7 @@ def main(directory: str, command: list[str]) -> NoReturn:
 def _occupy_standard_descriptors() -> None:
     """One that is closed would become the number of our next pipe."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
-        os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only way to say it
+        os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 

@@ -9,6 +9,7 @@ import select
 from claude_loop.wrapper.tee import Tee
 
 READ_BYTES = 256 * 1024
+_GATHERED_BYTES = 32 * 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.
 _REST_BYTES = 2 * 1024 * 1024
 
@@ -21,25 +22,42 @@ class Stream:
         self.target: int | None = target
         self.terminal = terminal
         self.open = True
+        if terminal:
+            os.set_blocking(source, False)
 
     def copy(self, tee: Tee | None) -> int:
         """Pass on what is there; the number of bytes. Called when ``source`` is readable."""
-        try:
-            data = os.read(self.source, READ_BYTES)
-        except BlockingIOError:
-            return 0
-        except OSError as failure:
-            if failure.errno != errno.EIO:  # nobody has the terminal open any more
-                raise
-            data = b""
+        data = self._read()
         if not data:
-            self.close()
             return 0
         if self.target is not None:
             self._pass_on(data, self.target)
         if tee is not None:
             tee.write(data)
         return len(data)
+
+    def _read(self) -> bytes:
+        """What is there; at its end the stream is closed."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            # A terminal gives a few kilobytes at a time, however much there is.
+            while size < _GATHERED_BYTES:
+                part = os.read(self.source, READ_BYTES)
+                if not part:
+                    self.close()
+                    break
+                parts.append(part)
+                size += len(part)
+                if not self.terminal:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as failure:
+            if failure.errno != errno.EIO:  # nobody has the terminal open any more
+                raise
+            self.close()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _pass_on(self, data: bytes, target: int) -> None:
         try:

@@ -49,7 +49,6 @@ class TerminalSession:
         self._monitored = monitor.start(command, slave, (slave, slave, standard[2]), self._signals)
         for descriptor in set(standard):
             os.close(descriptor)
-        os.set_blocking(self._master, False)
         self._signals.listen()
 
     def run(self) -> int:

@@ -99,7 +99,7 @@ def test_the_command_is_hung_up_when_the_wrapper_is_killed(directory, tmp_path):
     pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     process.kill()
     process.wait()
-    until(lambda: (tmp_path / "heard").exists())
+    until((tmp_path / "heard").exists)
     until(lambda: not alive(pid))
 
 

@@ -158,7 +158,7 @@ def test_a_closed_window_hangs_up_the_command(directory, tmp_path, prefix):
     )
     pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     shell.close()
-    until(lambda: (tmp_path / "heard").exists())
+    until((tmp_path / "heard").exists)
     until(lambda: not alive(pid))
 
 
