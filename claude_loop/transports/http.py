@@ -165,7 +165,7 @@ class HttpTransport:
             ),
             Endpoint(
                 "GET",
-                "/api/runs/{run_id}/output",
+                "/api/runs/{id}/output",
                 READ,
                 self._runs.get_output,
                 {200: Answer("A page, oldest first.", OutputPage)},

@@ -1,4 +1,4 @@
-"""`GET /api/runs/{run_id}/output`: what a wrapped run has printed, page by page."""
+"""`GET /api/runs/{id}/output`: what a wrapped run has printed, page by page."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class RunsHandler:
     async def get_output(self, request: web.Request) -> web.Response:
         """What a run under `claude-loop run` has printed."""
         query = Query(request, OUTPUT_QUERY)
-        run_id = request.match_info["run_id"]
+        run_id = request.match_info["id"]
         if not 0 < len(run_id) <= MAX_VALUE_LENGTH:
-            raise InvalidRequest(f"A run's id has 1 to {MAX_VALUE_LENGTH} characters.", field="run_id")
+            raise InvalidRequest(f"A run's id has 1 to {MAX_VALUE_LENGTH} characters.", field="id")
         limit = query.whole_number("limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         iteration = query.whole_number("iteration", -1, 0, _MOST_ITERATION)
         after, reset = await self._start(query.cursor("after"))
