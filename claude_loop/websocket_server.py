@@ -25,6 +25,8 @@ import structlog
 from aiohttp import web
 
 from claude_loop import __version__, context, launch
+from claude_loop.adopt.follower import OutputFollower
+from claude_loop.adopt.placeholders import NoScanners
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
@@ -171,6 +173,7 @@ class ClaudeLoopWebSocketServer:
         await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
+        self._follow_output(stack, health)
         self._start_upkeep(tasks)
         self._leave_note()
 
@@ -260,6 +263,13 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         tasks.spawn(search.run(), "indexer")
         return search
+
+    def _follow_output(self, stack: AsyncExitStack, health: Health) -> None:
+        follower = OutputFollower(self.hub, self.home.runs, NoScanners(), self._acceptor.redactor.text, self._clock)
+        stack.push_async_callback(follower.close)
+        tasks = TaskOwner("output", on_failure=health.task_failed)
+        stack.push_async_callback(tasks.close)
+        tasks.spawn(follower.run(), "follower")
 
     def _token_hint(self) -> str | None:
         """The line for callers on this machine who need the token; None where they need none."""

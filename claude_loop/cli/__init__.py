@@ -19,6 +19,7 @@ REFUSALS = frozenset({"unauthorized", "forbidden", "host_refused", "origin_refus
 # name -> (where, one line for --help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Work through a small PRD for real, shown live."),
+    "run": ("run:run", "Run a loop, shown live without an edit of it."),
     "tail": ("tail:tail", "Show events as they happen."),
     "prds": ("prds:prds", "List PRDs: what runs, what waits, what is stuck."),
     "show": ("prds:show", "Show one PRD with its stories."),

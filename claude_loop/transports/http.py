@@ -30,6 +30,7 @@ from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
+from claude_loop.transports.http_runs import OUTPUT_QUERY, OutputPage, RunsHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
 from claude_loop.transports.http_sessions import DETAIL_QUERY as SESSION_QUERY
 from claude_loop.transports.http_sessions import LIST_QUERY, SessionsHandler
@@ -69,6 +70,7 @@ class HttpTransport:
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
         self._sessions = SessionsHandler(hub, clock)
+        self._runs = RunsHandler(hub)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
@@ -164,6 +166,14 @@ class HttpTransport:
                 {200: Answer("Patches, oldest first.", PatchesAnswer), **missing},
                 PATCHES_QUERY,
                 streams=True,
+            ),
+            Endpoint(
+                "GET",
+                "/api/runs/{id}/output",
+                READ,
+                self._runs.get_output,
+                {200: Answer("A page, oldest first.", OutputPage)},
+                OUTPUT_QUERY,
             ),
             *self._keeping_endpoints(missing),
             Endpoint(

@@ -1,0 +1,175 @@
+"""What `claude-loop run` costs the command that it wraps.
+
+    python bench/run_cost.py [--rounds 5] [--work 4000] [--megabytes 100]
+
+Method. Everything is done twice, bare and wrapped, by turns within each round, so that a slower moment of the machine
+meets both alike: trust the differences and ratios, which are of medians. The terminal is a pseudo-terminal that this
+process reads and types into. A busy command computes for some seconds and prints a line every two milliseconds or so; its
+time is taken by itself, from its first instruction to its last, and the start and the end of the wrapper are a row of
+their own. A keystroke's echo is the time from writing one byte into the terminal until one comes back, while `cat` runs.
+Output is a file of lines that `cat` prints, into a pipe and into the terminal. A daemon reads along where a row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from serving import ROOT, environment, machine, percentile, row, serving
+
+BUSY = """
+import sys, time
+begun, n = time.perf_counter(), 0
+for lines in range(int(sys.argv[1])):
+    for _ in range(20_000):
+        n += 1
+    print(f"line {lines} of what a loop prints while it works, of a usual length for such a line")
+    sys.stdout.flush()
+open(sys.argv[2], "w").write(str(time.perf_counter() - begun))
+"""
+WRAPPER = [str(ROOT / ".venv" / "bin" / "python"), "-I", "-m", "claude_loop", "run", "--"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=int, default=4000, help="lines that the busy command prints")
+    parser.add_argument("--megabytes", type=int, default=100)
+    arguments = parser.parse_args()
+    print(f"run_cost: {machine()}\n")
+    with tempfile.TemporaryDirectory(prefix="claude-loop-bench-") as temporary:
+        folder = Path(temporary)
+        absent = environment(folder / "home") | {"CLAUDE_LOOP_AUTOSTART": "0"}
+        (folder / "lines").write_bytes(
+            b"a line of what a loop prints while it works, of a usual length for such\n"
+            * (arguments.megabytes * 1_000_000 // 73)
+        )
+        start_and_end(absent, arguments.rounds)
+        busy(absent, folder, arguments.rounds, arguments.work)
+        keystrokes(absent, arguments.rounds)
+        output(absent, folder, arguments.rounds, "no daemon")
+        with serving(folder / "served") as served:
+            del served
+            output(environment(folder / "served"), folder, max(2, arguments.rounds // 2), "a daemon reads along")
+
+
+def start_and_end(environ: dict[str, str], rounds: int) -> None:
+    times = by_turns(rounds * 2, lambda prefix: seconds_of([*prefix, "true"], environ))
+    row("start and end, once", f"{1000 * (middle(times[True]) - middle(times[False])):.0f} ms")
+
+
+def busy(environ: dict[str, str], folder: Path, rounds: int, work: int) -> None:
+    def once(prefix: list[str]) -> float:
+        said = folder / "busy"
+        in_terminal([*prefix, "python3", "-c", BUSY, str(work), str(said)], environ)
+        return float(said.read_text())
+
+    times = by_turns(rounds, once)
+    bare, wrapped = middle(times[False]), middle(times[True])
+    share = 100 * (wrapped / bare - 1)
+    row(f"busy command of {bare:.1f} s, more wall time", f"{share:+.2f} %", "≤ 1 %", reached=share <= 1)
+    least = 100 * (min(times[True]) / min(times[False]) - 1)
+    row("  of the quickest of each", f"{least:+.2f} %")
+
+
+def keystrokes(environ: dict[str, str], rounds: int) -> None:
+    echoes: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for wrapped in (False, True):
+            echoes[wrapped] += echo_times((WRAPPER if wrapped else []) + ["cat"], environ, 100)
+    added = [percentile(echoes[True], share) - percentile(echoes[False], share) for share in (0.5, 0.99)]
+    row("keystroke's echo, added at p50", f"{added[0] * 1000:.2f} ms", "≤ 5 ms", reached=added[0] <= 0.005)
+    row("  at p99", f"{added[1] * 1000:.2f} ms", "≤ 5 ms", reached=added[1] <= 0.005)
+
+
+def output(environ: dict[str, str], folder: Path, rounds: int, daemon: str) -> None:
+    size = (folder / "lines").stat().st_size
+    command = ["cat", str(folder / "lines")]
+    piped = by_turns(rounds, lambda prefix: seconds_of(prefix + command, environ, read=size))
+    shown = by_turns(rounds, lambda prefix: in_terminal(prefix + command, environ))
+    for where, times in (("a pipe", piped), ("a terminal", shown)):
+        rate, bare = (size / 1e6 / middle(times[wrapped]) for wrapped in (True, False))
+        row(f"{size / 1e6:.0f} MB into {where}, {daemon}", f"{rate:.0f} MB/s", "≥ 50 MB/s", reached=rate >= 50)
+        row("  bare", f"{bare:.0f} MB/s")
+
+
+def by_turns(rounds: int, once: Callable[[list[str]], float]) -> dict[bool, list[float]]:
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(rounds):
+        for wrapped in (False, True):
+            times[wrapped].append(once(WRAPPER if wrapped else []))
+    return times
+
+
+def middle(values: list[float]) -> float:
+    return percentile(values, 0.5)
+
+
+def seconds_of(command: list[str], environ: dict[str, str], read: int = 0) -> float:
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    got = 0
+    while data := os.read(process.stdout.fileno(), 1024 * 1024):
+        got += len(data)
+    if process.wait() != 0 or got != read:
+        sys.exit(f"{command}: {got} bytes, status {process.returncode}")
+    return time.perf_counter() - begun
+
+
+def in_terminal(command: list[str], environ: dict[str, str]) -> float:
+    """Seconds until the command has ended and all it printed was read."""
+    begun = time.perf_counter()
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, environ)
+    while read_from(master):
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    if status != 0:
+        sys.exit(f"{command}: status {status}")
+    return time.perf_counter() - begun
+
+
+def read_from(master: int) -> bytes:
+    try:
+        return os.read(master, 65536)
+    except OSError:
+        return b""
+
+
+def echo_times(command: list[str], environ: dict[str, str], count: int) -> list[float]:
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, environ)
+    os.write(master, b"ready\n")
+    seen = b""
+    while seen.count(b"ready") < 2:  # its echo, and what `cat` made of it
+        seen += read_from(master)
+    times = []
+    for _ in range(count):
+        time.sleep(0.005)
+        while select.select([master], [], [], 0)[0]:
+            read_from(master)
+        begun = time.perf_counter()
+        os.write(master, b"k")
+        read_from(master)
+        times.append(time.perf_counter() - begun)
+    os.write(master, b"\n\x04")
+    while read_from(master):
+        pass
+    os.waitpid(pid, 0)
+    os.close(master)
+    return times
+
+
+if __name__ == "__main__":
+    main()

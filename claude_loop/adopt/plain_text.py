@@ -1,0 +1,34 @@
+"""Output as it would be read on the screen: no colours, no cursor movements, no bars that were drawn over."""
+
+from __future__ import annotations
+
+import re
+
+# Bounded repetitions: output may be anything, and a sequence without end must not take all the rest with it.
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]{0,100}[ -/]{0,10}[@-~]"  # colours, cursor
+    r"|\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\)"  # titles, links
+    r"|[PX^_][^\x1b\n]{0,2000}\x1b\\"  # other strings
+    r"|[ -/]{0,10}[0-~])"
+    r"|\x9b[0-?]{0,100}[ -/]{0,10}[@-~]"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Binary output: one mark for each stretch of it.
+_MARKS = re.compile("\ufffd{2,}")
+
+
+def plain(raw: bytes) -> str:
+    """``raw``, cut at lines' ends if possible, as text."""
+    text = raw.decode(errors="replace")
+    if "\x1b" in text or "\x9b" in text:
+        text = _SEQUENCE.sub("", text)
+    if "\r" in text:
+        text = "\n".join(map(_as_overwritten, text.replace("\r\n", "\n").split("\n")))
+    return _MARKS.sub("\ufffd", _CONTROLS.sub("", text))
+
+
+def _as_overwritten(line: str) -> str:
+    """What a carriage return leaves of a line: the last thing written from its beginning."""
+    if "\r" not in line:
+        return line
+    return next((part for part in reversed(line.split("\r")) if part), "")

@@ -1,0 +1,124 @@
+"""Copying what the command prints to where it belongs, and to the tee."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+
+from claude_loop.wrapper.tee import Tee
+
+READ_BYTES = 256 * 1024
+_GATHERED_BYTES = 32 * 1024
+# After the command's end so much of what it printed may still be on its way; more comes from what it left running.
+_REST_BYTES = 2 * 1024 * 1024
+
+
+class Stream:
+    """One output of the command: ``source`` is our end, ``target`` the descriptor it would have had itself."""
+
+    def __init__(self, source: int, target: int, *, terminal: bool) -> None:
+        self.source = source
+        self.target: int | None = target
+        self.terminal = terminal
+        self.open = True
+        if terminal:
+            os.set_blocking(source, False)
+
+    def copy(self, tee: Tee | None) -> int:
+        """Pass on what is there; the number of bytes. Called when ``source`` is readable."""
+        data = self._read()
+        if not data:
+            return 0
+        if self.target is not None:
+            self._pass_on(data, self.target)
+        if tee is not None:
+            tee.write(data)
+        return len(data)
+
+    def _read(self) -> bytes:
+        """What is there; at its end the stream is closed."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            # A terminal gives a few kilobytes at a time, however much there is.
+            while size < _GATHERED_BYTES:
+                part = os.read(self.source, READ_BYTES)
+                if not part:
+                    self.close()
+                    break
+                parts.append(part)
+                size += len(part)
+                if not self.terminal:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as failure:
+            if failure.errno != errno.EIO:  # nobody has the terminal open any more
+                raise
+            self.close()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _pass_on(self, data: bytes, target: int) -> None:
+        try:
+            write_all(target, data)
+        except OSError as failure:
+            self.target = None
+            if self.terminal:
+                return  # the window was closed: the command hears of that by SIGHUP
+            # Whoever read it has gone, or the disk is full: the command's next write must fail, as it would have.
+            self.close()
+            if failure.errno != errno.EPIPE:
+                tell(f"its output cannot be written: {failure.strerror}")
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            # The end of a terminal hangs up whoever is in it, and the command's leader may not have said all yet.
+            if not self.terminal:
+                os.close(self.source)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Also where somebody else has made the descriptor non-blocking. Raises ``OSError``."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
+
+
+def drain(streams: list[Stream], tee: Tee | None) -> None:
+    """Copy what the command has left in its pipes and terminals."""
+    copied = 0
+    while copied < _REST_BYTES:
+        ready = readable([stream for stream in streams if stream.open], 0)
+        if not ready:
+            return
+        copied += sum(stream.copy(tee) for stream in ready)
+
+
+def outlast(streams: list[Stream]) -> None:
+    """Go on for what the command left running in the background, until that lets go of its output."""
+    while left := [stream for stream in streams if stream.open]:
+        for stream in readable(left, None):
+            stream.copy(None)
+
+
+def readable(streams: list[Stream], milliseconds: int | None) -> list[Stream]:
+    poll = select.poll()
+    for stream in streams:
+        poll.register(stream.source, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll(milliseconds)}
+    return [stream for stream in streams if stream.source in ready]
+
+
+def tell(words: str) -> None:
+    """A word on stderr, if that can be had."""
+    try:
+        os.write(2, f"claude-loop: {words}\n".encode())
+    except OSError:
+        return

@@ -1,0 +1,94 @@
+"""The copy of what the command prints, in segments. Whatever fails here is noted, and disturbs nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
+
+_RETRY_SECONDS = 1.0
+
+
+class Tee:
+    """Appends to ``directory/output.NNNNNN``."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._number = 1
+        self._descriptor = -1
+        self._room = 0
+        self._retry_at = 0.0
+        self._lost = 0
+        self._reason = ""
+
+    @property
+    def lost(self) -> int:
+        """Bytes that could not be kept since the last that could."""
+        return self._lost
+
+    def write(self, data: bytes) -> None:
+        if self._descriptor < 0 and not self._reopen():
+            self._lost += len(data)
+        else:
+            self._lost += self._put(data)
+
+    def _put(self, data: bytes) -> int:
+        """How many bytes of it could not be written."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                if self._room == 0:
+                    self._rotate()
+                count = os.write(self._descriptor, rest[: self._room])
+            except OSError as failure:
+                self._give_up(failure)
+                return len(rest)
+            self._room -= count
+            rest = rest[count:]
+        return 0
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _reopen(self) -> bool:
+        """Go on where it failed, at most once a second, beginning with a note of what is missing."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + _RETRY_SECONDS
+        try:
+            self._open()
+        except OSError as failure:
+            self._give_up(failure)
+            return False
+        if self._lost:
+            note = f"\n[claude-loop: {self._lost} bytes of output were not kept: {self._reason}]\n"
+            if self._put(note.encode()):
+                return False
+            self._lost = 0
+        return True
+
+    def _open(self) -> None:
+        path = f"{self._directory}/{segment_name(self._number)}"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+        self._room = SEGMENT_BYTES - os.fstat(self._descriptor).st_size
+
+    def _rotate(self) -> None:
+        if sum(segment_number(name) is not None for name in os.listdir(self._directory)) >= MOST_SEGMENTS:
+            raise OSError(errno.EDQUOT, "too much of it waits for the daemon")
+        self.close()
+        self._number += 1
+        self._open()
+
+    def _give_up(self, failure: OSError) -> None:
+        self._reason = failure.strerror or "unknown"
+        self._retry_at = time.monotonic() + _RETRY_SECONDS
+        try:
+            self.close()
+        except OSError:  # the disk may refuse even that; the descriptor is gone all the same
+            self._descriptor = -1

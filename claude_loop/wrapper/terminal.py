@@ -1,0 +1,204 @@
+"""Running the command in a terminal of its own, inside the one we were started in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import termios
+
+from claude_loop.wrapper import monitor
+from claude_loop.wrapper.outer import OuterTerminal, set_size, signals_of_keys
+from claude_loop.wrapper.signals import Heard, Signals, stop_here
+from claude_loop.wrapper.streams import Stream
+from claude_loop.wrapper.tee import Tee
+
+# In the background nobody tells us when the shell brings us to the front: we look.
+_LOOK_MILLISECONDS = 200
+_KEYS_BYTES = 4096
+# More than that is typed ahead by no one; what is pasted waits in the outer terminal.
+_MOST_TYPED_AHEAD = 64 * 1024
+
+
+class TerminalSession:
+    """The command's session, from its start to its wait status."""
+
+    def __init__(self, command: list[str], signals: Signals, tee: Tee) -> None:
+        self._signals = signals
+        self._tee = tee
+        self._outer = OuterTerminal(0)
+        self._typed = b""
+        self._hears_keys = True
+        self._pid = 0
+        self._made_line_ends = False
+        self.status: int | None = None
+        self._begin(command)
+
+    def _begin(self, command: list[str]) -> None:
+        self._master, slave = os.openpty()
+        termios.tcsetattr(slave, termios.TCSANOW, self._outer.settings)
+        set_size(slave, self._outer.size())
+        self.streams = [Stream(self._master, 1, terminal=True)]
+        standard = [slave, slave, slave]
+        if not os.isatty(2):
+            source, standard[2] = os.pipe()
+            self.streams.append(Stream(source, 2, terminal=False))
+        # Raw before the command runs: what is typed now is for it.
+        self._in_front = self._outer.take()
+        self._monitored = monitor.start(command, slave, (slave, slave, standard[2]), self._signals)
+        for descriptor in set(standard):
+            os.close(descriptor)
+        self._signals.listen()
+
+    def run(self) -> int:
+        """The command's wait status. The outer terminal is as it was afterwards."""
+        try:
+            while self.status is None:
+                self._turn()
+        finally:
+            self._outer.restore()
+        return self.status
+
+    def _turn(self) -> None:
+        ready = self._wait()
+        if self._signals.descriptor in ready:
+            for heard in self._signals.take():
+                self._hear(heard)
+        if 0 in ready and self._in_front:
+            self._read_keys()
+        if self._typed:
+            self._pass_on_keys()
+        for stream in self.streams:
+            if stream.open and ready.get(stream.source, 0) & ~select.POLLOUT:
+                stream.copy(self._tee)
+        if self._monitored.reports in ready:
+            self._read_reports()
+
+    def _wait(self) -> dict[int, int]:
+        poll = select.poll()
+        poll.register(self._signals.descriptor, select.POLLIN)
+        poll.register(self._monitored.reports, select.POLLIN)
+        for stream in self.streams:
+            if stream.open:
+                wants_room = stream.source == self._master and bool(self._typed)
+                poll.register(stream.source, select.POLLIN | (select.POLLOUT if wants_room else 0))
+        if not self._in_front:
+            self._come_to_front()
+        if self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD:
+            poll.register(0, select.POLLIN)
+        return dict(poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def _read_keys(self) -> None:
+        if not self._outer.in_foreground():  # a read would give us an error that looks like the terminal's end
+            self._outer.is_raw = False
+            self._come_to_front()
+            return
+        try:
+            keys = os.read(0, _KEYS_BYTES)
+        except OSError as failure:
+            if failure.errno not in {errno.EIO, errno.EAGAIN}:
+                raise
+            keys = b""
+        if not keys:
+            self._hears_keys = False
+            return
+        number = signals_of_keys(self._master, keys) if self.streams[0].open else None
+        if number is not None:
+            # Whoever shares our process group, such as the script that started us, would have got it as well.
+            os.killpg(os.getpgrp(), number)
+        self._typed += keys
+
+    def _pass_on_keys(self) -> None:
+        if not self.streams[0].open:
+            self._typed = b""
+            return
+        try:
+            self._typed = self._typed[os.write(self._master, self._typed) :]
+        except BlockingIOError:
+            return
+        except OSError as failure:
+            if failure.errno != errno.EIO:
+                raise
+            self._typed = b""
+
+    # -- the command -------------------------------------------------------------------------------------------------
+
+    def linger(self) -> None:
+        """The outer terminal is somebody else's from now on."""
+        self._leave_line_ends_to_outer(True)
+
+    def leave(self) -> None:
+        """Let the session end, without hanging up what the command left running in it."""
+        os.close(self._monitored.hold)
+        while os.read(self._monitored.reports, monitor.WORD_BYTES):
+            continue
+
+    def _read_reports(self) -> None:
+        said = os.read(self._monitored.reports, monitor.WORD_BYTES * 16)
+        if not said:  # somebody has killed the monitor; the kernel has hung up the command
+            self.status = os.waitpid(self._monitored.pid, 0)[1]
+        for kind, value in monitor.reports_in(said):
+            if kind == monitor.PID:
+                self._pid = value
+            elif os.WIFSTOPPED(value):
+                self._stop(os.WSTOPSIG(value))
+            else:
+                self.status = value
+
+    def _stop(self, number: int) -> None:
+        """Stop as the command has, until the shell continues us."""
+        for stream in self.streams:
+            if stream.open and select.select([stream.source], [], [], 0)[0]:
+                stream.copy(self._tee)
+        self._outer.restore()
+        if number == signal.SIGTSTP:
+            # The whole group, as its terminal would have: a script that started us waits for us, and its shell for it.
+            os.killpg(os.getpgrp(), number)
+        stop_here(number)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._come_to_front()
+        self._resize()
+        self._send(signal.SIGCONT)
+
+    def _leave_line_ends_to_outer(self, leave: bool) -> None:  # noqa: FBT001 - one word
+        """While the outer terminal is not raw it makes line ends itself; once is enough."""
+        if not self.streams[0].open:
+            return
+        settings = termios.tcgetattr(self._master)
+        if leave and settings[1] & termios.OPOST:
+            self._made_line_ends, settings[1] = True, settings[1] & ~termios.OPOST
+        elif not leave and self._made_line_ends:
+            self._made_line_ends, settings[1] = False, settings[1] | termios.OPOST
+        else:
+            return
+        termios.tcsetattr(self._master, termios.TCSANOW, settings)
+
+    def _come_to_front(self) -> None:
+        self._in_front = self._outer.take()
+        self._leave_line_ends_to_outer(not self._in_front)
+
+    def _resize(self) -> None:
+        if self.streams[0].open:
+            set_size(self._master, self._outer.size())
+
+    def _hear(self, heard: Heard) -> None:
+        if heard.number == signal.SIGWINCH:
+            self._resize()
+        elif heard.number == signal.SIGCONT:
+            self._go_on()
+        elif heard.number == signal.SIGCHLD or heard.sender == os.getpid():
+            return  # the monitor reports; and what we sent our own group is not for the command
+        elif heard.number not in {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU} or heard.sender:
+            self._send(heard.number)
+
+    def _send(self, number: int) -> None:
+        if self._pid:
+            try:
+                os.killpg(self._pid, number)
+            except ProcessLookupError:
+                return  # it has just ended

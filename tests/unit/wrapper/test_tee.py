@@ -1,0 +1,75 @@
+"""The copy on disk: segments of one size, and what happens when there is no room."""
+
+from __future__ import annotations
+
+import resource
+import signal
+
+import pytest
+
+from claude_loop.wrapper import tee as module
+from claude_loop.wrapper.tee import Tee
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(module, "SEGMENT_BYTES", 10)
+    monkeypatch.setattr(module, "MOST_SEGMENTS", 3)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_segments_are_filled_to_the_last_byte(tmp_path, small):
+    tee = Tee(str(tmp_path))
+    tee.write(b"0123456")
+    tee.write(b"789abcdefghijkl")
+    assert contents(tmp_path) == {
+        "output.000001": b"0123456789",
+        "output.000002": b"abcdefghij",
+        "output.000003": b"kl",
+    }
+    assert (tmp_path / "output.000001").stat().st_mode & 0o777 == 0o600
+    assert tee.lost == 0
+
+
+def test_with_too_many_waiting_it_waits_too_and_says_what_is_missing(tmp_path, small, monkeypatch):
+    tee = Tee(str(tmp_path))
+    tee.write(b"x" * 30)
+    tee.write(b"not kept")
+    assert (tee.lost, len(contents(tmp_path))) == (8, 3)
+    monkeypatch.setattr(module, "MOST_SEGMENTS", 20)
+    tee.write(b"kept")
+    text = b"".join(contents(tmp_path).values())
+    assert b"8 bytes of output were not kept: too much of it waits for the daemon" in text.replace(b"\n", b"")
+    assert text.endswith(b"kept")
+
+
+def test_a_full_disk_is_noted_once_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    tee = Tee(str(tmp_path))
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
+        tee.write(b"0123456789")
+        tee.write(b"lost too")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert tee.lost == 14
+    tee.write(b"kept")
+    assert contents(tmp_path)["output.000001"] == (
+        b"0123\n[claude-loop: 14 bytes of output were not kept: File too large]\nkept"
+    )
+
+
+def test_no_link_is_followed(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"precious")
+    (tmp_path / "output.000001").symlink_to(tmp_path / "elsewhere")
+    tee = Tee(str(tmp_path))
+    tee.write(b"data")
+    assert (tmp_path / "elsewhere").read_bytes() == b"precious"
+    assert tee.lost == 4
