@@ -1,0 +1,1 @@
+"""Pure parsers of what other programs write: no I/O, no clock, nothing raised for strange input."""
