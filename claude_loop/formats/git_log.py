@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-# \x1e begins a commit, \x1f ends a field; with -z nothing in a path or a subject can be taken for either.
+# \x1e and a hash begin a commit, \x1f ends a field. A path may hold either sign, but not both around forty digits.
 LOG_FORMAT = "--format=tformat:%x1e%H%x1f%ct%x1f%s%x1f"
 LOG_ARGUMENTS = ("--numstat", "-z", LOG_FORMAT)
 
 MOST_FILES = 100
 MOST_MENTIONS = 16
 _LONGEST_SUBJECT = 500
-_HASH = re.compile(r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
+_COMMIT = re.compile(r"\x1e(?=[0-9a-f]{40}(?:[0-9a-f]{24})?\x1f)")
 _NUMSTAT = re.compile(r"^(\d{1,12}|-)\t(\d{1,12}|-)\t(.*)$", re.DOTALL)
 
 # As in: [main (root-commit) e9a4448] Add the basket
-_ANSWER = re.compile(r"^\[(detached HEAD|\S{1,250})(?: \(root-commit\))? ([0-9a-f]{7,64})\] (.{1,1000})$")
+_ANSWER = re.compile(r"^\[(detached HEAD|[^\s\[\]]{1,250})(?: \(root-commit\))? ([0-9a-f]{7,64})\] (.{1,1000})$")
 _CHANGED = re.compile(
     r"^ (\d{1,9}) files? changed(?:, (\d{1,12}) insertions?\(\+\))?(?:, (\d{1,12}) deletions?\(-\))?$"
 )
@@ -59,19 +60,19 @@ def mentions(subject: str) -> list[str]:
 
 def parse_log(text: str) -> list[Commit]:
     """The answer of `git log` with ``LOG_ARGUMENTS``, in its order; what is cut off or strange is left out."""
-    return [commit for record in text.split("\x1e")[1:] if (commit := _commit(record)) is not None]
+    return [commit for record in _COMMIT.split(text)[1:] if (commit := _commit(record)) is not None]
 
 
 def _commit(record: str) -> Commit | None:
     fields = record.split("\x1f", 3)
-    if len(fields) != 4 or not _HASH.match(fields[0]) or not fields[1].isdecimal():
+    if len(fields) != 4 or not fields[1].isdecimal():
         return None
     commit = Commit(fields[0], fields[2][:_LONGEST_SUBJECT], committed_at=int(fields[1]), insertions=0, deletions=0)
     _count_changes(commit, iter(fields[3].removeprefix("\0").removeprefix("\n").split("\0")))
     return commit
 
 
-def _count_changes(commit: Commit, pieces: Any) -> None:
+def _count_changes(commit: Commit, pieces: Iterator[str]) -> None:
     added = deleted = 0
     for piece in pieces:
         match = _NUMSTAT.match(piece.removeprefix("\n"))

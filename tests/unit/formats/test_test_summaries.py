@@ -188,9 +188,7 @@ def test_the_last_run_of_cargo_counts_with_all_its_binaries():
     }  # fmt: skip
     first = summarize(CARGO_TWICE[: CARGO_TWICE.index("error: test failed")])
     assert first is not None
-    assert first["failures"] == [
-        {"name": "tests::subtracts", "message": "assertion `left == right` failed: left over"}
-    ]
+    assert first["failures"] == [{"name": "tests::subtracts", "message": "assertion `left == right` failed: left over"}]
 
 
 GO_PLAIN = """--- FAIL: TestCart (0.00s)
@@ -358,7 +356,8 @@ def test_reading_somebodys_log_is_no_test_run(command):
         "Tests:       1 failed, 1 total\n" * 60_000,
         "--- FAIL: TestX (0.00s)\n" * 80_000,
         "FAIL\tm\t0.001s\n" * 140_000,
-        "test a ... FAILED\n" * 110_000 + "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+        "test a ... FAILED\n" * 110_000
+        + "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
         "\r" * 2_000_000,
     ],
     ids=range(14),
