@@ -65,7 +65,15 @@ _STEP_2 = (
     "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
 )
 
-STEPS = (_STEP_1, _STEP_2)
+_STEP_3 = (
+    # After a restart the commits and test runs of a PRD are looked up, among perhaps a million other events.
+    """
+    CREATE INDEX events_that_are_facts ON events (prd_id, project, type)
+    WHERE type IN ('commit.created', 'test.run', 'prd.forgotten')
+    """,
+)
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
