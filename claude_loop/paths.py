@@ -62,6 +62,11 @@ class Home:
         return self.root / "flush"
 
     @property
+    def runs(self) -> Path:
+        """A directory for each run of `claude-loop run`: who it is, and its output until the daemon has read it."""
+        return self.root / "runs"
+
+    @property
     def token(self) -> Path:
         return self.root / "token"
 
@@ -94,7 +99,7 @@ class Home:
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _insist_private(self.root)
-            for directory in (self.spool, self.leaving, self.rejected, self.flush):
+            for directory in (self.spool, self.leaving, self.rejected, self.flush, self.runs):
                 if directory.is_symlink():
                     raise LinkedDirectory(f"{directory} is a symbolic link.")
                 directory.mkdir(mode=0o700, exist_ok=True)

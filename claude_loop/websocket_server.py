@@ -25,6 +25,7 @@ import structlog
 from aiohttp import web
 
 from claude_loop import __version__, context, launch
+from claude_loop.adopt.watches import watch_wrapped_runs
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
@@ -277,6 +278,7 @@ class ClaudeLoopWebSocketServer:
         tasks.spawn(Retention(self.hub.log, self._clock, keep.days, keep.events).run(), "retention")
         tasks.spawn(owners.follow(), "owners of runs")
         tasks.spawn(owners.watch(), "watch of owners")
+        watch_wrapped_runs(tasks, self.hub, self.home.runs, self._clock, self._acceptor.tidy)
 
     def _leave_note(self) -> None:
         note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from claude_loop.events import FORGOTTEN, Event
+from claude_loop.events import FORGOTTEN, OBSERVERS, Event
 
 COMMIT, TEST = "commit.created", "test.run"
 FACTS = frozenset({COMMIT, TEST, FORGOTTEN})
@@ -49,7 +49,9 @@ class Fact:
             return False
         if self.matched is not None and self.matched.get(event.source, event.id) != event.id:
             return False
-        if story_id is not None and self.story_id is not None and story_id != self.story_id:
+        stories_agree = story_id is None or self.story_id is None or story_id == self.story_id
+        # What an observer takes for the story of a commit is no second commit.
+        if not stories_agree and not (hash_ and event.source in OBSERVERS):
             return False
         if hash_:
             return self.hash.startswith(hash_) or hash_.startswith(self.hash)

@@ -80,6 +80,10 @@ class Acceptor:
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
 
+    def tidy(self, data: dict[str, Any]) -> dict[str, Any]:
+        """``data`` that the daemon has read somewhere itself, without secrets and within the limits of an event."""
+        return shorten(self.redactor.data(data), self._limits.data_bytes)
+
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
     ) -> tuple[Event, int | None]:

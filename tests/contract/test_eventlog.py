@@ -378,7 +378,7 @@ async def test_a_commit_that_several_report_is_one_event(log):
         {"hash_": "abcdef"},  # shorter than git abbreviates: perhaps another's
         {"hash_": 7},
         {"source": "claude"},
-        {"story_id": "US-2"},
+        {"story_id": "US-2", "source": "bash"},
     ],
     ids=str,
 )

@@ -1,0 +1,1 @@
+"""What the daemon does beside a loop that was not written for it."""
