@@ -110,7 +110,7 @@ class CommitCreated(TypedDict):
 class PlannedStory(TypedDict):
     story_id: str
     title: NotRequired[str | None]
-    priority: NotRequired[float | None]
+    priority: NotRequired[int | Annotated[float, Field(allow_inf_nan=False)] | None]
     depends_on: NotRequired[list[str]]
     passes: NotRequired[bool]
 

@@ -56,15 +56,20 @@ async def details(top: Path, hashes: Sequence[str]) -> dict[str, Commit]:
     except OSError as failure:
         log.info("git cannot be asked what commits changed", reason=str(failure))
         return {}
+    over = False
     try:
-        text = await asyncio.wait_for(_beginning(process), SECONDS)
+        async with asyncio.timeout(SECONDS):
+            text = await _beginning(process)
+            if len(text) < _MOST_BYTES:
+                await process.wait()
+                over = True
     except TimeoutError:
         log.warning("git took too long to say what commits changed", repository=str(top))
         return {}
     finally:
-        if process.returncode is None:
+        if not over:
             process.kill()
-        await process.wait()
+            await process.wait()
     return {commit.commit_hash: commit for commit in parse_log(text.decode(errors="replace"))}
 
 

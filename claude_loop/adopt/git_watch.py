@@ -111,7 +111,9 @@ class GitWatch:
                     watched.waiting[made.commit_hash] = (made, now)
 
     def _added_trees(self, repository: Repository, run: WrappedRun) -> list[Any]:
-        """Work trees made during the run, unless another wrapped run is at work in them."""
+        """Work trees made during a run in the main one, unless another wrapped run is at work in them."""
+        if repository.git_dir != repository.common:
+            return []
         others = {
             str(other.repository.git_dir)
             for other in self._watched.values()

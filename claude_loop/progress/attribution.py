@@ -17,6 +17,11 @@ from claude_loop.progress.draft import Draft
 from claude_loop.progress.fresh import new_run
 from claude_loop.progress.run_draft import RunDraft
 
+# What is seen of the run as a whole.
+_OF_THE_RUN = frozenset(
+    {"prd.started", "prd.completed", "run.started", "run.completed", "iteration.started", "iteration.completed"}
+    | {"plan.updated"}
+)
 OPENING = frozenset({"prd.started", "run.started"})
 
 
@@ -39,7 +44,7 @@ def attribute(draft: Draft, activity: Activity) -> RunDraft | None:
 def story_at_work(draft: Draft) -> str | None:
     """The story of the draft's event, whose run is known: its own, or the one an observer's event is taken to be of."""
     event = draft.event
-    if event.story_id is not None or event.source not in OBSERVERS:
+    if event.story_id is not None or event.source not in OBSERVERS or event.type in _OF_THE_RUN:
         return event.story_id
     if event.type == "commit.created":
         named = event.data.get("mentions")

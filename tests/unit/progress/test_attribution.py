@@ -82,6 +82,12 @@ async def test_stories_of_an_earlier_run_do_not_count(log):
     assert await stories(log, commit("US-1")) == [None]
 
 
+async def test_what_is_about_the_run_is_of_no_story(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    whole = [event("plan.updated", source="prd.json"), event("iteration.started", {"iteration": 2}, source="output")]
+    assert await stories(log, *whole) == [None, None]
+
+
 async def test_without_a_prd_there_is_no_story(log):
     lost = Event("tool.started", {}, id="lost", project="shop", source="claude")
     assert await stories(log, lost) == [None]
