@@ -101,6 +101,25 @@ class CommitCreated(TypedDict):
     commit_hash: Annotated[str, Field(pattern=f"^{COMMIT_PATTERN}$")]
     subject: NotRequired[str | None]
     branch: NotRequired[str | None]
+    files: NotRequired[Annotated[list[str], Field(max_length=100)]]
+    insertions: NotRequired[Count | None]
+    deletions: NotRequired[Count | None]
+    amends: NotRequired[str | None]
+
+
+@with_config(_OPEN)
+class PlannedStory(TypedDict):
+    story_id: str
+    title: NotRequired[str | None]
+    priority: NotRequired[int | Annotated[float, Field(allow_inf_nan=False)] | None]
+    depends_on: NotRequired[list[str]]
+    passes: NotRequired[bool]
+
+
+@with_config(_OPEN)
+class PlanUpdated(TypedDict):
+    title: NotRequired[str | None]
+    stories: Annotated[list[PlannedStory], Field(max_length=500)]
 
 
 @with_config(_OPEN)
@@ -276,6 +295,7 @@ CATALOGUE: dict[str, PayloadType] = {
     "story.blocked": _known(StoryBlocked, story="required"),
     "test.run": _known(TestRun, _test_total, story="required"),
     "commit.created": _known(CommitCreated, _commit_hash, story="required"),
+    "plan.updated": _known(PlanUpdated),
     "error.occurred": _known(ErrorOccurred, story="allowed"),
     "log.message": _known(LogMessage, story="allowed"),
     "progress.updated": _known(ProgressUpdated, story="allowed"),

@@ -17,6 +17,8 @@ ID_KEYS = ("project", "prd_id", "story_id", "run_id", "session_id")
 # Said of a PRD by the daemon, when a person asks for it; refused from everybody else.
 ARCHIVED, UNARCHIVED, FORGOTTEN = "prd.archived", "prd.unarchived", "prd.forgotten"
 RESERVED = frozenset({ARCHIVED, UNARCHIVED, FORGOTTEN})
+# Sources that see what happens in a loop without being told of its story: the log finds the story.
+OBSERVERS = frozenset({"claude", "codex", "git", "output", "prd.json"})
 # What is left of an event's data once its PRD has been forgotten.
 BLANK = {"_forgotten": True}
 
@@ -118,13 +120,13 @@ class Event:
     def same_content(self, other: Event) -> bool:
         """Whether publishing ``other`` under this event's id is a repetition, not a conflict.
 
-        The log fills in ``run_id`` where a publisher left it out, so an absent one agrees with any.
+        The log fills in ``run_id`` and ``story_id`` where a publisher left them out, so an absent one agrees with any.
         """
         return (
             self.type == other.type
             and self.project == other.project
             and self.prd_id == other.prd_id
-            and self.story_id == other.story_id
+            and (other.story_id is None or self.story_id == other.story_id)
             and self.session_id == other.session_id
             and (other.run_id is None or self.run_id == other.run_id)
             and self.data in (other.data, BLANK)  # what it was before it was blanked nobody knows any more
@@ -145,11 +147,12 @@ class Event:
         """Let go of the data; who holds the event sees it so from now on."""
         self.data = dict(BLANK)
 
-    def unstore(self, run_id: str | None) -> None:
-        """Take back what the log filled in, after a commit that failed; ``run_id`` is the publisher's."""
+    def unstore(self, run_id: str | None, story_id: str | None) -> None:
+        """Take back what the log filled in, after a commit that failed; the ids are the publisher's."""
         self.seq = 0
         self.received_at = 0
         self.run_id = run_id
+        self.story_id = story_id
         if self._data is not None:
             self._json = None
 

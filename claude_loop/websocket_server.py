@@ -26,7 +26,8 @@ from aiohttp import web
 
 from claude_loop import __version__, context, launch
 from claude_loop.adopt.follower import OutputFollower
-from claude_loop.adopt.placeholders import NoScanners
+from claude_loop.adopt.scanners import LoopScanners
+from claude_loop.adopt.watches import watch_wrapped_runs
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
@@ -265,7 +266,7 @@ class ClaudeLoopWebSocketServer:
         return search
 
     def _follow_output(self, stack: AsyncExitStack, health: Health) -> None:
-        follower = OutputFollower(self.hub, self.home.runs, NoScanners(), self._acceptor.redactor.text, self._clock)
+        follower = OutputFollower(self.hub, self.home.runs, LoopScanners(), self._acceptor.redactor.text, self._clock)
         stack.push_async_callback(follower.close)
         tasks = TaskOwner("output", on_failure=health.task_failed)
         stack.push_async_callback(tasks.close)
@@ -287,6 +288,7 @@ class ClaudeLoopWebSocketServer:
         tasks.spawn(Retention(self.hub.log, self._clock, keep.days, keep.events).run(), "retention")
         tasks.spawn(owners.follow(), "owners of runs")
         tasks.spawn(owners.watch(), "watch of owners")
+        watch_wrapped_runs(tasks, self.hub, self.home.runs, self._clock, self._acceptor.tidy)
 
     def _leave_note(self) -> None:
         note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))

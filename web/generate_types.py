@@ -20,6 +20,7 @@ from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_view import SessionDetail
 from claude_loop.transports.http_events import EventJson, EventPage
 from claude_loop.transports.http_prds import PatchesAnswer
+from claude_loop.transports.http_runs import OutputPage
 
 TARGET = Path(__file__).resolve().parent / "src" / "lib" / "documents.ts"
 ROOTS = (
@@ -33,6 +34,7 @@ ROOTS = (
     EventJson,
     EventPage,
     PatchesAnswer,
+    OutputPage,
     StatusAnswer,
     SeriesAnswer,
 )

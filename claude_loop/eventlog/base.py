@@ -71,7 +71,7 @@ class Projection(Protocol):
     """Folds events into the read model, in the transaction that appends them."""
 
     def apply(self, events: Sequence[Event], entities: Entities) -> None:
-        """Fill in each event's ``run_id`` where the publisher left it out, and fold the events in.
+        """Fill in each event's ``run_id``, and an observer's ``story_id``, where it was left out, and fold them in.
 
         Called with every event once, in ``seq`` order, from the writer. Deterministic: the same events give the same
         documents, however they are cut into calls. Must leave ``entities`` untouched if it raises; the caller then

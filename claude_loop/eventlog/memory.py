@@ -22,6 +22,7 @@ from claude_loop.eventlog.base import (
     no_watcher,
     nobody,
 )
+from claude_loop.eventlog.facts import Facts, newest
 from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
@@ -43,6 +44,7 @@ class MemoryEventLog:
         self._trimmed_documents: dict[str, dict[str, Any]] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._cache = _cache_of(self._documents)
+        self._facts = Facts(lambda *wanted: newest(self._events, *wanted))
         self._blanked = 0
         self._received_at = 0
         self._listener: CommitListener = nobody
@@ -65,7 +67,7 @@ class MemoryEventLog:
 
     def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
-        numbering = Numbering(self._state.head, self._received_at, self._look_up, self.projection, self._cache)
+        numbering = Numbering(self._state, self._received_at, self._look_up, self._facts, self.projection, self._cache)
         (outcome,) = numbering.number([events])
         documents = self._cache.dirty
         self._store(numbering.new)

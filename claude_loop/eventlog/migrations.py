@@ -75,6 +75,11 @@ def _set(table: str, prefix: str, fields: dict[str, str]) -> str:
 _MODELS = ("read_model", "trimmed_model")
 # Runs gained their agents, who was told of them, and what they printed; stories what was planned of them.
 _STEP_3 = (
+    # After a restart the commits and test runs of a PRD are looked up, among perhaps a million other events.
+    """
+    CREATE INDEX events_that_are_facts ON events (prd_id, project, type)
+    WHERE type IN ('commit.created', 'test.run', 'prd.forgotten')
+    """,
     *(_set(table, "run/", {"agents": "[]", "notified": "null", "output_bytes": "0"}) for table in _MODELS),
     *(_set(table, "story/", {"priority": "null", "depends_on": "[]", "done_before": "false"}) for table in _MODELS),
     # A wait names the subagent that waits.

@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from claude_loop.errors import IdConflict
-from claude_loop.eventlog.base import Appended, Entities, Projection
+from claude_loop.eventlog.base import Appended, Entities, LogState, Projection
+from claude_loop.eventlog.facts import FACTS, Facts
 from claude_loop.events import Event, write_json
 
 log = structlog.get_logger(__name__)
@@ -70,49 +71,53 @@ class EntityCache:
 
 def fold_in(projection: Projection, events: Sequence[Event], entities: Entities) -> None:
     """Fold events into the read model. One that breaks the projection leaves no trace there, the others do."""
-    given_runs = [event.run_id for event in events]
+    given = [(event.run_id, event.story_id) for event in events]
     try:
         projection.apply(events, entities)
     except _STORAGE_FAILURES:
         raise
     except Exception:  # noqa: BLE001 - whose fault it is shows when they come one by one
-        for event, run_id in zip(events, given_runs, strict=True):
-            event.run_id = run_id
+        for event, (run_id, story_id) in zip(events, given, strict=True):
+            event.run_id, event.story_id = run_id, story_id
         for event in events:
             _fold_in_one(projection, event, entities)
 
 
 def _fold_in_one(projection: Projection, event: Event, entities: Entities) -> None:
-    given_run = event.run_id
+    run_id, story_id = event.run_id, event.story_id
     try:
         projection.apply((event,), entities)
     except _STORAGE_FAILURES:
         raise
     except Exception:  # a defect of ours must not cost the user's event: it is stored, and the defect reported
-        event.run_id = given_run
+        event.run_id, event.story_id = run_id, story_id
         log.exception("an event could not be folded into the read model", seq=event.seq, type=event.type)
 
 
 class Numbering:
     """Gives each new event of one commit its ``seq``, and each repetition the first one's.
 
-    ``stored`` looks up events by id in the log. The commit's own events are known without it.
+    ``stored`` looks up events by id in the log. The commit's own events are known without it. ``facts`` knows what
+    several report; it outlives the commit.
     """
 
     def __init__(
         self,
-        head: int,
+        state: LogState,
         received_at: int,
         stored: Callable[[Sequence[str]], dict[str, Event]],
+        facts: Facts,
         projection: Projection,
         entities: Entities,
     ) -> None:
-        self._head = head
+        self._first = state.first
+        self._head = state.head
         self._received_at = received_at
         self._stored = stored
+        self._facts = facts
         self._projection = projection
         self._entities = entities
-        self._given_runs: list[str | None] = []
+        self._given: list[tuple[str | None, str | None]] = []
         self._repeated: list[tuple[list[Appended], int, Event, Event]] = []
         self.new: list[Event] = []
 
@@ -121,9 +126,10 @@ class Numbering:
         known = self._stored([event.id for events in batches for event in events])
         outcomes = [self._numbered(events, known) for events in batches]
         fold_in(self._projection, self.new, self._entities)
+        self._facts.settle()
         # Made here, in the writer, once for all readers.
         write_json(self.new)
-        # A repetition is held against the first event as it is stored, with its run.
+        # A repetition is held against the first event as it is stored, with its run and story.
         for outcome, index, first, again in self._repeated:
             outcome[index] = _repetition(first, again)
         return outcomes
@@ -131,7 +137,7 @@ class Numbering:
     def _numbered(self, events: Sequence[Event], known: dict[str, Event]) -> list[Appended]:
         """``known`` gains the new ones. Repetitions are left to be judged later."""
         seq, received_at = self._head, self._received_at
-        new, given_runs = self.new, self._given_runs
+        new, given, facts = self.new, self._given, self._facts
         outcome: list[Appended] = []
         for event in events:
             id_ = event.id
@@ -139,20 +145,24 @@ class Numbering:
                 self._repeated.append((outcome, len(outcome), known[id_], event))
                 outcome.append(_UNDECIDED)
                 continue
+            if event.type in FACTS and (first := facts.first_seq(event, self._first, seq + 1)):
+                outcome.append(Appended(first, duplicate=True))
+                continue
             known[id_] = event
             seq += 1
             event.seq = seq
             event.received_at = received_at
             new.append(event)
-            given_runs.append(event.run_id)
+            given.append((event.run_id, event.story_id))
             outcome.append(Appended(seq))
         self._head = seq
         return outcome
 
     def undo(self) -> None:
         """Make the events unstored again, after a failed commit."""
-        for event, run_id in zip(self.new, self._given_runs, strict=True):
-            event.unstore(run_id)
+        self._facts.discard()
+        for event, (run_id, story_id) in zip(self.new, self._given, strict=True):
+            event.unstore(run_id, story_id)
 
 
 _UNDECIDED = Appended(0)

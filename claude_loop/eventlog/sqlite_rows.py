@@ -109,6 +109,18 @@ def find_by_id(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, 
     return {row[1]: event_from_row(row) for row in rows}
 
 
+def find_recent(
+    connection: sqlite3.Connection, project: str | None, prd_id: str | None, type_: str, most: int
+) -> list[Event]:
+    """``facts.Recent``, by the index that has these types only, which the statement must name for it to be used."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE type IN ('commit.created', 'test.run', 'prd.forgotten')"
+        " AND prd_id IS ? AND project IS ? AND type = ? ORDER BY seq DESC LIMIT ?",
+        (prd_id, project, type_, most),
+    )
+    return [event_from_row(row) for row in rows]
+
+
 def where(filter_: Filter, text: str | None = None) -> tuple[str, list[Any]]:
     """`` AND …`` conditions and their values for a filter and a text to be contained in the event's JSON."""
     conditions: list[str] = []

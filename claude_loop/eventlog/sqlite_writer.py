@@ -22,10 +22,12 @@ import structlog
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Internal, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
+from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.numbering import EntityCache, Numbering
 from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, storage_error, write_log_row
 from claude_loop.eventlog.sqlite_rows import (
     find_by_id,
+    find_recent,
     insert_events,
     insert_rows,
     keys_under,
@@ -100,6 +102,7 @@ class Writer:
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
         self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
+        self._facts = Facts(lambda *wanted: find_recent(self.connection, *wanted))
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
 
@@ -210,7 +213,12 @@ class Writer:
         connection = self.connection
         received_at = max(self.row.received_at, self._clock.now_us() // 1000)
         numbering = Numbering(
-            self.row.state.head, received_at, lambda ids: find_by_id(connection, ids), self._projection, self.cache
+            self.row.state,
+            received_at,
+            lambda ids: find_by_id(connection, ids),
+            self._facts,
+            self._projection,
+            self.cache,
         )
         connection.execute("BEGIN IMMEDIATE")
         try:

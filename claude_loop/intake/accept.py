@@ -10,7 +10,7 @@ from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, RESERVED, Event
-from claude_loop.formats.tool_facts import Summarize, no_summary
+from claude_loop.formats.test_summaries import summarize
 from claude_loop.ids import new_event_id
 from claude_loop.intake import wide_integers
 from claude_loop.intake.agent_lines import AgentLines
@@ -27,9 +27,7 @@ KNOWN_CONTEXTS = 4_096
 class Acceptor:
     """Turns what a sender sent into an ``Event`` that keeps every rule: envelope, limits, payload, no secrets."""
 
-    def __init__(
-        self, limits: LimitSettings, redact: RedactSettings, clock: Clock, summarize: Summarize = no_summary
-    ) -> None:
+    def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
         self._known_contexts: set[tuple[object, ...]] = set()
@@ -92,6 +90,10 @@ class Acceptor:
         return self._agents.events(line, derived_id=derived_id) or self.salvage(
             line, derived_id=derived_id, source=source
         )
+
+    def tidy(self, data: dict[str, Any]) -> dict[str, Any]:
+        """``data`` that the daemon has read somewhere itself, without secrets and within the limits of an event."""
+        return shorten(self.redactor.data(data), self._limits.data_bytes)
 
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str

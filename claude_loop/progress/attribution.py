@@ -1,19 +1,27 @@
-"""Which run an event belongs to.
+"""Which run an event belongs to, and which story of it, where the publisher does not say.
 
 - A publisher's ``run_id`` is honoured: an unknown one opens that run.
 - ``prd.started`` or ``run.started`` without one opens a new run, named after the event's id, so that a rebuild gives it
   the same name. Only the two together, in either order, open one run and not two.
 - Everything else belongs to the PRD's latest run, also after that has finished; the first event of a PRD opens one.
 - What is said about a run (``activity.py``) opens none.
+- Observers (hooks, the git watch, …) know no stories. A commit is of the first story of the run that its subject names;
+  that, and everything else they see, is of the run's only running story; of none while there are none or several.
 """
 
 from __future__ import annotations
 
+from claude_loop.events import OBSERVERS
 from claude_loop.progress.activity import Activity
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.fresh import new_run
 from claude_loop.progress.run_draft import RunDraft
 
+# What is seen of the run as a whole.
+_OF_THE_RUN = frozenset(
+    {"prd.started", "prd.completed", "run.started", "run.completed", "iteration.started", "iteration.completed"}
+    | {"plan.updated"}
+)
 OPENING = frozenset({"prd.started", "run.started"})
 
 
@@ -31,6 +39,20 @@ def attribute(draft: Draft, activity: Activity) -> RunDraft | None:
     if run is None and activity != "none":
         run = _open(draft, run_id)
     return run
+
+
+def story_at_work(draft: Draft) -> str | None:
+    """The story of the draft's event, whose run is known: its own, or the one an observer's event is taken to be of."""
+    event = draft.event
+    if event.story_id is not None or event.source not in OBSERVERS or event.type in _OF_THE_RUN:
+        return event.story_id
+    if event.type == "commit.created":
+        named = event.data.get("mentions")
+        for story_id in named if type(named) is list else ():
+            if type(story_id) is str and draft.run_draft.knows_story(story_id):
+                return story_id
+    running = draft.run["running"]
+    return running[0]["story_id"] if len(running) == 1 else None
 
 
 def _joins(opening: str, latest_run: RunDraft | None) -> bool:

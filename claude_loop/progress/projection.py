@@ -16,7 +16,7 @@ class ProgressProjection:
     """Implements ``eventlog.base.Projection``."""
 
     def apply(self, events: Sequence[Event], entities: Entities) -> None:
-        """Fill in each event's ``run_id`` and store the documents that they change together.
+        """Fill in each event's ``run_id`` and ``story_id`` and store the documents that they change together.
 
         Each event has its ``seq``, ``id`` and ``received_at``.
         """
@@ -25,7 +25,7 @@ class ProgressProjection:
             return
         draft = Draft(entities.get)
         for event in events:
-            event.run_id = fold(event, draft)
+            event.run_id, event.story_id = fold(event, draft)
         for key, document in draft.documents().items():
             entities.put(key, document)
 
@@ -39,7 +39,7 @@ def _apply_with_forgetting(events: Sequence[Event], entities: Entities) -> None:
             layer.forget(event)
             draft = Draft(layer.get)
         else:
-            event.run_id = fold(event, draft)
+            event.run_id, event.story_id = fold(event, draft)
     layer.changed.update(draft.documents())
     for key, document in layer.changed.items():
         if document is None:

@@ -13,7 +13,7 @@ from typing import Any
 from claude_loop.events import ARCHIVED, UNARCHIVED, Event
 from claude_loop.progress import runs, sessions, stories, waits
 from claude_loop.progress.activity import Activity, activity_of
-from claude_loop.progress.attribution import attribute
+from claude_loop.progress.attribution import attribute, story_at_work
 from claude_loop.progress.documents import Patch, StoryDocument
 from claude_loop.progress.draft import Document, Draft, Get
 from claude_loop.progress.reading import identifier, moment_of
@@ -61,33 +61,35 @@ _NAME_A_STORY = frozenset(
 _ABSENT = object()
 
 
-def fold(event: Event, draft: Draft) -> str | None:
-    """Fold the next event into ``draft``. The run it belongs to; its own ``run_id`` if it belongs to none."""
+def fold(event: Event, draft: Draft) -> tuple[str | None, str | None]:
+    """Fold the next event into ``draft``. The run and the story it belongs to; its own ids if it belongs to none."""
     prd_id, activity = event.prd_id, activity_of(event.type)
     if prd_id is None:
         if activity != "none":
             _fold_without_prd(event, draft)
-        return event.run_id
+        return event.run_id, event.story_id
     draft.take(event, prd_id)
     run_draft = attribute(draft, activity)
     if run_draft is None:
-        return event.run_id
+        return event.run_id, event.story_id
     draft.run_draft = run_draft
     draft.run = run_draft.document
     draft.story = None
+    story_id = event.story_id
     rule = RULES.get(event.type)
     if rule is not None:
         data = event.data
         draft.data = data if type(data) is dict else {}
     if activity != "none":
         _show_life(draft, activity)
-        draft.story = _story_of(draft)
+        story_id = story_at_work(draft)
+        draft.story = _story_of(draft, story_id)
     if rule is not None:
         rule(draft)
     if event.session_id is not None and activity != "none":
-        story_id = event.story_id if draft.story is None else draft.story["story_id"]
-        sessions.follow(draft, event, draft.moment, draft.run, story_id)
-    return run_draft.document["run_id"]
+        worked_on = story_id if draft.story is None else draft.story["story_id"]
+        sessions.follow(draft, event, draft.moment, draft.run, worked_on)
+    return run_draft.document["run_id"], story_id
 
 
 def fold_one(event: Event, get: Get) -> dict[str, Document]:
@@ -131,9 +133,8 @@ def _show_life(draft: Draft, activity: Activity) -> None:
         waits.worked(draft)
 
 
-def _story_of(draft: Draft) -> StoryDocument | None:
+def _story_of(draft: Draft, story_id: str | None) -> StoryDocument | None:
     event, moment = draft.event, draft.moment
-    story_id = event.story_id
     if story_id is None and event.type in _NAME_A_STORY:
         story_id = identifier(draft.data.get("story_id"))
     if story_id is None:

@@ -37,6 +37,9 @@ class RunDraft:
             story = self._stories[story_id] = self._add(story_id, moment) if stored is None else stored.copy()
         return story
 
+    def knows_story(self, story_id: str) -> bool:
+        return story_id in self._stories or self._get(self._key(story_id)) is not None
+
     def _key(self, story_id: str) -> str:
         run = self.document
         return story_key(run["project"], run["prd_id"], run["run_id"], story_id)

@@ -212,13 +212,24 @@ def committed(draft: Draft) -> None:
         "subject": text(data, "subject", LONGEST_TEXT),
         "branch": text(data, "branch", LONGEST_NAME),
     }
-    run["commits"] += 1
+    amends = text(data, "amends", LONGEST_NAME)
+    if not _stands_in_for(run["last_commit"], amends):
+        run["commits"] += 1
     run["last_commit"] = commit
     if story is not None:
-        story["commits"] += 1
-        story["recent_commits"] = [*story["recent_commits"][1 - KEPT_COMMITS :], commit]
+        recent = story["recent_commits"]
+        if _stands_in_for(story["last_commit"], amends):
+            recent = recent[:-1]
+        else:
+            story["commits"] += 1
+        story["recent_commits"] = [*recent[1 - KEPT_COMMITS :], commit]
         story["last_commit"] = commit
         draft.run_draft.settle(story)
+
+
+def _stands_in_for(last: CommitSummary | None, amends: str | None) -> bool:
+    """An amended commit is the same one over again. The one before it may have been reported with a short hash."""
+    return amends is not None and last is not None and len(last["hash"]) >= 7 and amends.startswith(last["hash"])
 
 
 def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome) -> None:

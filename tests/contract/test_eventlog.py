@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from claude_loop.clock import ManualClock
-from claude_loop.errors import IdConflict
+from claude_loop.errors import IdConflict, LoadError
 from claude_loop.eventlog.base import SpoolOffset, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -343,3 +343,133 @@ async def test_statistics_count_what_is_kept(log):
     statistics = await log.statistics()
     assert statistics["events"] == 2
     assert statistics["bytes"] > 0
+
+
+def commit(id_, source, hash_="abcdef1234567890", **fields):
+    fields.setdefault("prd_id", "P")
+    return Event("commit.created", {"commit_hash": hash_}, id=id_, source=source, at=1000, **fields)
+
+
+def a_test_run(id_, source, passed=3, failed=0, at=1000, **fields):
+    fields.setdefault("prd_id", "P")
+    return Event("test.run", {"passed": passed, "failed": failed}, id=id_, source=source, at=at, **fields)
+
+
+def told(outcomes):
+    return [(o.seq, o.duplicate) for o in outcomes]
+
+
+async def test_a_commit_that_several_report_is_one_event(log):
+    first = await log.append([commit("h", "claude", "abcdef1"), commit("g", "git"), commit("s", "bash", "ABCDEF12")])
+    assert told(first) == [(1, False), (1, True), (1, True)]
+    # Retried, each is a repetition still; and the second time that a source tells it, it is another event.
+    again = await log.append([commit("g", "git"), commit("h", "claude", "abcdef1"), commit("s", "bash", "ABCDEF12")])
+    assert told(again) == [(1, True)] * 3
+    assert told(await log.append([commit("h2", "claude"), commit("g2", "git")])) == [(2, False), (2, True)]
+    assert log.state.head == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prd_id": "Q"},
+        {"project": "shop"},
+        {"hash_": "abcdef2234567890"},
+        {"hash_": "abcdef"},  # shorter than git abbreviates: perhaps another's
+        {"hash_": 7},
+        {"source": "claude"},
+        {"story_id": "US-2", "source": "bash"},
+    ],
+    ids=str,
+)
+async def test_another_commit_is_another_event(log, other):
+    await log.append([commit("h", "claude", story_id="US-1")])
+    (outcome,) = await log.append([commit("g", **{"source": "git", **other})])
+    assert (outcome.seq, outcome.duplicate) == (2, False)
+
+
+async def test_a_test_run_that_several_report_is_one_event(log):
+    first = [a_test_run("h", "claude"), a_test_run("o", "output", at=60_000), a_test_run("s", "bash", story_id="US-1")]
+    assert told(await log.append(first)) == [(1, False), (1, True), (1, True)]
+    second = [a_test_run("h2", "claude", at=20_000), a_test_run("o2", "output", at=21_000)]
+    assert told(await log.append(second)) == [(2, False), (2, True)]
+    assert told(await log.append([a_test_run("o", "output", at=60_000)])) == [(1, True)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"at": 61_001}, {"passed": 4}, {"failed": 1}, {"run_id": "R2"}, {"source": "claude"}, {"story_id": "US-2"}],
+    ids=str,
+)
+async def test_another_test_run_is_another_event(log, other):
+    await log.append([a_test_run("h", "claude", run_id="R1", story_id="US-1")])
+    (outcome,) = await log.append([a_test_run("o", **{"source": "output", **other})])
+    assert (outcome.seq, outcome.duplicate) == (2, False)
+
+
+async def test_without_prd_a_project_is_enough_and_without_both_nothing_is_compared(log):
+    in_project = [commit(source, source, prd_id=None, project="shop") for source in ("claude", "git")]
+    assert told(await log.append(in_project)) == [(1, False), (1, True)]
+    nowhere = [commit(f"{source}2", source, prd_id=None) for source in ("claude", "git")]
+    assert told(await log.append(nowhere)) == [(2, False), (3, False)]
+
+
+async def test_facts_in_a_form_that_nobody_can_compare_are_stored(log):
+    strange = [Event(type_, data, id=f"{type_}{source}{n}", prd_id="P", source=source)
+               for n, (type_, data) in enumerate([("test.run", {"passed": "3", "failed": None}), ("test.run", {}),
+                                                  ("commit.created", {}), ("commit.created", {"commit_hash": []})])
+               for source in ("bash", "git")]  # fmt: skip
+    assert [o.duplicate for o in await log.append(strange)] == [False] * 8
+
+
+async def test_what_was_trimmed_or_forgotten_is_no_fact_any_more(log):
+    await log.append([commit("h", "claude")])
+    assert await log.prune(0, 0, 10) == 1
+    assert told(await log.append([commit("g", "git")])) == [(2, False)]
+    await log.append([Event("prd.forgotten", {}, id="f", prd_id="P", source="daemon")])
+    assert told(await log.append([commit("s", "bash"), commit("o", "output")])) == [(4, False), (4, True)]
+
+
+async def test_facts_are_found_again_after_a_restart(tmp_path):
+    path = tmp_path / "events.db"
+    log = SqliteEventLog(path, CountingProjection(), ManualClock())
+    await log.open(nobody)
+    await log.append([commit("h", "claude"), a_test_run("t", "output"), *(event(n, prd_id="P") for n in range(50))])
+    await log.append([Event("prd.forgotten", {}, id="f", prd_id="Q", source="daemon"), commit("q", "bash", prd_id="Q")])
+    await log.close()
+    log = SqliteEventLog(path, CountingProjection(), ManualClock())
+    await log.open(nobody)
+    again = [commit("g", "git"), a_test_run("s", "bash"), commit("q2", "git", prd_id="Q")]
+    assert told(await log.append(again)) == [(1, True), (2, True), (54, True)]
+    await log.close()
+
+
+async def test_after_a_rollback_what_was_not_stored_is_no_fact(tmp_path, monkeypatch):
+    log = SqliteEventLog(tmp_path / "events.db", CountingProjection(), ManualClock())
+    await log.open(nobody)
+    await log.append([event(1, prd_id="P"), commit("a", "bash", "1234567")])
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("claude_loop.eventlog.sqlite_writer.insert_events", full)
+        with pytest.raises(LoadError):
+            await log.append([commit("h", "claude"), commit("b", "git", "1234567")])
+    assert told(await log.append([commit("g", "git"), commit("h", "claude")])) == [(3, False), (3, True)]
+    assert told(await log.append([commit("c", "git", "1234567")])) == [(2, True)]
+    await log.close()
+
+
+async def test_the_facts_kept_in_mind_are_bounded(log, monkeypatch):
+    monkeypatch.setattr("claude_loop.eventlog.facts.MOST_TESTS", 4)
+    monkeypatch.setattr("claude_loop.eventlog.facts.MOST_PRDS", 2)
+    await log.append([a_test_run(f"n{n}", "bash", passed=n // 2) for n in range(10)])
+    assert told(await log.append([a_test_run("a", "git", passed=0), a_test_run("b", "git", passed=4)])) == [
+        (11, False),
+        (9, True),
+    ]
+    for prd in ("X", "Y", "Z"):
+        await log.append([commit(f"h{prd}", "claude", prd_id=prd)])
+    for prd in ("X", "Y", "Z"):  # those of X are found in the log again
+        assert [o.duplicate for o in await log.append([commit(f"g{prd}", "git", prd_id=prd)])] == [True]

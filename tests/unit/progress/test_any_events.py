@@ -80,6 +80,7 @@ plausible = st.fixed_dictionaries(
         "iteration": st.integers(0, 9),
         "for": st.sampled_from(["human", "rate_limit", "other"]),
         "until": st.integers(START_MS, START_MS + 2_000_000),
+        "mentions": st.lists(st.sampled_from(["US-1", "US-2", "US-9", 7]), max_size=2),
         "owner": st.fixed_dictionaries({"pid": st.integers(1, 3)}),
         "pid": st.integers(1, 3),
         "current": st.integers(0, 9),
@@ -107,6 +108,7 @@ drafts = st.fixed_dictionaries(
         "story_id": st.sampled_from([None, "US-1", "US-2", "US/3"]),
         "run_id": st.sampled_from([None, None, None, None, "R1", "R2"]),
         "session_id": st.sampled_from([None, None, "S1", "S2"]),
+        "source": st.sampled_from(["bash", "bash", "git", "claude"]),
         "at": st.integers(-400_000, 400_000),
     }
 )
@@ -189,7 +191,7 @@ def test_however_events_are_cut_into_commits_the_documents_are_the_same(
         start = end
     one_by_one = events_of(stream)
     assert together == folded(one_by_one)
-    assert [event.run_id for event in events] == [event.run_id for event in one_by_one]
+    assert [(e.run_id, e.story_id) for e in events] == [(e.run_id, e.story_id) for e in one_by_one]
 
 
 @settings(max_examples=100, deadline=None)

@@ -141,6 +141,24 @@ export interface OpenSubagent {
   since: number;
 }
 
+export interface OutputChunk {
+  seq: number;
+  at: number;
+  iteration: number | null;
+  text: string;
+  offset: number;
+  bytes: number;
+  left_out: number;
+}
+
+export interface OutputPage {
+  run_id: string;
+  chunks: OutputChunk[];
+  cursor: string;
+  more: boolean;
+  reset?: ResetJson;
+}
+
 export interface Owner {
   pid: number;
   start_ticks: number | null;

@@ -1,0 +1,161 @@
+"""Publishes the commits that are made in the repository of a wrapped run while it is open.
+
+While nothing happens this is one `stat` a second for each work tree; git itself is asked only about new commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from claude_loop.adopt.git_details import MOST_AT_ONCE, details
+from claude_loop.adopt.git_files import Made, Repository, WorkTree
+from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of
+from claude_loop.clock import Clock
+from claude_loop.errors import LoadError, ShuttingDown
+from claude_loop.events import Event
+from claude_loop.formats.git_log import Commit
+from claude_loop.hub import Hub
+from claude_loop.progress.keys import stories_prefix
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1.0
+# The script or the agent's hook that reports the same commit knows more of it: it goes first.
+GRACE_SECONDS = 1.5
+# A directory may become a repository while the run is under way.
+_SEARCH_SECONDS = 5.0
+_MOST_KNOWN = 2000
+
+
+@dataclass(slots=True)
+class Watched:
+    """``waiting``: commits found and not yet told, with the moment of finding on the monotonic clock."""
+
+    run: WrappedRun
+    known: set[str]
+    repository: Repository | None = None
+    searched_at: float = -_SEARCH_SECONDS
+    trees: dict[str, WorkTree] = field(default_factory=dict)
+    waiting: dict[str, tuple[Made, float]] = field(default_factory=dict)
+
+
+class GitWatch:
+    """``run`` until cancelled. ``poll`` and ``grace`` are seconds."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        runs: WrappedRuns,
+        clock: Clock,
+        tidy: Tidy,
+        *,
+        poll: float = POLL_SECONDS,
+        grace: float = GRACE_SECONDS,
+    ) -> None:
+        self._hub = hub
+        self._runs = runs
+        self._clock = clock
+        self._tidy = tidy
+        self._poll = poll
+        self._grace = grace
+        self._watched: dict[str, Watched] = {}
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except ShuttingDown:
+                return
+            except (LoadError, OSError) as failure:
+                log.warning("could not look for commits; it is tried again", reason=str(failure))
+                self._watched.clear()  # what was found and not published is found again
+            await asyncio.sleep(self._poll)
+
+    async def look(self) -> None:
+        """One look at every run. Raises ``LoadError`` and ``OSError``."""
+        runs = await self._runs.current()
+        self._watched = {key: watched for key, watched in self._watched.items() if any(key == r.key for r in runs)}
+        for run in runs:
+            watched = self._watched.get(run.key) or await self._take_up(run)
+            watched.run = run
+            self._watched[run.key] = watched
+        for watched in self._watched.values():
+            await asyncio.to_thread(self._find, watched)
+            await self._tell(watched)
+            if watched.run.ended_at is not None:
+                self._runs.close(watched.run)
+
+    async def _take_up(self, run: WrappedRun) -> Watched:
+        stored = await events_of(self._hub, run, "commit.created", most=_MOST_KNOWN)
+        return Watched(run, {hash_ for e in stored if isinstance(hash_ := e.data.get("commit_hash"), str)})
+
+    def _find(self, watched: Watched) -> None:
+        run, now = watched.run, self._clock.monotonic()
+        if watched.repository is None:
+            if now - watched.searched_at < _SEARCH_SECONDS and run.ended_at is None:
+                return
+            watched.searched_at = now
+            watched.repository = Repository.around(run.cwd)
+        if watched.repository is None:
+            return
+        for git_dir in (watched.repository.git_dir, *self._added_trees(watched.repository, run)):
+            tree = watched.trees.setdefault(str(git_dir), WorkTree(git_dir))
+            for made in tree.news(run.started_at):
+                in_time = run.ended_at is None or made.at <= run.ended_at + 1000
+                if in_time and made.commit_hash not in watched.known:
+                    watched.known.add(made.commit_hash)
+                    watched.waiting[made.commit_hash] = (made, now)
+
+    def _added_trees(self, repository: Repository, run: WrappedRun) -> list[Any]:
+        """Work trees made during a run in the main one, unless another wrapped run is at work in them."""
+        if repository.git_dir != repository.common:
+            return []
+        others = {
+            str(other.repository.git_dir)
+            for other in self._watched.values()
+            if other.run is not run and other.repository is not None
+        }
+        return [path for path in repository.added_work_trees(run.started_at / 1000) if str(path) not in others]
+
+    async def _tell(self, watched: Watched) -> None:
+        due = self._clock.monotonic() - self._grace
+        over = watched.run.ended_at is not None
+        ready = [made for made, found_at in watched.waiting.values() if over or found_at <= due]
+        for start in range(0, len(ready), MOST_AT_ONCE):
+            some = ready[start : start + MOST_AT_ONCE]
+            assert watched.repository is not None  # noqa: S101 - where they were found
+            told = await details(watched.repository.top, [made.commit_hash for made in some])
+            events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in some]
+            await self._find_stories(watched.run, events)
+            await self._hub.publish(events)
+            for made in some:
+                del watched.waiting[made.commit_hash]
+
+    def _event(self, run: WrappedRun, made: Made, commit: Commit | None) -> Event:
+        commit = commit or Commit(made.commit_hash, made.subject)
+        commit.branch = made.branch
+        data = commit.data()
+        if made.amends is not None:
+            data["amends"] = made.amends
+        return run.event("commit.created", self._tidy(data), f"git.{made.commit_hash}", "git", made.at)
+
+    async def _find_stories(self, run: WrappedRun, events: list[Event]) -> None:
+        """The story that was at work when a commit was made: by now it may be done, and the next one begun."""
+        prefix = stories_prefix(run.project, run.prd_id, run.run_id)
+        stories = list((await self._hub.log.entities(prefix)).values()) if events else []
+        ids = {story["story_id"] for story in stories}
+        for event in events:
+            if ids.isdisjoint(event.data.get("mentions", ())):  # else the log takes the one that is named
+                at_work = [story["story_id"] for story in stories if _was_at_work(story, event.at)]
+                event.story_id = at_work[0] if len(at_work) == 1 else None
+
+
+def _was_at_work(story: dict[str, Any], at: int) -> bool:
+    return any(
+        attempt["started_at"] <= at and (attempt["finished_at"] is None or at <= attempt["finished_at"])
+        for attempt in story["attempts"]
+    )

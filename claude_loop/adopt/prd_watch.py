@@ -1,0 +1,201 @@
+"""Follows the `prd.json` of each open wrapped run: the plan, the stories that pass, the one that is at work.
+
+The file says what passes, not what is begun: ralph and its like take the first open story in each iteration, so that is
+what is reported as started. A script that reports its stories itself knows better, and is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import structlog
+
+from claude_loop.adopt.prd_file import DEBOUNCE_SECONDS, PrdFile
+from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of
+from claude_loop.clock import Clock
+from claude_loop.errors import LoadError, ShuttingDown
+from claude_loop.events import OBSERVERS, Event
+from claude_loop.filters import Filter
+from claude_loop.formats.prd_json import Plan
+from claude_loop.hub import Hub
+from claude_loop.subscription import Reset, Subscription
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "prd.json"
+POLL_SECONDS = 0.25
+_HEARD = Filter(types=("story.*", "iteration.started"))
+_MOST_STORED = 500
+# An event holds 64 KiB: a plan that is larger goes with shorter titles, then without them.
+_PLAN_BYTES = 60_000
+
+
+@dataclass(slots=True)
+class Watched:
+    """``passing`` and ``plan_id`` are those of the last `plan.updated`; ``fresh``: the story that was started last has
+    not seen an iteration begin."""
+
+    run: WrappedRun
+    file: PrdFile
+    plan: Plan | None = None
+    plan_id: str = ""
+    stored: list[dict[str, Any]] | None = None
+    started: str | None = None
+    fresh: bool = False
+    scripted: bool = False
+    iterations: list[int] = field(default_factory=list)
+
+
+class PrdWatch:
+    """``run`` and ``hear`` until cancelled. ``poll`` and ``debounce`` are seconds."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        runs: WrappedRuns,
+        clock: Clock,
+        tidy: Tidy,
+        *,
+        poll: float = POLL_SECONDS,
+        debounce: float = DEBOUNCE_SECONDS,
+    ) -> None:
+        self._hub = hub
+        self._runs = runs
+        self._clock = clock
+        self._tidy = tidy
+        self._poll = poll
+        self._debounce = debounce
+        self._watched: dict[str, Watched] = {}
+        self._heard: Subscription | None = None
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except ShuttingDown:
+                return
+            except (LoadError, OSError) as failure:
+                log.warning("could not follow prd.json; it is tried again", reason=str(failure))
+                self._watched.clear()
+            await asyncio.sleep(self._poll)
+
+    async def look(self) -> None:
+        """One look at every run. Raises ``LoadError`` and ``OSError``."""
+        await self._hear()
+        runs = await self._runs.current()
+        self._watched = {key: watched for key, watched in self._watched.items() if any(key == r.key for r in runs)}
+        for run in runs:
+            watched = self._watched.get(run.key)
+            if watched is None:
+                watched = self._watched[run.key] = await self._take_up(run)
+            watched.run = run
+            await self._look_at(watched)
+            if run.ended_at is not None:
+                self._runs.close(run)
+
+    async def _hear(self) -> None:
+        """What was published of stories and iterations since the last look; after a gap everything is taken up anew."""
+        if self._heard is None:
+            self._heard = (await self._hub.subscribe(_HEARD)).subscription
+        while self._heard.lag:
+            outcome = await self._heard.next()
+            if isinstance(outcome, Reset):
+                self._watched.clear()
+                self._heard = (await self._hub.subscribe(_HEARD)).subscription
+                return
+            for event in outcome.events:
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        for watched in self._watched.values():
+            if watched.run.run_id != event.run_id or watched.run.prd_id != event.prd_id:
+                continue
+            if event.type != "iteration.started":
+                watched.scripted = watched.scripted or event.source not in OBSERVERS
+            elif type(number := event.data.get("iteration")) is int:
+                watched.iterations.append(number)
+
+    async def _take_up(self, run: WrappedRun) -> Watched:
+        """As it stands in the log: what was told before a restart is not told again."""
+        watched = Watched(run, PrdFile(run, self._debounce))
+        told = await events_of(self._hub, run, "story.*", most=_MOST_STORED)
+        watched.scripted = any(event.source not in OBSERVERS for event in told)
+        started = next((e for e in told if e.type == "story.started" and e.source == SOURCE), None)
+        if started is not None:
+            watched.started = started.story_id
+            iterations = await events_of(self._hub, run, "iteration.started", most=1)
+            watched.fresh = not iterations or iterations[0].seq < started.seq
+        for plan in await events_of(self._hub, run, "plan.updated", most=1):
+            watched.plan_id, watched.stored = plan.id, plan.data.get("stories")
+        return watched
+
+    async def _look_at(self, watched: Watched) -> None:
+        over = watched.run.ended_at
+        plan = await asyncio.to_thread(watched.file.look, self._clock.monotonic(), at_once=over is not None)
+        if plan is not None and over is not None and watched.file.changed_at() * 1000 > over + 2000:
+            return  # somebody has gone on with it after the run
+        events = [] if plan is None else self._plan_events(watched, plan)
+        # Whether the last story passes is not known while the file settles.
+        if over is None and not watched.scripted and not watched.file.is_settling:
+            events += self._starts(watched)
+        if events:
+            await self._hub.publish(events)
+
+    def _plan_events(self, watched: Watched, plan: Plan) -> list[Event]:
+        watched.plan = plan
+        data = self._tidy(_fitting(plan))
+        if data.get("stories") == watched.stored:
+            return []
+        before = {s["story_id"]: s["passes"] for s in watched.stored or () if isinstance(s, dict)}
+        event = self._event(watched, "plan.updated", data, f"plan.{_digest(watched.plan_id, data)}")
+        events = [event]
+        for story in plan.stories:
+            if story.passes and before.get(story.story_id) is False and not watched.scripted:
+                name = f"pass.{_digest(event.id, story.story_id)}"
+                done = {"success": True, "status": "completed"}
+                events.append(self._event(watched, "story.completed", done, name, story.story_id))
+                if watched.started == story.story_id:
+                    watched.started = None
+        watched.plan_id, watched.stored = event.id, data.get("stories")
+        return events
+
+    def _starts(self, watched: Watched) -> list[Event]:
+        current = None if watched.plan is None else watched.plan.current()
+        iterations, watched.iterations = watched.iterations, []
+        if current is None:
+            return []
+        if current.story_id == watched.started:
+            # The first iteration after a start is the one it was meant for; each later one is another attempt.
+            if not iterations or (watched.fresh and len(iterations) == 1):
+                watched.fresh = watched.fresh and not iterations
+                return []
+        elif watched.started is not None and not iterations:
+            return []  # the order has changed; whoever works goes on with what was begun
+        name = f"start.{_digest(watched.plan_id, current.story_id, iterations[-1:])}"
+        watched.started, watched.fresh = current.story_id, not iterations
+        data = {"status": "in_progress", **self._tidy({"title": current.title} if current.title else {})}
+        return [self._event(watched, "story.started", data, name, current.story_id)]
+
+    def _event(
+        self, watched: Watched, type_: str, data: dict[str, Any], name: str, story_id: str | None = None
+    ) -> Event:
+        if story_id is not None:
+            data = {"story_id": story_id, **data}
+        return watched.run.event(type_, data, name, SOURCE, self._clock.now_us() // 1000, story_id=story_id)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()[:24]
+
+
+def _fitting(plan: Plan) -> dict[str, Any]:
+    data = plan.data()
+    for longest in (80, 0):
+        if len(orjson.dumps(data)) <= _PLAN_BYTES:
+            break
+        data["stories"] = [{**story, "title": story["title"][:longest]} for story in data["stories"]]
+    return data

@@ -1,0 +1,171 @@
+"""The runs of `claude-loop run`: what the wrapper wrote down of those that are open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from claude_loop.events import Event
+from claude_loop.filters import Filter
+from claude_loop.hub import Hub
+from claude_loop.ids import ID_PATTERN
+from claude_loop.progress.keys import run_key
+
+log = structlog.get_logger(__name__)
+
+_LARGEST_NOTE = 1024 * 1024
+_LONGEST_ID = 128
+# Without O_NONBLOCK the open of a FIFO would wait for its writer for ever.
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+# What is said of a run before it is published: without secrets, and within the limits of an event.
+Tidy = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedRun:
+    """`run.json`, as far as it is needed here. ``started_at`` and ``ended_at`` are milliseconds since the epoch."""
+
+    run_id: str
+    project: str | None
+    prd_id: str
+    cwd: Path
+    command: tuple[str, ...] = ()
+    prd_file: str | None = None
+    started_at: int = 0
+    ended_at: int | None = None
+
+    @property
+    def key(self) -> str:
+        return run_key(self.project, self.prd_id, self.run_id)
+
+    def event(self, type_: str, data: dict[str, Any], name: str, source: str, at: int, **ids: Any) -> Event:
+        """An event of this run whose id follows from ``name``: told again after a crash, it is the same."""
+        id_ = f"{self.run_id}.{name}"
+        if len(id_) > _LONGEST_ID:
+            id_ = f"{hashlib.sha256(self.run_id.encode()).hexdigest()[:32]}.{name}"[:_LONGEST_ID]
+        return Event(
+            type_,
+            data,
+            id=id_,
+            project=self.project,
+            prd_id=self.prd_id,
+            run_id=self.run_id,
+            source=source,
+            at=at,
+            **ids,
+        )
+
+
+@dataclass(slots=True)
+class WrappedRuns:
+    """Finds them. A run that is over is shown with its end until ``close``, so that its last facts are found too."""
+
+    hub: Hub
+    runs: Path
+    _done: set[str] = field(default_factory=set)
+    _refused: set[str] = field(default_factory=set)
+
+    async def current(self) -> list[WrappedRun]:
+        """Those open, and those that ended and were not closed. Raises ``LoadError``."""
+        found: list[WrappedRun] = []
+        for name in self._names():
+            run = None if name in self._done else self._read(name)
+            # Before its first event is in the log there is no run to say anything about.
+            if run is None or not (document := (await self.hub.log.entities(run.key)).get(run.key)):
+                continue
+            ends = (run.ended_at, document["finished_at"], document["vanished_at"])
+            ended_at = next((end for end in ends if end is not None), None)
+            if ended_at is not None:
+                run = _ended(run, ended_at)
+            found.append(run)
+        return found
+
+    def close(self, run: WrappedRun) -> None:
+        self._done.add(run.run_id)
+
+    def _names(self) -> list[str]:
+        try:
+            names = os.listdir(self.runs)
+        except FileNotFoundError:
+            return []
+        self._done.intersection_update(names)
+        return sorted(names)
+
+    def _read(self, name: str) -> WrappedRun | None:
+        folder = self.runs / name
+        try:
+            return parse_run(read_small_file(folder / "run.json", follow=False), name, _ended_at(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as failure:
+            if name not in self._refused:
+                self._refused.add(name)
+                log.warning("a run's directory is not what the wrapper makes", run=name, reason=str(failure))
+            return None
+
+
+def _ended(run: WrappedRun, ended_at: int) -> WrappedRun:
+    return WrappedRun(run.run_id, run.project, run.prd_id, run.cwd, run.command, run.prd_file, run.started_at, ended_at)
+
+
+def parse_run(text: bytes, name: str, ended_at: int | None) -> WrappedRun:
+    """Raises ``ValueError`` for what the wrapper would not have written."""
+    note = json.loads(text)
+    if not isinstance(note, dict) or note.get("run_id") != name:
+        raise ValueError("run.json is of another run")
+    prd_id, project, cwd, started = note.get("prd_id"), note.get("project"), note.get("cwd"), note.get("started_at")
+    ids = [name, prd_id] if project is None else [name, prd_id, project]
+    if not all(isinstance(id_, str) and re.match(ID_PATTERN, id_) for id_ in ids):
+        raise ValueError("run.json names no run and PRD")
+    if not isinstance(cwd, str) or not cwd.startswith("/") or type(started) is not int:
+        raise ValueError("run.json does not say where and when")
+    command, prd_file = note.get("command"), note.get("prd_file")
+    words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
+    return WrappedRun(
+        name,
+        project,
+        str(prd_id),
+        Path(cwd),
+        tuple(words),
+        prd_file if isinstance(prd_file, str) and prd_file else None,
+        started // 1000,
+        ended_at,
+    )
+
+
+def _ended_at(folder: Path) -> int | None:
+    try:
+        note = json.loads(read_small_file(folder / "end.json", follow=False))
+    except FileNotFoundError:
+        return None
+    ended = note.get("ended_at") if isinstance(note, dict) else None
+    return ended // 1000 if type(ended) is int else 0
+
+
+def read_small_file(path: Path, most: int = _LARGEST_NOTE, *, follow: bool = True) -> bytes:
+    """A regular file of at most ``most`` bytes. Raises ``OSError``; ``ValueError`` for what is no such file."""
+    descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path.name} is not a regular file")
+        if status.st_size > most:
+            raise ValueError(f"{path.name} has {status.st_size} bytes")
+        return os.read(descriptor, most + 1)
+    finally:
+        os.close(descriptor)
+
+
+async def events_of(hub: Hub, run: WrappedRun, *types: str, most: int) -> list[Event]:
+    """What the log has of a run, newest first."""
+    return await hub.log.read_backwards(None, most, Filter(types=types, run_ids=(run.run_id,), prd_ids=(run.prd_id,)))

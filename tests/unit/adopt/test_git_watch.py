@@ -1,0 +1,258 @@
+"""Commits made in real repositories while a wrapped run is open."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from claude_loop.adopt import git_details
+from claude_loop.adopt.git_watch import GitWatch
+from claude_loop.events import Event
+from tests.unit.adopt.world import CLOCK, TIDY, Git, World
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    await world.hub.start()
+    yield world
+    await world.hub.stop()
+
+
+@pytest.fixture
+def git(world):
+    return Git(world.cwd)
+
+
+def watch_of(world, grace=0.0):
+    return GitWatch(world.hub, world.wrapped(), CLOCK, TIDY, grace=grace)
+
+
+async def hashes(world):
+    return [event.data["commit_hash"] for event in await world.told("git")]
+
+
+async def next_second():
+    """Reflogs count in seconds: what was done before a run began must lie a second back."""
+    time.sleep(1.01 - time.time() % 1)
+
+
+async def test_commits_since_the_run_began_are_told_with_what_they_changed(world, git):
+    git.init()
+    git.commit("before the run")
+    await next_second()
+    await world.begin()
+    await world.publish("story.started", story_id="US-001")
+    watch = watch_of(world)
+    await watch.look()
+    assert await world.told("git") == []
+    first = git.commit("feat: [US-001] - Add", "a.py", "1\n2\n")
+    second = git.commit("tidy up", "a.py", "3\n")
+    await watch.look()
+    await watch.look()
+    one, two = await world.told("git")
+    assert one.data == {
+        "commit_hash": first, "subject": "feat: [US-001] - Add", "branch": "main", "insertions": 2, "deletions": 0,
+        "files": ["a.py"], "mentions": ["US-001"],
+    }  # fmt: skip
+    assert (two.data["commit_hash"], two.data["insertions"]) == (second, 1)
+    assert [(event.story_id, event.run_id, event.type) for event in (one, two)] == [
+        ("US-001", "R1", "commit.created")
+    ] * 2
+
+
+async def test_a_repository_may_come_later_and_begin_without_commits(world, git, monkeypatch):
+    monkeypatch.setattr("claude_loop.adopt.git_watch._SEARCH_SECONDS", 0.0)
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    git.init()
+    await watch.look()
+    assert await world.told("git") == []
+    root = git.commit("the first")
+    await watch.look()
+    assert await hashes(world) == [root]
+
+
+async def test_amends_are_told_and_count_once_and_rebases_checkouts_and_pulls_are_not_told(world, git, tmp_path):
+    git.init()
+    git.commit("base")
+    git("branch", "other")
+    await next_second()
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    first = git.commit("work")
+    await watch.look()
+    git("commit", "-q", "--amend", "-m", "work, said better")
+    amended = git("rev-parse", "HEAD")
+    await watch.look()
+    assert await hashes(world) == [first, amended]
+    assert (await world.told("git"))[1].data["amends"] == first
+    (run,) = (await world.hub.log.entities("run/")).values()
+    assert (run["commits"], run["last_commit"]["hash"]) == (1, amended)
+
+    git("checkout", "-q", "other")
+    elsewhere = git.commit("on the other branch", "b.py")
+    git("checkout", "-q", "main")
+    git("rebase", "-q", "other")
+    git("checkout", "-q", "--detach")
+    detached = git.commit("on no branch", "c.py")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--ff-only", detached)
+    await watch.look()
+    assert await hashes(world) == [first, amended, elsewhere, detached]
+    assert (await world.told("git"))[3].data.get("branch") in {None, "main"}
+
+
+async def test_a_restart_and_an_expired_reflog_tell_nothing_twice(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world)
+    made = [git.commit(f"number {n}") for n in range(3)]
+    await watch.look()
+    await watch_of(world).look()
+    git("reflog", "expire", "--expire=now", "--all")
+    await watch.look()
+    made.append(git.commit("after the reflog was cut"))
+    await watch.look()
+    assert await hashes(world) == made
+
+
+async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_nobodys(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world, grace=1000)
+    await watch.look()
+    last = git.commit("the last one")
+    await world.end()
+    await watch.look()
+    assert await hashes(world) == [last]
+    time.sleep(2.1)
+    git.commit("by a person, the next morning")
+    await watch.look()
+    await watch_of(world).look()
+    assert await hashes(world) == [last]
+
+
+async def test_whoever_knows_more_goes_first(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world, grace=0.3)
+    hash_ = git.commit("work")
+    await watch.look()
+    hook = Event("commit.created", {"commit_hash": hash_[:7]}, id="h.1+commit", project="shop", prd_id="PRD-1",
+                 session_id="s", source="claude")  # fmt: skip
+    await world.hub.publish([hook])
+    time.sleep(0.35)
+    await watch.look()
+    assert await world.told("git") == []
+    (run,) = (await world.hub.log.entities("run/")).values()
+    assert run["commits"] == 1
+
+
+async def test_a_commit_belongs_to_the_story_that_was_at_work_then(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world)
+    await world.publish("story.started", story_id="US-1")
+    git.commit("nobody named")
+    time.sleep(0.05)
+    await world.publish("story.completed", {"success": True}, story_id="US-1")
+    await world.publish("story.started", story_id="US-2")
+    await watch.look()
+    assert [event.story_id for event in await world.told("git")] == ["US-1"]
+    git.commit("a late one for US-1")
+    await watch.look()
+    assert [event.story_id for event in await world.told("git")] == ["US-1", "US-1"]
+
+
+async def test_work_trees_made_during_the_run_belong_to_it_but_not_those_of_others(world, git, tmp_path):
+    git.init()
+    git.commit("base")
+    git("worktree", "add", "-q", str(tmp_path / "old"), "-b", "old")
+    git("worktree", "add", "-q", str(tmp_path / "others"), "-b", "others")
+    await next_second()
+    await world.begin()
+    await world.begin("R2", cwd=str(tmp_path / "others"), prd_id="PRD-2")
+    watch = watch_of(world)
+    await watch.look()
+    git("worktree", "add", "-q", str(tmp_path / "new"), "-b", "new")
+    ours = Git(tmp_path / "new").commit("in the new tree", "n.py")
+    Git(tmp_path / "old").commit("in the old tree", "o.py")
+    theirs = Git(tmp_path / "others").commit("in their tree", "t.py")
+    await watch.look()
+    told = {event.data["commit_hash"]: (event.run_id, event.data["branch"]) for event in await world.told("git")}
+    assert told == {ours: ("R1", "new"), theirs: ("R2", "others")}
+
+
+async def test_nothing_of_the_repository_runs_and_nothing_in_it_changes(world, git, tmp_path):
+    git.init()
+    ran = tmp_path / "ran"
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    trap.chmod(0o755)
+    await world.begin()
+    hash_ = git.commit("work", "a.txt")
+    for key in ("core.fsmonitor", "diff.external", "core.pager", "diff.trap.textconv", "diff.trap.command",
+                "log.showSignature", "gpg.program"):  # fmt: skip
+        git("config", key, "true" if key == "log.showSignature" else str(trap))
+    (world.cwd / ".gitattributes").write_text("* diff=trap\n")
+    (world.cwd / ".git/hooks").mkdir(exist_ok=True)
+    for hook in ("post-index-change", "reference-transaction", "post-checkout"):
+        os.symlink(trap, world.cwd / f".git/hooks/{hook}")
+    before = {path: path.stat().st_mtime_ns for path in (world.cwd / ".git").rglob("*")}
+    await watch_of(world).look()
+    assert {path: path.stat().st_mtime_ns for path in (world.cwd / ".git").rglob("*")} == before
+    assert not ran.exists()
+    (told,) = await world.told("git")
+    assert (told.data["commit_hash"], told.data["files"]) == (hash_, ["a.txt"])
+
+
+@pytest.mark.parametrize("broken", ["absent", "refusing", "hanging"])
+async def test_without_gits_help_a_commit_has_its_hash_and_subject(world, git, tmp_path, monkeypatch, broken):
+    git.init()
+    await world.begin()
+    hash_ = git.commit("feat: US-1")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if broken != "absent":
+        said = "echo 'fatal: detected dubious ownership' >&2; exit 128" if broken == "refusing" else "exec sleep 60"
+        (programs / "git").write_text(f"#!/bin/sh\n{said}\n")
+        (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs) if broken == "absent" else f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(git_details, "SECONDS", 0.3)
+    await watch_of(world).look()
+    (told,) = await world.told("git")
+    assert told.data == {"commit_hash": hash_, "subject": "feat: US-1", "branch": "main", "mentions": ["US-1"]}
+
+
+async def test_no_process_is_started_while_nothing_changes(world, git, monkeypatch):
+    git.init()
+    git.commit("base")
+    await next_second()
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    git.commit("work")
+    await watch.look()
+
+    async def never(*_arguments):
+        raise AssertionError("git was started")
+
+    monkeypatch.setattr("claude_loop.adopt.git_watch.details", never)
+    began = time.process_time()
+    for _ in range(100):
+        await watch.look()
+    assert (time.process_time() - began) / 100 < 0.02
+
+
+async def test_a_secret_in_a_subject_stays_out_of_the_log(world, git):
+    git.init()
+    await world.begin()
+    git.commit("use sk-ant-api03-" + "A1b2C3d4" * 6)
+    await watch_of(world).look()
+    (told,) = await world.told("git")
+    assert "A1b2C3d4" not in told.json

@@ -1,0 +1,261 @@
+"""The plan of a wrapped run, followed through everything that agents do to its file."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+from claude_loop.adopt.prd_watch import PrdWatch
+from tests.unit.adopt.world import CLOCK, TIDY, World
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    await world.hub.start()
+    yield world
+    await world.hub.stop()
+
+
+def watch_of(world, debounce=0.0):
+    return PrdWatch(world.hub, world.wrapped(), CLOCK, TIDY, debounce=debounce)
+
+
+def plan(**passes: bool) -> dict[str, Any]:
+    stories = [
+        {"id": name.replace("_", "-"), "title": f"Story {name}", "priority": n, "passes": done}
+        for n, (name, done) in enumerate(passes.items(), 1)
+    ]
+    return {"project": "Shop", "branchName": "ralph/cart", "userStories": stories}
+
+
+def write(path, document):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+async def told(world):
+    return [
+        (event.type, event.story_id) if event.story_id else (event.type, [s["passes"] for s in event.data["stories"]])
+        for event in await world.told("prd.json")
+    ]
+
+
+async def iteration(world, number):
+    await world.publish("iteration.started", {"iteration": number}, source="output", run_id="R1")
+
+
+async def test_a_ralph_loop_is_told_story_by_story(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False, US_2=False))
+    await world.begin()
+    watch = watch_of(world)
+    for number, (one, two) in enumerate([(False, False), (True, False), (True, False), (True, True)], 1):
+        await watch.look()
+        await iteration(world, number)
+        await watch.look()
+        write(file, plan(US_1=one, US_2=two))
+        await watch.look()
+    assert await told(world) == [
+        ("plan.updated", [False, False]),
+        ("story.started", "US-1"),  # and the first iteration is its first attempt
+        ("story.started", "US-1"),  # the second iteration: it did not pass in the first
+        ("plan.updated", [True, False]),
+        ("story.completed", "US-1"),
+        ("story.started", "US-2"),
+        ("story.started", "US-2"),
+        ("plan.updated", [True, True]),
+        ("story.completed", "US-2"),
+    ]
+    events = await world.told("prd.json")
+    assert events[0].data == {
+        "title": "Shop",
+        "stories": [
+            {"story_id": f"US-{n}", "title": f"Story US_{n}", "priority": n, "depends_on": [], "passes": False}
+            for n in (1, 2)
+        ],
+    }
+    assert events[1].data == {"story_id": "US-1", "status": "in_progress", "title": "Story US_1"}
+    assert {event.run_id for event in events} == {"R1"}
+    stories = {s["story_id"]: s for s in (await world.hub.log.entities("story/")).values()}
+    assert (stories["US-1"]["attempt"], stories["US-2"]["attempt"]) == (2, 2)
+    assert {story["state"] for story in stories.values()} == {"done·claimed"}
+
+
+async def test_a_restart_tells_nothing_twice_and_goes_on(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False, US_2=False))
+    await world.begin()
+    await watch_of(world).look()
+    await iteration(world, 1)
+    for _ in range(2):
+        await watch_of(world).look()
+    write(file, plan(US_1=True, US_2=False))
+    for _ in range(2):
+        await watch_of(world).look()
+    assert await told(world) == [
+        ("plan.updated", [False, False]),
+        ("story.started", "US-1"),
+        ("plan.updated", [True, False]),
+        ("story.completed", "US-1"),
+        ("story.started", "US-2"),
+    ]
+
+
+async def test_what_was_true_before_and_is_true_again_is_news(world):
+    file = world.cwd / "prd.json"
+    await world.begin()
+    watch = watch_of(world)
+    for done in (True, False, True):
+        write(file, plan(US_1=done))
+        await watch.look()
+    assert await told(world) == [
+        ("plan.updated", [True]),  # it passed before anybody looked: nobody has completed it now
+        ("plan.updated", [False]),
+        ("story.started", "US-1"),
+        ("plan.updated", [True]),
+        ("story.completed", "US-1"),
+    ]
+
+
+async def test_a_script_that_tells_its_stories_itself_is_left_alone(world):
+    write(world.cwd / "prd.json", plan(US_1=False))
+    await world.begin()
+    await world.publish("story.started", story_id="US-1", run_id="R1")
+    watch = watch_of(world)
+    await watch.look()
+    write(world.cwd / "prd.json", plan(US_1=True))
+    await watch.look()
+    assert await told(world) == [("plan.updated", [False]), ("plan.updated", [True])]
+
+
+async def test_a_script_that_begins_to_tell_is_heard(world):
+    write(world.cwd / "prd.json", plan(US_1=False))
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    await world.publish("story.started", story_id="US-1", run_id="R1")
+    write(world.cwd / "prd.json", plan(US_1=True))
+    await iteration(world, 2)
+    await watch.look()
+    assert await told(world) == [("plan.updated", [False]), ("story.started", "US-1"), ("plan.updated", [True])]
+
+
+async def test_the_last_whole_plan_holds_through_everything(world, tmp_path):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False))
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    whole = json.dumps(plan(US_1=True))
+    for text in (whole[:30], "", "null", "[1, 2]", '{"userStories": {}}', "\x00\xff"):
+        file.write_text(text)
+        await watch.look()
+    file.unlink()
+    await watch.look()
+    file.mkdir()
+    await watch.look()
+    file.rmdir()
+    os.mkfifo(file)
+    await watch.look()
+    file.unlink()
+    file.symlink_to(tmp_path / "nowhere")
+    await watch.look()
+    file.unlink()
+    assert [type_ for type_, _ in await told(world)] == ["plan.updated", "story.started"]
+    (tmp_path / "elsewhere.json").write_text(whole)
+    file.symlink_to(tmp_path / "elsewhere.json")
+    await watch.look()
+    assert await told(world) == [
+        ("plan.updated", [False]), ("story.started", "US-1"), ("plan.updated", [True]), ("story.completed", "US-1"),
+    ]  # fmt: skip
+
+
+async def test_a_file_is_read_once_it_has_rested(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False))
+    await world.begin()
+    watch = watch_of(world, debounce=0.2)
+    await watch.look()
+    write(file, plan(US_1=False, US_2=False))
+    await watch.look()
+    assert await told(world) == []
+    time.sleep(0.25)
+    await watch.look()
+    assert await told(world) == [("plan.updated", [False, False]), ("story.started", "US-1")]
+
+
+async def test_circles_and_dependencies_decide_what_is_next(world):
+    stories = [
+        {"id": "A", "priority": 1, "dependencies": ["B"]},
+        {"id": "B", "priority": 2, "dependencies": ["C"]},
+        {"id": "C", "priority": 3, "dependencies": ["B"]},
+    ]
+    write(world.cwd / "prd.json", {"userStories": stories})
+    await world.begin()
+    await watch_of(world).look()
+    first, started = await world.told("prd.json")
+    assert [sorted(cycle) for cycle in first.data["cycles"]] == [["B", "C"]]
+    assert started.story_id == "B"
+
+
+async def test_at_the_end_the_file_is_read_without_waiting_and_then_left(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False))
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    slow = watch_of(world, debounce=100)
+    write(file, plan(US_1=True))
+    await world.end()
+    await slow.look()
+    assert (await told(world))[-1] == ("story.completed", "US-1")
+    write(file, plan(US_1=False))
+    os.utime(file, (time.time() + 10, time.time() + 10))
+    await watch_of(world).look()
+    assert (await told(world))[-1] == ("story.completed", "US-1")
+
+
+@pytest.mark.parametrize(
+    ("place", "note"),
+    [
+        ("prd.json", {}),
+        ("plans/my.json", {"prd_file": "plans/my.json"}),
+        ("scripts/ralph/prd.json", {}),
+        ("tools/prd.json", {"command": ["bash", "-e", "tools/loop.sh", "20"]}),
+        ("tools/prd.json", {"command": ["tools/loop.sh", "20"]}),
+        ("prds/active/PRD-9/prd.json", {}),
+    ],
+)
+async def test_the_file_is_found_where_the_tools_keep_it(world, place, note):
+    (world.cwd / "tools").mkdir()
+    (world.cwd / "tools/loop.sh").write_text("")
+    write(world.cwd / place, plan(US_1=False))
+    await world.begin(**note)
+    await watch_of(world).look()
+    assert len(await told(world)) == 2
+
+
+async def test_of_several_active_plans_none_is_taken(world):
+    for name in ("A", "B"):
+        write(world.cwd / f"prds/active/{name}/prd.json", plan(US_1=False))
+    await world.begin()
+    await watch_of(world).look()
+    assert await told(world) == []
+
+
+async def test_a_large_plan_with_secrets_fits_into_an_event(world):
+    secret = "sk-ant-api03-" + "A1b2C3d4" * 6
+    stories = [{"id": f"US-{n}", "title": f"{secret} " + "long " * 50, "priority": n} for n in range(600)]
+    write(world.cwd / "prd.json", {"userStories": stories})
+    await world.begin()
+    await watch_of(world).look()
+    first, started = await world.told("prd.json")
+    assert len(first.data["stories"]) == 500
+    assert "truncated" not in first.data
+    assert "A1b2C3d4" not in first.json + started.json
+    assert len(first.json) < 64 * 1024

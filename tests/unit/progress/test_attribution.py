@@ -1,0 +1,148 @@
+"""Which story an observer's event is taken to be of."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from claude_loop.clock import ManualClock
+from claude_loop.eventlog.base import nobody
+from claude_loop.eventlog.memory import MemoryEventLog
+from claude_loop.eventlog.sqlite import SqliteEventLog
+from claude_loop.events import Event
+from claude_loop.progress.projection import ProgressProjection
+from tests.unit.progress.test_any_events import events_of, plausible
+
+
+@pytest.fixture
+async def log():
+    log = MemoryEventLog(ProgressProjection(), ManualClock())
+    await log.open(nobody)
+    yield log
+    await log.close()
+
+
+number = 0
+
+
+def event(type_: str, data: dict[str, Any] | None = None, source: str = "bash", **ids: Any) -> Event:
+    global number  # noqa: PLW0603 - only to name them
+    number += 1
+    return Event(type_, data or {}, id=f"a{number}", prd_id="PRD-1", source=source, at=1000 + number, **ids)
+
+
+def commit(*mentions: Any, source: str = "git", **ids: Any) -> Event:
+    return event("commit.created", {"commit_hash": f"{number:07d}", "mentions": list(mentions)}, source, **ids)
+
+
+async def stories(log: MemoryEventLog, *events: Event) -> list[str | None]:
+    await log.append(events)
+    stored = await log.read(0, 100)
+    return [found.story_id for found in stored.events[-len(events) :]]
+
+
+async def test_what_is_observed_belongs_to_the_only_running_story(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    observed = [event("tool.started", source=source) for source in ("claude", "codex", "git", "output", "prd.json")]
+    assert await stories(log, *observed) == ["US-1"] * 5
+
+
+async def test_others_say_their_story_themselves(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    told = [event("tool.started"), event("tool.started", source="claude", story_id="US-9")]
+    assert await stories(log, *told) == [None, "US-9"]
+
+
+async def test_between_several_stories_and_without_any_nobody_guesses(log):
+    assert await stories(log, event("prd.started"), event("tool.started", source="claude")) == [None, None]
+    several = [event("story.started", story_id="US-1"), event("story.started", story_id="US-2")]
+    assert await stories(log, *several, event("tool.started", source="claude")) == ["US-1", "US-2", None]
+    assert await stories(log, event("story.completed", story_id="US-1"), commit()) == ["US-1", "US-2"]
+    assert await stories(log, event("story.completed", story_id="US-2"), commit()) == ["US-2", None]
+
+
+async def test_a_commit_belongs_to_the_first_story_of_the_run_that_it_names(log):
+    begun = [event("prd.started"), event("story.started", story_id="US-1"), event("story.completed", story_id="US-1")]
+    await log.append([*begun, event("story.started", story_id="US-2")])
+    named = [commit("UTF-8", "US-1", "US-2"), commit("US-99"), commit(3, None, {}), commit("US-1", source="bash")]
+    assert await stories(log, *named) == ["US-1", "US-2", "US-2", None]
+    story = await log.entities("story/")
+    done = next(document for document in story.values() if document["story_id"] == "US-1")
+    assert done["commits"] == 1
+
+
+async def test_stories_of_an_earlier_run_do_not_count(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1"), event("prd.started")])
+    assert await stories(log, commit("US-1")) == [None]
+
+
+async def test_what_is_about_the_run_is_of_no_story(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    whole = [event("plan.updated", source="prd.json"), event("iteration.started", {"iteration": 2}, source="output")]
+    assert await stories(log, *whole) == [None, None]
+
+
+async def test_without_a_prd_there_is_no_story(log):
+    lost = Event("tool.started", {}, id="lost", project="shop", source="claude")
+    assert await stories(log, lost) == [None]
+
+
+async def test_a_retry_without_the_story_is_a_repetition(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    for _ in range(2):
+        again = Event("tool.started", {"tool": "Bash"}, id="same", prd_id="PRD-1", source="claude", at=5)
+        (outcome,) = await log.append([again])
+        assert (outcome.seq, outcome.error) == (3, None)
+    other = Event("tool.started", {"tool": "Bash"}, id="same", prd_id="PRD-1", story_id="US-2", source="claude", at=5)
+    (outcome,) = await log.append([other])
+    assert outcome.error is not None
+
+
+storable = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(
+                ["prd.started", "story.started", "story.started", "story.completed", "commit.created", "test.run",
+                 "tool.started", "agent.waiting", "story.blocked", "run.completed"]
+            ),
+            "data": plausible,
+            "prd_id": st.sampled_from(["PRD-1", "PRD-1", "PRD-2", None]),
+            "project": st.just("shop"),
+            "story_id": st.sampled_from([None, None, "US-1", "US-2"]),
+            "run_id": st.sampled_from([None, None, None, "R1"]),
+            "source": st.sampled_from(["bash", "git", "claude", "output"]),
+            "at": st.integers(-400_000, 400_000),
+        }
+    ),
+    min_size=1,
+    max_size=30,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(storable)
+def test_both_backends_and_a_rebuild_agree_on_every_story(stream: list[dict[str, Any]]):
+    async def told_by(log: Any) -> Any:
+        await log.open(nobody)
+        fresh = [Event(e.type, e.data, e.id, e.project, e.prd_id, e.story_id, e.run_id, e.session_id, e.source, e.at)
+                 for e in events_of(stream)]  # fmt: skip
+        half = len(fresh) // 2
+        await log.append(fresh[:half])
+        await log.append(fresh[half:])
+        stored = [(e.seq, e.id, e.run_id, e.story_id) for e in (await log.read(0, 100)).events]
+        documents = await log.entities("")
+        await log.rebuild()
+        assert await log.entities("") == documents
+        await log.close()
+        return stored, documents
+
+    with tempfile.TemporaryDirectory() as folder:
+        in_memory = asyncio.run(told_by(MemoryEventLog(ProgressProjection(), ManualClock())))
+        path = Path(folder) / "events.db"
+        assert asyncio.run(told_by(SqliteEventLog(path, ProgressProjection(), ManualClock()))) == in_memory
