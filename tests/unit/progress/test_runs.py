@@ -166,7 +166,7 @@ def test_a_wait_says_for_whom_since_and_until():
         ("test.run passed=1 failed=0", "running"),
         ("iteration.started iteration=2", "running"),
         ("progress.updated current=1 total=2", "running"),
-        ("tool.started", "running"),
+        ("tool.started tool=Bash", "running"),
         ("log.message level=info message=still", "waiting"),
         ("error.occurred error=limit", "waiting"),
         ("my.heartbeat", "waiting"),
@@ -181,10 +181,10 @@ def test_what_ends_a_wait(then: str, state: str):
 
 def test_each_session_waits_for_itself_and_a_person_comes_first():
     world = play("prd.started → agent.waiting for=rate_limit reason=limit session=A")
-    world.play("agent.waiting for=human reason=permission session=B → tool.started session=C")
+    world.play("agent.waiting for=human reason=permission session=B → tool.started tool=Bash session=C")
     assert [wait["session_id"] for wait in world.run()["waits"]] == ["A", "B"]
     assert world.run()["waiting"]["session_id"] == "B"
-    world.play("tool.started session=B")
+    world.play("tool.started tool=Bash session=B")
     assert (world.run()["state"], world.run()["waiting"]["session_id"]) == ("waiting", "A")
     world.play("story.started")
     assert (world.run()["state"], world.run()["waits"]) == ("running", [])
