@@ -129,9 +129,12 @@ class GitWatch:
             some = ready[start : start + MOST_AT_ONCE]
             assert watched.repository is not None  # noqa: S101 - where they were found
             told = await details(watched.repository.top, [made.commit_hash for made in some])
-            events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in some]
+            # Of somebody else's repository only git itself, by its `safe.directory`, may say that it is trusted.
+            credible = [made for made in some if watched.repository.ours or made.commit_hash in told]
+            events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in credible]
             await self._find_stories(watched.run, events)
-            await self._hub.publish(events)
+            if events:
+                await self._hub.publish(events)
             for made in some:
                 del watched.waiting[made.commit_hash]
 
