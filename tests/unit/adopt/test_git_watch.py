@@ -211,6 +211,21 @@ async def test_nothing_of_the_repository_runs_and_nothing_in_it_changes(world, g
     assert (told.data["commit_hash"], told.data["files"]) == (hash_, ["a.txt"])
 
 
+async def test_a_repository_that_cannot_be_read_keeps_nobody_else_waiting(world, git, tmp_path):
+    git.init()
+    git("commit", "-q", "--allow-empty", "-m", "begin")
+    (tmp_path / "broken").mkdir()
+    broken = Git(tmp_path / "broken")
+    broken.init()
+    (tmp_path / "broken/.git/logs").mkdir(exist_ok=True)
+    (tmp_path / "broken/.git/logs/HEAD").symlink_to("HEAD")  # a circle: ELOOP, whoever asks
+    await world.begin("A", cwd=str(tmp_path / "broken"), prd_id="PRD-2")
+    await world.begin("B")
+    hash_ = git.commit("work")
+    await watch_of(world).look()
+    assert hash_ in await hashes(world)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_a_repository_of_somebody_else_is_believed_only_if_git_does(world, git, tmp_path, monkeypatch, trusted):
