@@ -92,18 +92,20 @@ class WorkTree:
 
 @dataclass(slots=True)
 class Repository:
-    """The repository that holds a directory."""
+    """The repository that holds a directory. One that is not ``ours`` anybody may have put there, say in `/tmp`."""
 
     top: Path
     git_dir: Path
     common: Path
+    ours: bool
 
     @classmethod
     def around(cls, directory: Path) -> Repository | None:
         for folder in (directory, *directory.parents):
             try:
                 if git_dir := _git_dir(folder / ".git"):
-                    return cls(folder, git_dir, _common(git_dir))
+                    owners = {(folder / ".git").lstat().st_uid, git_dir.stat().st_uid}
+                    return cls(folder, git_dir, _common(git_dir), owners == {os.geteuid()})
             except (OSError, ValueError):
                 continue  # not readable, or something else of that name
         return None

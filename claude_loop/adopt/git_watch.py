@@ -41,6 +41,7 @@ class Watched:
     searched_at: float = -_SEARCH_SECONDS
     trees: dict[str, WorkTree] = field(default_factory=dict)
     waiting: dict[str, tuple[Made, float]] = field(default_factory=dict)
+    complained: bool = False
 
 
 class GitWatch:
@@ -84,7 +85,10 @@ class GitWatch:
             watched.run = run
             self._watched[run.key] = watched
         for watched in self._watched.values():
-            await asyncio.to_thread(self._find, watched)
+            try:
+                await asyncio.to_thread(self._find, watched)
+            except OSError as failure:  # of this repository: the others are not to wait for it
+                self._complain(watched, failure)
             await self._tell(watched)
             if watched.run.ended_at is not None:
                 self._runs.close(watched.run)
@@ -92,6 +96,11 @@ class GitWatch:
     async def _take_up(self, run: WrappedRun) -> Watched:
         stored = await events_of(self._hub, run, "commit.created", most=_MOST_KNOWN)
         return Watched(run, {hash_ for e in stored if isinstance(hash_ := e.data.get("commit_hash"), str)})
+
+    def _complain(self, watched: Watched, failure: OSError) -> None:
+        if not watched.complained:
+            watched.complained = True
+            log.warning("a repository cannot be read", run=watched.run.run_id, reason=str(failure))
 
     def _find(self, watched: Watched) -> None:
         run, now = watched.run, self._clock.monotonic()
@@ -129,9 +138,12 @@ class GitWatch:
             some = ready[start : start + MOST_AT_ONCE]
             assert watched.repository is not None  # noqa: S101 - where they were found
             told = await details(watched.repository.top, [made.commit_hash for made in some])
-            events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in some]
+            # Of somebody else's repository only git itself, by its `safe.directory`, may say that it is trusted.
+            credible = [made for made in some if watched.repository.ours or made.commit_hash in told]
+            events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in credible]
             await self._find_stories(watched.run, events)
-            await self._hub.publish(events)
+            if events:
+                await self._hub.publish(events)
             for made in some:
                 del watched.waiting[made.commit_hash]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class PrdFile:
         ``now`` is on the monotonic clock.
         """
         if self.path is None:
-            self.path = next((path for path in candidates(self.run) if path.is_file()), None)
+            self.path = next((path for path in candidates(self.run) if _is_file(path)), None)
         status = None if self.path is None else _status(self.path)
         if status is None:
             return None  # away for the moment: the last plan holds
@@ -60,6 +61,13 @@ class PrdFile:
             return read_plan(read_small_file(self.path, _LARGEST))
         except (OSError, ValueError):
             return None  # not readable, too large, no file: as if it were half written
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False  # also where we may not look
 
 
 def _status(path: Path) -> tuple[int, int, int] | None:
@@ -89,7 +97,7 @@ def _script(run: WrappedRun) -> Path | None:
         name = os.path.basename(word)
         if "/" in word or name.endswith((".sh", ".py", ".js")):
             path = run.cwd / word
-            if name not in _INTERPRETERS and path.is_file():
+            if name not in _INTERPRETERS and _is_file(path):
                 return path
         if name not in _INTERPRETERS and not word.startswith("-") and "=" not in word:
             return None

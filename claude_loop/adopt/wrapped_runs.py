@@ -8,12 +8,13 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from claude_loop.clock import Clock
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 _LARGEST_NOTE = 1024 * 1024
 _LONGEST_ID = 128
+# The log is asked about a run this often; the wrapper's own note of its end is looked for each time.
+_ASK_SECONDS = 1.0
 # Without O_NONBLOCK the open of a FIFO would wait for its writer for ever.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -72,6 +75,10 @@ class WrappedRuns:
 
     hub: Hub
     runs: Path
+    clock: Clock
+    _noted: dict[str, WrappedRun] = field(default_factory=dict)
+    # By key: when the log was last asked, and the end that it knew of.
+    _asked: dict[str, tuple[float, int | None]] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
     _refused: set[str] = field(default_factory=set)
 
@@ -79,19 +86,35 @@ class WrappedRuns:
         """Those open, and those that ended and were not closed. Raises ``LoadError``."""
         found: list[WrappedRun] = []
         for name in self._names():
-            run = None if name in self._done else self._read(name)
+            run = None if name in self._done else self._noted.get(name) or self._read(name)
             # Before its first event is in the log there is no run to say anything about.
-            if run is None or not (document := (await self.hub.log.entities(run.key)).get(run.key)):
+            if run is None or not await self._is_in_the_log(run):
                 continue
-            ends = (run.ended_at, document["finished_at"], document["vanished_at"])
-            ended_at = next((end for end in ends if end is not None), None)
-            if ended_at is not None:
-                run = _ended(run, ended_at)
-            found.append(run)
+            self._noted[name] = run
+            ended_at = self._end_of(run)
+            found.append(run if ended_at is None else replace(run, ended_at=ended_at))
         return found
+
+    async def _is_in_the_log(self, run: WrappedRun) -> bool:
+        now = self.clock.monotonic()
+        asked = self._asked.get(run.key)
+        if asked is None or now - asked[0] >= _ASK_SECONDS:
+            document = (await self.hub.log.entities(run.key)).get(run.key)
+            if document is None:
+                return False
+            ends = (document["finished_at"], document["vanished_at"])
+            self._asked[run.key] = now, next((end for end in ends if end is not None), None)
+        return True
+
+    def _end_of(self, run: WrappedRun) -> int | None:
+        """As the wrapper wrote it down; else, where it was killed, as the log knows it."""
+        noted = _ended_at(self.runs / run.run_id)
+        return self._asked[run.key][1] if noted is None else noted
 
     def close(self, run: WrappedRun) -> None:
         self._done.add(run.run_id)
+        self._noted.pop(run.run_id, None)
+        self._asked.pop(run.key, None)
 
     def _names(self) -> list[str]:
         try:
@@ -104,7 +127,7 @@ class WrappedRuns:
     def _read(self, name: str) -> WrappedRun | None:
         folder = self.runs / name
         try:
-            return parse_run(read_small_file(folder / "run.json", follow=False), name, _ended_at(folder))
+            return parse_run(read_small_file(folder / "run.json", follow=False), name)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as failure:
@@ -114,11 +137,7 @@ class WrappedRuns:
             return None
 
 
-def _ended(run: WrappedRun, ended_at: int) -> WrappedRun:
-    return WrappedRun(run.run_id, run.project, run.prd_id, run.cwd, run.command, run.prd_file, run.started_at, ended_at)
-
-
-def parse_run(text: bytes, name: str, ended_at: int | None) -> WrappedRun:
+def parse_run(text: bytes, name: str) -> WrappedRun:
     """Raises ``ValueError`` for what the wrapper would not have written."""
     note = json.loads(text)
     if not isinstance(note, dict) or note.get("run_id") != name:
@@ -139,17 +158,16 @@ def parse_run(text: bytes, name: str, ended_at: int | None) -> WrappedRun:
         tuple(words),
         prd_file if isinstance(prd_file, str) and prd_file else None,
         started // 1000,
-        ended_at,
     )
 
 
 def _ended_at(folder: Path) -> int | None:
     try:
         note = json.loads(read_small_file(folder / "end.json", follow=False))
-    except FileNotFoundError:
-        return None
+    except (OSError, ValueError):
+        return None  # not there, or not written to its end
     ended = note.get("ended_at") if isinstance(note, dict) else None
-    return ended // 1000 if type(ended) is int else 0
+    return ended // 1000 if type(ended) is int else None
 
 
 def read_small_file(path: Path, most: int = _LARGEST_NOTE, *, follow: bool = True) -> bytes:

@@ -211,6 +211,37 @@ async def test_nothing_of_the_repository_runs_and_nothing_in_it_changes(world, g
     assert (told.data["commit_hash"], told.data["files"]) == (hash_, ["a.txt"])
 
 
+async def test_a_repository_that_cannot_be_read_keeps_nobody_else_waiting(world, git, tmp_path):
+    git.init()
+    git("commit", "-q", "--allow-empty", "-m", "begin")
+    (tmp_path / "broken").mkdir()
+    broken = Git(tmp_path / "broken")
+    broken.init()
+    (tmp_path / "broken/.git/logs").mkdir(exist_ok=True)
+    (tmp_path / "broken/.git/logs/HEAD").symlink_to("HEAD")  # a circle: ELOOP, whoever asks
+    await world.begin("A", cwd=str(tmp_path / "broken"), prd_id="PRD-2")
+    await world.begin("B")
+    hash_ = git.commit("work")
+    await watch_of(world).look()
+    assert hash_ in await hashes(world)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_repository_of_somebody_else_is_believed_only_if_git_does(world, git, tmp_path, monkeypatch, trusted):
+    git.init()
+    git.commit("work")
+    os.chown(world.cwd / ".git", 1, 1)
+    os.chown(world.cwd, 1, 1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    if trusted:
+        (tmp_path / ".gitconfig").write_text(f"[safe]\n\tdirectory = {world.cwd}\n")
+    await world.begin(started_at=0)
+    await watch_of(world).look()
+    assert len(await world.told("git")) == trusted
+
+
 @pytest.mark.parametrize("broken", ["absent", "refusing", "hanging"])
 async def test_without_gits_help_a_commit_has_its_hash_and_subject(world, git, tmp_path, monkeypatch, broken):
     git.init()

@@ -83,5 +83,5 @@ def test_ids_of_events_follow_from_run_and_name_and_fit(tmp_path):
 
 def test_a_note_without_words_is_a_run_all_the_same():
     note = {"run_id": "R", "prd_id": "P", "cwd": "/w", "started_at": 5_000, "command": "x", "prd_file": 7}
-    run = parse_run(json.dumps(note).encode(), "R", None)
+    run = parse_run(json.dumps(note).encode(), "R")
     assert (run.command, run.prd_file, run.started_at) == ((), None, 5)

@@ -31,7 +31,7 @@ class World:
         self.hub = Hub(MemoryEventLog(ProgressProjection(), CLOCK), EventBus())
 
     def wrapped(self) -> WrappedRuns:
-        return WrappedRuns(self.hub, self.runs)
+        return WrappedRuns(self.hub, self.runs, CLOCK)
 
     async def begin(self, run_id: str = "R1", **note: Any) -> None:
         """A run begins: its directory, and its first event."""
