@@ -34,15 +34,7 @@ from claude_loop.settings import LimitSettings, RedactSettings
 CLOCK = ManualClock()
 CLOCK.advance(60)
 LIMITS = LimitSettings()
-
-
-def summarize(text: str, command: str | None) -> dict[str, Any] | None:
-    """A stand-in for the reader of runners' output."""
-    del command
-    return {"passed": 3, "failed": 0, "runner": "pytest"} if "3 passed" in text else None
-
-
-ACCEPTOR = Acceptor(LIMITS, RedactSettings(), CLOCK, summarize)
+ACCEPTOR = Acceptor(LIMITS, RedactSettings(), CLOCK)
 COMMIT = {
     "session_id": "s-1",
     "hook_event_name": "PostToolUse",
@@ -231,7 +223,7 @@ class DyingHub:
 
 def drain(home: Home, hub: DyingHub) -> SpoolDrain:
     rows = [SpoolOffset(name, inode, offset) for (name, inode), offset in hub.log._offsets.items()]
-    acceptor = Acceptor(LIMITS, RedactSettings(), CLOCK, summarize)
+    acceptor = Acceptor(LIMITS, RedactSettings(), CLOCK)
     rejected = RejectedLines(home, acceptor.redactor, CLOCK)
     return SpoolDrain(SpoolFiles(home), SpoolTable(rows), hub, acceptor, rejected, CLOCK)
 
