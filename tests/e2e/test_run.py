@@ -187,4 +187,4 @@ def test_the_daemon_is_started_and_not_waited_for(loop, home):
         env={"CLAUDE_LOOP_AUTOSTART": "1", "CLAUDE_LOOP_PORT": "0"},
     )  # fmt: skip
     assert process.communicate(timeout=30)[0] == b"not yet\n"
-    until(lambda: (home / "daemon.json").exists(), 20)
+    until((home / "daemon.json").exists, 20)
