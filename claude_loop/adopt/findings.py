@@ -6,18 +6,11 @@ What lines mean is others' business: here they are only found in a stream, whate
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from claude_loop.adopt.plain_text import plain
-
-
-class Banner(Protocol):
-    @property
-    def iteration(self) -> int: ...
-    @property
-    def max_iterations(self) -> int | None: ...
 
 
 class Scanners(Protocol):
@@ -47,7 +40,10 @@ class Counted:
 
 
 # In lower case. A line without any of these is not looked at.
-_WORDS = (b"iteration", b"loop", b"promise>", b"limit", b"quota", b"exhausted")
+_WORDS = (b"promise>", b"limit", b"quota", b"exhausted")
+# Programs speak of loops all day; those that count them have a number close behind.
+_COUNTED = (b"iteration", b"loop")
+_NUMBER = re.compile(rb"[^\n]{0,24}?[0-9]")
 _RESULTS = (
     b"passed", b"failed", b"no tests ran", b" test in ", b" tests in ", b"test result:", b"tests:", b"test files",
     b"ok  ", b"ok\t", b"fail\t", b"errors in ", b"error in ", b"skipped in ",
@@ -78,7 +74,8 @@ class Findings:
     def feed(self, piece: bytes, offset: int, now_ms: int) -> Iterator[Said | Counted]:
         """What is found in ``piece``, which begins at ``offset``, in order of offsets."""
         lowered = piece.lower()
-        lines = sorted({*_lines_with(_WORDS, lowered), *(results := set(_lines_with(_RESULTS, lowered)))})
+        results = set(_lines_with(_RESULTS, lowered))
+        lines = sorted({*_lines_with(_WORDS, lowered), *_lines_with(_COUNTED, lowered, _NUMBER), *results})
         done = 0
         for begin, end in lines:
             text = plain(piece[begin : min(end, begin + _LONGEST_LINE)])
@@ -121,14 +118,19 @@ class Findings:
             del self._block[: len(self._block) - _BLOCK_BYTES]
 
 
-def _lines_with(words: tuple[bytes, ...], lowered: bytes) -> Iterator[tuple[int, int]]:
+def _lines_with(
+    words: tuple[bytes, ...], lowered: bytes, before: re.Pattern[bytes] | None = None
+) -> Iterator[tuple[int, int]]:
+    """Begin and end of the lines with one of ``words`` in them, which comes before what matches ``before``."""
     for word in words:
         at = lowered.find(word)
         while at >= 0:
-            begin = lowered.rfind(b"\n", 0, at) + 1
-            end = lowered.find(b"\n", at) + 1 or len(lowered)
-            yield begin, end
-            at = lowered.find(word, end)
+            after = at + len(word)
+            if before is None or before.match(lowered, after):
+                begin = lowered.rfind(b"\n", 0, at) + 1
+                after = lowered.find(b"\n", at) + 1 or len(lowered)
+                yield begin, after
+            at = lowered.find(word, after)
 
 
 def _after_lines(lines: bytes, count: int) -> int:
@@ -140,7 +142,3 @@ def _after_lines(lines: bytes, count: int) -> int:
             return len(lines)
         position = end + 1
     return position
-
-
-LineScan = Callable[[str, int], object]
-TestScan = Callable[[str], dict[str, Any] | None]

@@ -28,6 +28,7 @@ from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.keys import run_key
 from claude_loop.progress.owners import ProcessTable
+from claude_loop.run_files import own_process
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,8 @@ class OutputFollower:
         self._redact = redact
         self._clock = clock
         self._processes = ProcessTable()
+        us = own_process()
+        self._namespace = None if us is None else us["pid_namespace"]
         self._followed: dict[str, Followed] = {}
         self._refused: dict[str, str] = {}
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="output-follower", initializer=_be_nice)
@@ -165,7 +168,9 @@ class OutputFollower:
     def _lives(self, followed: Followed) -> bool:
         """Whether the wrapper may still write. Where that cannot be judged, its own word is waited for."""
         owner = followed.directory.plan.owner
-        return owner is None or not self._processes.can_judge or self._processes.lives(owner)
+        if owner is None or not self._processes.can_judge or owner.pid_namespace != self._namespace:
+            return True
+        return self._processes.lives(owner)
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 

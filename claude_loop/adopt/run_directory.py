@@ -73,12 +73,6 @@ class RunDirectory:
         """When something was last made or removed here, seconds since the epoch."""
         return os.fstat(self._descriptor).st_mtime
 
-    def end(self) -> int:
-        """The offset behind all output there is."""
-        last = max(self._segments(), default=0)
-        status = self._status(segment_name(last)) if last else None
-        return 0 if status is None else (last - 1) * SEGMENT_BYTES + min(status.st_size, SEGMENT_BYTES)
-
     def read(self, offset: int, size: int) -> tuple[int, bytes, float]:
         """Up to ``size`` bytes from ``offset`` on, from where they begin, and when they were written at the latest.
 

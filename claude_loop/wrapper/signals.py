@@ -80,6 +80,14 @@ def stop_here(number: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {number})
 
 
+def stop_group() -> None:
+    """Stop our whole process group with SIGTSTP, ourselves in the same step: a shell that sees the others stopped may
+    continue the group at once, and whoever stopped later would stay so."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+    os.killpg(os.getpgrp(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
+
+
 def die_of(number: int) -> None:
     """End by this signal. Returns if it does not end a process."""
     import resource  # noqa: PLC0415 - at the end of a few runs only

@@ -10,6 +10,8 @@ from claude_loop.wrapper.tee import Tee
 
 READ_BYTES = 256 * 1024
 _GATHERED_BYTES = 32 * 1024
+# A terminal that gives less has no more at the moment: another try would only cost.
+_SHORT_READ = 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.
 _REST_BYTES = 2 * 1024 * 1024
 
@@ -49,7 +51,7 @@ class Stream:
                     break
                 parts.append(part)
                 size += len(part)
-                if not self.terminal:
+                if not self.terminal or len(part) < _SHORT_READ:
                     break
         except BlockingIOError:
             pass

@@ -10,7 +10,7 @@ import termios
 
 from claude_loop.wrapper import monitor
 from claude_loop.wrapper.outer import OuterTerminal, set_size, signals_of_keys
-from claude_loop.wrapper.signals import Heard, Signals, stop_here
+from claude_loop.wrapper.signals import Heard, Signals, stop_group, stop_here
 from claude_loop.wrapper.streams import Stream
 from claude_loop.wrapper.tee import Tee
 
@@ -32,6 +32,8 @@ class TerminalSession:
         self._hears_keys = True
         self._pid = 0
         self._made_line_ends = False
+        self._poll = select.poll()
+        self._polled_for: tuple[bool, ...] = ()
         self.status: int | None = None
         self._begin(command)
 
@@ -76,18 +78,23 @@ class TerminalSession:
             self._read_reports()
 
     def _wait(self) -> dict[int, int]:
+        if not self._in_front:
+            self._come_to_front()
+        takes_keys = self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD
+        wanted = (takes_keys, bool(self._typed), *(stream.open for stream in self.streams))
+        if wanted != self._polled_for:  # the same as the last time, nearly always
+            self._poll, self._polled_for = self._new_poll(takes_keys=takes_keys), wanted
+        return dict(self._poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
+
+    def _new_poll(self, *, takes_keys: bool) -> select.poll:
         poll = select.poll()
-        poll.register(self._signals.descriptor, select.POLLIN)
-        poll.register(self._monitored.reports, select.POLLIN)
+        for descriptor in (self._signals.descriptor, self._monitored.reports, *([0] if takes_keys else [])):
+            poll.register(descriptor, select.POLLIN)
         for stream in self.streams:
             if stream.open:
                 wants_room = stream.source == self._master and bool(self._typed)
                 poll.register(stream.source, select.POLLIN | (select.POLLOUT if wants_room else 0))
-        if not self._in_front:
-            self._come_to_front()
-        if self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD:
-            poll.register(0, select.POLLIN)
-        return dict(poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
+        return poll
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -156,8 +163,9 @@ class TerminalSession:
         self._outer.restore()
         if number == signal.SIGTSTP:
             # The whole group, as its terminal would have: a script that started us waits for us, and its shell for it.
-            os.killpg(os.getpgrp(), number)
-        stop_here(number)
+            stop_group()
+        else:
+            stop_here(number)
         self._go_on()
 
     def _go_on(self) -> None:

@@ -226,6 +226,21 @@ async def test_output_that_is_read_after_the_end_does_not_reopen_the_run(rig):
     assert (document["iteration"], document["waiting"]) == (4, None)
 
 
+async def test_a_wrapper_in_a_container_is_not_taken_for_dead(rig, monkeypatch):
+    monkeypatch.setattr(module, "_VANISHED_SECONDS", 0.0)
+    monkeypatch.setattr(module, "KEEP_SECONDS", 0.0)
+    run = Run(rig.runs, owner={**run_files.own_process(), "pid": 1, "start_ticks": 1, "pid_namespace": "pid:[1]"})
+    started = Event("run.started", {}, id="s", project="shop", prd_id="P1", run_id="r1", at=1)
+    await rig.hub.publish([started])
+    run.prints(b"from afar\n")
+    rig.follow()
+    await rig.expect("from afar\n")
+    run.prints(b"and more\n")
+    await rig.expect("from afar\nand more\n")
+    assert run.directory.exists()
+    assert await rig.events("system.run_vanished") == []
+
+
 async def test_old_directories_go(rig, monkeypatch):
     monkeypatch.setattr(module, "_VANISHED_SECONDS", 0.0)
     monkeypatch.setattr(module, "KEEP_SECONDS", 0.2)
