@@ -62,6 +62,16 @@ class Home:
         return self.root / "flush"
 
     @property
+    def outbox(self) -> Path:
+        """What notifications were sent, and are to be."""
+        return self.root / "notify.db"
+
+    @property
+    def receipts(self) -> Path:
+        """What became of the notifications under way."""
+        return self.root / "notify"
+
+    @property
     def token(self) -> Path:
         return self.root / "token"
 

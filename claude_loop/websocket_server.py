@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -59,6 +59,9 @@ from claude_loop.transports.socketio import SocketIOTransport
 from claude_loop.transports.sse import SseTransport
 from claude_loop.transports.token_file import ensure_token
 from claude_loop.web.pages import WebPages
+
+if TYPE_CHECKING:
+    from claude_loop.delivery.service import Delivery
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +171,8 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
         search = self._start_search(stack, health)
-        await self._serve(stack, listeners, tasks, health, spool, search)
+        notify = self._start_delivery(stack, health)
+        await self._serve(stack, listeners, tasks, health, spool, search, notify)
         stack.push_async_callback(spool.stop)
         await spool.start()
         self._start_upkeep(tasks)
@@ -182,6 +186,7 @@ class ClaudeLoopWebSocketServer:
         health: Health,
         spool: SpoolIntake,
         search: Search | None,
+        notify: Delivery | None,
     ) -> None:
         settings, clock = self.settings, self._clock
         sessions = Sessions(clock)
@@ -206,7 +211,15 @@ class ClaudeLoopWebSocketServer:
         clients = Clients({"socketio": socketio, "sse": sse})
         identity = Identity(__version__, os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
         status = Status(
-            identity, self.hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
+            identity,
+            self.hub,
+            health,
+            clients,
+            published,
+            clock=clock,
+            retention=settings.retention,
+            spool=spool,
+            notify=notify,
         )
         series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
         tasks.spawn(series.run(), "series")
@@ -260,6 +273,18 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         tasks.spawn(search.run(), "indexer")
         return search
+
+    def _start_delivery(self, stack: AsyncExitStack, health: Health) -> Delivery | None:
+        if not self.settings.notify and not self.settings.heartbeat.url.get_secret_value():
+            return None
+        from claude_loop.delivery.service import Delivery  # noqa: PLC0415 - who is told nothing pays nothing
+
+        delivery = Delivery(self.hub, self.home, self.settings, self._clock, lambda: self.url)
+        stack.push_async_callback(delivery.close)
+        tasks = TaskOwner("notify", on_failure=health.task_failed)
+        stack.push_async_callback(tasks.close)
+        delivery.start(tasks, is_well=lambda: health.problem is None)
+        return delivery
 
     def _token_hint(self) -> str | None:
         """The line for callers on this machine who need the token; None where they need none."""
