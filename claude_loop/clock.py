@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from datetime import UTC, datetime, time as time_of_day, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from functools import lru_cache
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""One channel at work: it takes what is due from the outbox, one message at a time, and waits longer after each failure.
+"""One channel at work: it takes what is due from the outbox, a message at a time, and waits longer after each failure.
 
 Every target has a channel of its own. One that hangs, refuses or is down holds up itself alone.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import structlog
 
@@ -20,13 +20,11 @@ from claude_loop.delivery.words import link, resolution, sentence, title
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 # After the first failure, and at most.
 FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0
 # The clock may be set and the machine may sleep: what is due is looked for this often at least, in seconds.
 LONGEST_SLEEP = 30.0
 STORAGE_RETRY = 5.0
-Ask = Callable[[Callable[[Outbox], T]], Awaitable[T]]
 
 
 class Sends(Protocol):

@@ -40,7 +40,7 @@ def main() -> None:
     os._exit(0)  # a thread of a library may hang still
 
 
-class _TooLate(Exception):  # noqa: N818 - says what happened
+class _TooLate(Exception):
     pass
 
 
@@ -85,7 +85,7 @@ def by_address(job: dict[str, Any]) -> str:
         return "apprise does not know how to use this address"
     kind = apprise.NotifyType.SUCCESS if message["phase"] == "resolved" else apprise.NotifyType.WARNING
     body = f"{message['text']}\n{message['url']}" if message["url"] else message["text"]
-    with apprise.LogCapture(level=apprise.logging.WARNING) as said:
+    with apprise.LogCapture(level=apprise.logging.WARNING) as said:  # type: ignore[no-untyped-call]
         if carrier.notify(body=body, title=message["title"], notify_type=kind):
             return ""
         status = _STATUS.search(said.getvalue())

@@ -64,7 +64,7 @@ class Dispatch:
         courier = await asyncio.to_thread(self._start, path, json.dumps(job).encode())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit + _SLACK
-        while courier.poll() is None:
+        while courier.poll() is None:  # noqa: ASYNC110 - a process that is no child of the loop
             if loop.time() > deadline:
                 courier.kill()
                 return Outcome(sent=False, reason="its courier hung")
@@ -77,7 +77,7 @@ class Dispatch:
         receipt = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(receipt, fcntl.LOCK_EX)
-            courier = subprocess.Popen(
+            courier = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-P", "-m", "claude_loop.delivery.courier", str(receipt)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -159,15 +159,12 @@ class Notifier:
         assert self._policy is not None  # noqa: S101 - for the type checker: made before
         touched, policy, now = dict(self._touched), self._policy, self._now()
         if touched:
-            for prd in touched:
-                touched[prd] = touched[prd] | set(await self._ask(lambda outbox, prd=prd: outbox.lasting_runs(*prd)))
-            _, seen = await self._hub.log.snapshot(lambda stored: look(stored, touched, now, self._stalled_after_ms))
+            lasting = await self._ask(lambda outbox: {prd: outbox.lasting_runs(*prd) for prd in touched})
+            wanted = {prd: keys.union(lasting[prd]) for prd, keys in touched.items()}
+            _, seen = await self._hub.log.snapshot(lambda stored: look(stored, wanted, now, self._stalled_after_ms))
             found = [(condition, policy.plans(condition, now)) for condition in seen.conditions]
             await self._ask(
-                lambda outbox: (
-                    outbox.settle_look(list(seen.due), found, self._resolving, cursor, now),
-                    [outbox.forget(*prd) for prd in seen.forgotten],
-                )
+                lambda outbox: outbox.settle_look(seen.due, found, seen.forgotten, self._resolving, cursor, now)
             )
             for prd in touched:
                 self._due.pop(prd, None)

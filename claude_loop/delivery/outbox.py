@@ -112,11 +112,12 @@ class Outbox:
         self,
         prds: Iterable[tuple[str | None, str]],
         found: Iterable[tuple[Condition, list[Plan]]],
+        forgotten: Iterable[tuple[str | None, str]],
         resolving: frozenset[str],
-        cursor: str | None,
+        cursor: str,
         now_ms: int,
     ) -> None:
-        """``found`` is all that holds of ``prds`` now. New conditions become messages; of those that ended, a message
+        """``found`` is all that holds of ``prds`` now; of those ``forgotten`` nothing is kept. New conditions become messages; of those that ended, a message
         nobody got is dropped, and one that was got is followed by `resolved` on the channels of ``resolving``."""
         holding = list(found)
         names = {condition.identity for condition, _ in holding}
@@ -127,8 +128,9 @@ class Outbox:
                     self._insert(condition, plan.channel, 0, "alert", plan.due_at, lasts=lasts)
             for project, prd_id in prds:
                 self._end_others(project, prd_id, names, resolving, now_ms)
-            if cursor is not None:
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
+            for project, prd_id in forgotten:
+                self._db.execute("DELETE FROM message WHERE prd_id=? AND project IS ?", (prd_id, project))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
 
     def _end_others(
         self, project: str | None, prd_id: str, names: set[tuple[str, str, int]], resolving: frozenset[str], now_ms: int
@@ -152,11 +154,6 @@ class Outbox:
             )
             if told and channel in resolving:
                 self._insert(_condition(condition), channel, 0, "resolved", now_ms, lasts=False)
-
-    def forget(self, project: str | None, prd_id: str) -> None:
-        """Nothing is kept of a PRD that was forgotten."""
-        with self._transaction():
-            self._db.execute("DELETE FROM message WHERE prd_id=? AND project IS ?", (prd_id, project))
 
     def lasting(self) -> list[tuple[str | None, str]]:
         """The PRDs of which something was said, or is to be, that had not ended when last looked at."""
@@ -227,7 +224,20 @@ class Outbox:
             "UPDATE message SET state=?, reason=?, due_at=?, settled_at=?, logged=? WHERE message_id=?",
             (state, reason, again_at, None if state == "pending" else now_ms, state == "dropped", message.message_id),
         )
+        if state != "pending" and message.phase == "alert":
+            self._drop_needless_end(message)
         return state == "dead"
+
+    def _drop_needless_end(self, message: Message) -> None:
+        """Nobody hears that something has ended who never heard of it."""
+        name = (*message.condition.identity, message.channel)
+        same = "run=? AND kind=? AND since=? AND channel=?"
+        told = self._db.execute(f"SELECT 1 FROM message WHERE {same} AND phase='alert' AND state='sent'", name)
+        if told.fetchone() is None:
+            self._db.execute(
+                f"UPDATE message SET state='dropped', logged=1 WHERE {same} AND phase='resolved' AND state='pending'",
+                name,
+            )
 
     # --- what the log and people are told
 
@@ -268,8 +278,8 @@ class Outbox:
 
     def _all(self, where: str, values: tuple[Any, ...]) -> list[Message]:
         columns = "message_id, channel, step, phase, state, due_at, attempts, first_attempt_at, settled_at, reason"
-        rows = self._db.execute(f"SELECT {columns}, condition FROM message {where}", values)  # noqa: S608 - ours
-        return [Message(*row[:-1], _condition(row[-1])) for row in rows]
+        rows = self._db.execute(f"SELECT {columns}, condition FROM message {where}", values)
+        return [Message._make((*row[:-1], _condition(row[-1]))) for row in rows]
 
     def _one(self, where: str, values: tuple[Any, ...]) -> Message | None:
         return next(iter(self._all(where, values)), None)
