@@ -88,7 +88,7 @@ def _message(message_id: str, channel: str, monitor_url: str) -> dict[str, Any]:
 @notify.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """Show the channels of the running daemon: what waits, what was sent, what could not be. Status 1 when one fails."""
+    """Show the running daemon's channels: what waits, was sent, could not be. Status 1 when one fails."""
     from claude_loop.client import DaemonClient
 
     state = DaemonClient.from_environment().get("/status")["notify"]
@@ -111,7 +111,8 @@ def _lines(state: dict[str, Any]) -> list[str]:
         lines.append("Given up:")
         lines += [
             f"  {printable(one['channel'], 50)}: {printable(one['prd_id'], 60)} {printable(one['kind'], 20)}"
-            f" since {printable(one['since'], 30)}, {plural(one['attempts'], 'attempt')}: {printable(one['reason'], 200)}"
+            f" since {printable(one['since'], 30)}, {plural(one['attempts'], 'attempt')}:"
+            f" {printable(one['reason'], 200)}"
             for one in state["dead_letters"]
         ]
     beat = state["heartbeat"]

@@ -64,7 +64,7 @@ class Dispatch:
         courier = await asyncio.to_thread(self._start, path, json.dumps(job).encode())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit + _SLACK
-        while courier.poll() is None:  # noqa: ASYNC110 - a process that is no child of the loop
+        while courier.poll() is None:
             if loop.time() > deadline:
                 courier.kill()
                 return Outcome(sent=False, reason="its courier hung")
@@ -96,7 +96,7 @@ class Dispatch:
         """What became of a message whose courier was left alone; None if nobody knows."""
         path = self._path(message_id)
         deadline = asyncio.get_running_loop().time() + seconds + _SLACK
-        while _is_out(path) and asyncio.get_running_loop().time() < deadline:
+        while _is_out(path) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a file's lock
             await asyncio.sleep(_POLL)
         return _outcome(path)
 

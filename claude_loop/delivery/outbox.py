@@ -117,8 +117,10 @@ class Outbox:
         cursor: str,
         now_ms: int,
     ) -> None:
-        """``found`` is all that holds of ``prds`` now; of those ``forgotten`` nothing is kept. New conditions become messages; of those that ended, a message
-        nobody got is dropped, and one that was got is followed by `resolved` on the channels of ``resolving``."""
+        """``found`` is all that holds of ``prds`` now; of those ``forgotten`` nothing is kept.
+
+        New conditions become messages; of those that ended, a message nobody got is dropped, and one that was got is
+        followed by `resolved` on the channels of ``resolving``."""
         holding = list(found)
         names = {condition.identity for condition, _ in holding}
         with self._transaction():

@@ -17,6 +17,7 @@ from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
 from claude_loop.progress.keeping import Keeping
+from claude_loop.progress.report import Report
 from claude_loop.search.service import Search
 from claude_loop.settings import Settings
 from claude_loop.transports.gate import CONTROL, EMIT, PUBLIC, READ, Access
@@ -29,6 +30,7 @@ from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
+from claude_loop.transports.http_report import REPORT_QUERY, ReportHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
 from claude_loop.transports.http_system import SERIES_QUERY, MetricsAnswer, SystemHandler
 from claude_loop.transports.openapi import ErrorAnswer, describe
@@ -65,6 +67,7 @@ class HttpTransport:
         self._keeping = KeepingHandler(hub, keeping)
         self._search = SearchHandler(hub, search)
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
+        self._report = ReportHandler(hub, self._prds.moment)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
@@ -160,6 +163,14 @@ class HttpTransport:
                 {200: Answer("Patches, oldest first.", PatchesAnswer), **missing},
                 PATCHES_QUERY,
                 streams=True,
+            ),
+            Endpoint(
+                "GET",
+                "/api/report",
+                READ,
+                self._report.get_report,
+                {200: Answer("The report.", Report)},
+                REPORT_QUERY,
             ),
             *self._keeping_endpoints(missing),
         )
