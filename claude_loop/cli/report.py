@@ -18,7 +18,13 @@ from claude_loop.clock import rfc3339
 @click.option("--since", "since_", metavar="TIME", help="Where it begins: 22:00, 8h, a date and time. [default: 12h]")
 @click.option("--until", metavar="TIME", help="Where it ends. [default: now]")
 @click.option("--project", metavar="J", help="Only this project.")
-@click.option("--format", "format_", type=click.Choice(["text", "md", "html", "json"]), default="text")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "md", "html", "json"]),
+    default="text",
+    help="What to write. [default: text]",
+)
 def report(since_: str | None, until: str | None, project: str | None, format_: str) -> None:
     """Say what happened for each PRD since a time, and what needs a person now.
 
