@@ -16,59 +16,60 @@ import signal
 import subprocess
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _STATUS = re.compile(r"error=(\d{3})\b")
 _REASON = 200
 
 
-def main() -> None:
-    receipt = int(sys.argv[1])
-    os.set_inheritable(receipt, False)  # what the courier starts must not keep the lock
-    job = json.load(sys.stdin)
-    signal.signal(signal.SIGALRM, _too_late)
-    signal.setitimer(signal.ITIMER_REAL, job["time_limit"])
-    try:
-        problem = by_command(job) if job["command"] else by_address(job)
-    except _TooLate:
-        problem = f"no answer within {job['time_limit']:g} s"
-    except OSError as failure:
-        problem = failure.strerror or type(failure).__name__
-    outcome = json.dumps({"sent": not problem, "reason": problem[:_REASON]}).encode()
-    os.pwrite(receipt, outcome, 0)
-    os.fsync(receipt)
-    os._exit(0)  # a thread of a library may hang still
+class Courier:
+    """``receipt`` is an open file."""
 
+    def __init__(self, receipt: int, job: dict[str, Any]) -> None:
+        self._receipt = receipt
+        self._job = job
+        self._process: subprocess.Popen[bytes] | None = None
 
-class _TooLate(Exception):
-    pass
-
-
-def _too_late(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise _TooLate
-
-
-def by_command(job: dict[str, Any]) -> str:
-    """What kept the command from taking the message; empty if nothing did."""
-    message = job["message"]
-    values = {f"CLAUDE_LOOP_NOTIFY_{name.upper()}": _variable(value) for name, value in message.items()}
-    with subprocess.Popen(  # noqa: S603 - the owner's own command
-        job["command"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | values,
-        start_new_session=True,
-    ) as process:
+    def carry(self) -> NoReturn:
+        """Does not return: the process ends, whatever threads a library has left."""
+        signal.signal(signal.SIGALRM, self._too_late)
+        signal.setitimer(signal.ITIMER_REAL, self._job["time_limit"])
         try:
-            process.communicate(json.dumps(message).encode())
-        except BrokenPipeError:
-            process.wait()  # it does not read what it was given, and need not
-        except _TooLate:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        return f"the command ended with status {process.returncode}" if process.returncode else ""
+            problem = self._by_command() if self._job["command"] else by_address(self._job)
+        except OSError as failure:
+            problem = failure.strerror or type(failure).__name__
+        self._end(problem)
+
+    def _too_late(self, number: int, frame: FrameType | None) -> None:
+        """Ends everything from here: an exception might be caught by whoever is at work."""
+        del number, frame
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._end(f"no answer within {self._job['time_limit']:g} s")
+
+    def _end(self, problem: str) -> NoReturn:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        outcome = json.dumps({"sent": not problem, "reason": problem[:_REASON]})
+        os.pwrite(self._receipt, outcome.encode(), 0)
+        os.fsync(self._receipt)
+        os._exit(0)
+
+    def _by_command(self) -> str:
+        """What kept the command from taking the message; empty if nothing did."""
+        message = self._job["message"]
+        values = {f"CLAUDE_LOOP_NOTIFY_{name.upper()}": _variable(value) for name, value in message.items()}
+        with subprocess.Popen(  # noqa: S603 - the owner's own command
+            self._job["command"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | values,
+            start_new_session=True,
+        ) as process:
+            self._process = process
+            process.communicate(json.dumps(message).encode())  # one that does not read has taken it all the same
+            self._process = None
+            return f"the command ended with status {process.returncode}" if process.returncode else ""
 
 
 def _variable(value: Any) -> str:
@@ -76,7 +77,7 @@ def _variable(value: Any) -> str:
 
 
 def by_address(job: dict[str, Any]) -> str:
-    """Likewise for an address. Only our own words leave here: what apprise says may hold the address."""
+    """What kept an address from taking it. Only our own words leave here: what apprise says may hold the address."""
     import apprise  # noqa: PLC0415 - for this process alone, when there is something to send
 
     message = job["message"]
@@ -90,6 +91,12 @@ def by_address(job: dict[str, Any]) -> str:
             return ""
         status = _STATUS.search(said.getvalue())
     return f"refused with status {status[1]}" if status else "it was not taken: unreachable, or refused"
+
+
+def main() -> None:
+    receipt = int(sys.argv[1])
+    os.set_inheritable(receipt, False)
+    Courier(receipt, json.load(sys.stdin)).carry()
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Dispatch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._couriers: dict[str, subprocess.Popen[bytes]] = {}  # under way, or left alone
 
     async def send(self, target: Target, message: dict[str, Any]) -> Outcome:
         limit = target.settings.time_limit
@@ -67,8 +68,8 @@ class Dispatch:
         while courier.poll() is None:
             if loop.time() > deadline:
                 courier.kill()
-                return Outcome(sent=False, reason="its courier hung")
             await asyncio.sleep(_POLL)
+        del self._couriers[path.name]
         return _outcome(path) or Outcome(sent=False, reason=f"its courier ended with status {courier.returncode}")
 
     def _start(self, path: Path, job: bytes) -> subprocess.Popen[bytes]:
@@ -87,6 +88,7 @@ class Dispatch:
             )
         finally:
             os.close(receipt)
+        self._couriers[path.name] = courier
         assert courier.stdin is not None  # noqa: S101 - for the type checker: a pipe
         with contextlib.suppress(BrokenPipeError), courier.stdin as pipe:  # what ended it shows in its status
             pipe.write(job)
@@ -98,6 +100,9 @@ class Dispatch:
         deadline = asyncio.get_running_loop().time() + seconds + _SLACK
         while _is_out(path) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a file's lock
             await asyncio.sleep(_POLL)
+        courier = self._couriers.pop(message_id, None)
+        if courier is not None:
+            await asyncio.to_thread(courier.wait, _SLACK)
         return _outcome(path)
 
     def settled(self, message_id: str) -> None:

@@ -185,9 +185,9 @@ class Notifier:
         """What was sent stands in the log, once: the event's id is the message's."""
         while True:
             try:
+                self._to_log.clear()  # before looking: what comes meanwhile is not missed
                 while messages := await self._ask(lambda outbox: outbox.unlogged()):
                     await self._record(messages)
-                self._to_log.clear()
                 await self._to_log.wait()
             except ShuttingDown:
                 return

@@ -128,7 +128,7 @@ class ReportFold:
 
     def add(self, event: Event) -> None:
         moment = moment_of(event)
-        if event.prd_id is None or not self.since <= moment < self.until or event.type not in TYPES:
+        if event.prd_id is None or not self.since <= moment <= self.until or event.type not in TYPES:
             return
         prd = event.project, event.prd_id
         counted = self._counted.get(prd) or _nothing()

@@ -8,9 +8,9 @@ Span = tuple[int, int]
 
 
 def clipped(span: Span, since: int, until: int) -> Span | None:
-    """The part within the range; None if there is none. A span without length is within where it lies."""
+    """The part within the range, both ends included; None if there is none."""
     begin, end = max(span[0], since), min(span[1], until)
-    return (begin, end) if begin <= end and span[0] < until and span[1] >= since else None
+    return (begin, end) if begin <= end else None
 
 
 def total(spans: Iterable[Span]) -> int:

@@ -57,7 +57,7 @@ async def test_the_message_says_what_is_needed_and_leads_there(outbox, clock):
     begin(outbox, clock)
     clock.advance(240)
     async with at_work(outbox, dispatch, clock, urgent=("waiting",)):
-        await eventually(lambda: outbox.unlogged())
+        await eventually(outbox.unlogged)
     (message,) = dispatch.messages
     assert message["text"] == "SHOP-7 waits for you: permission Bash rm -rf build (4 min)"
     assert message["url"] == "http://127.0.0.1:1/prd/SHOP-7?project=shop"
@@ -79,7 +79,7 @@ async def test_a_channel_that_is_down_for_an_hour_gets_it_then_once(outbox, cloc
         assert len(dispatch.messages) < 12
         dispatch.outcomes = [Outcome(sent=True)]
         clock.advance(LONGEST_WAIT * 1.25)
-        await eventually(lambda: outbox.unlogged())
+        await eventually(outbox.unlogged)
         assert channel.failing_since is None
     assert outbox.counts()["phone"] == {"sent": 1}
 
@@ -142,6 +142,6 @@ async def test_what_a_crash_interrupted_is_settled_by_the_receipt(outbox, clock,
     async with at_work(outbox, dispatch, clock):
         await eventually(lambda: not outbox.left_sending("phone"))
         if sends:
-            await eventually(lambda: outbox.unlogged())
+            await eventually(outbox.unlogged)
     assert len(dispatch.messages) == sends
     assert all(one["message_id"] == message.message_id for one in dispatch.messages)
