@@ -172,6 +172,11 @@ class Settings(BaseSettings):
     )
     heartbeat: HeartbeatSettings = HeartbeatSettings()
 
+    @property
+    def tells_people(self) -> bool:
+        """Whether there are channels or a heartbeat."""
+        return bool(self.notify or self.heartbeat.url.get_secret_value())
+
     @field_validator("notify")
     @classmethod
     def _distinct(cls, value: tuple[NotifySettings, ...]) -> tuple[NotifySettings, ...]:

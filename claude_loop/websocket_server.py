@@ -171,8 +171,7 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
         search = self._start_search(stack, health)
-        notify = self._start_delivery(stack, health)
-        await self._serve(stack, listeners, tasks, health, spool, search, notify)
+        await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
         self._start_upkeep(tasks)
@@ -186,7 +185,6 @@ class ClaudeLoopWebSocketServer:
         health: Health,
         spool: SpoolIntake,
         search: Search | None,
-        notify: Delivery | None,
     ) -> None:
         settings, clock = self.settings, self._clock
         sessions = Sessions(clock)
@@ -219,7 +217,7 @@ class ClaudeLoopWebSocketServer:
             clock=clock,
             retention=settings.retention,
             spool=spool,
-            notify=notify,
+            notify=self._start_delivery(stack, health),
         )
         series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
         tasks.spawn(series.run(), "series")
@@ -275,15 +273,12 @@ class ClaudeLoopWebSocketServer:
         return search
 
     def _start_delivery(self, stack: AsyncExitStack, health: Health) -> Delivery | None:
-        if not self.settings.notify and not self.settings.heartbeat.url.get_secret_value():
+        if not self.settings.tells_people:
             return None
         from claude_loop.delivery.service import Delivery  # noqa: PLC0415 - who is told nothing pays nothing
 
         delivery = Delivery(self.hub, self.home, self.settings, self._clock, lambda: self.url)
-        stack.push_async_callback(delivery.close)
-        tasks = TaskOwner("notify", on_failure=health.task_failed)
-        stack.push_async_callback(tasks.close)
-        delivery.start(tasks, is_well=lambda: health.problem is None)
+        delivery.start(stack, lambda: health.problem is None, health.task_failed)
         return delivery
 
     def _token_hint(self) -> str | None:

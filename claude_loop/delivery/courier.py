@@ -9,12 +9,14 @@ killed meanwhile learns from it what became of the message. The address comes by
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -80,9 +82,9 @@ def by_address(job: dict[str, Any]) -> str:
     """What kept an address from taking it. Only our own words leave here: what apprise says may hold the address."""
     import apprise  # noqa: PLC0415 - for this process alone, when there is something to send
 
-    message = job["message"]
+    message, url = job["message"], job["url"]
     carrier = apprise.Apprise()
-    if not carrier.add(job["url"]):
+    if not carrier.add(_service_of(url) or url):
         return "apprise does not know how to use this address"
     kind = apprise.NotifyType.SUCCESS if message["phase"] == "resolved" else apprise.NotifyType.WARNING
     body = f"{message['text']}\n{message['url']}" if message["url"] else message["text"]
@@ -91,6 +93,39 @@ def by_address(job: dict[str, Any]) -> str:
             return ""
         status = _STATUS.search(said.getvalue())
     return f"refused with status {status[1]}" if status else "it was not taken: unreachable, or refused"
+
+
+def _service_of(url: str) -> Any:
+    """The service for an address, made from the one module that names its scheme: apprise alone would load all of its
+    hundred and more, which takes a second. None where that is not enough to tell; apprise then decides."""
+    from apprise import plugins  # noqa: PLC0415 - likewise
+
+    scheme = url.partition("://")[0].lower()
+    for path in sorted(Path(plugins.__path__[0]).glob("*.py")):
+        if f'"{scheme}"' not in path.read_text(encoding="utf-8"):
+            continue
+        module = importlib.import_module(f"apprise.plugins.{path.stem}")
+        for service in vars(module).values():
+            if _serves(service, scheme) and service.__module__ == module.__name__:
+                return _made(service, url)
+    return None
+
+
+def _made(service: Any, url: str) -> Any:
+    try:
+        parts = service.parse_url(url)
+        return service(**parts) if parts else None
+    except (TypeError, AttributeError):  # how apprise's services refuse an address that lacks something
+        return None
+
+
+def _serves(service: Any, scheme: str) -> bool:
+    from apprise import NotifyBase  # noqa: PLC0415 - likewise
+
+    if not (isinstance(service, type) and issubclass(service, NotifyBase)):
+        return False
+    named = [service.protocol, service.secure_protocol]
+    return any(scheme == one or (isinstance(one, (tuple, list, set)) and scheme in one) for one in named)
 
 
 def main() -> None:

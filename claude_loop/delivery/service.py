@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 from claude_loop.clock import Clock
@@ -23,17 +24,19 @@ class Delivery:
         self._notifier = Notifier(hub, home, settings, clock, url) if settings.notify else None
         self._heartbeat: Heartbeat | None = None
 
-    def start(self, tasks: TaskOwner, *, is_well: Callable[[], bool]) -> None:
+    def start(
+        self, stack: AsyncExitStack, is_well: Callable[[], bool], task_failed: Callable[[str, BaseException], None]
+    ) -> None:
+        """Puts its end on ``stack``."""
+        if self._notifier is not None:
+            stack.push_async_callback(self._notifier.close)
+        tasks = TaskOwner("notify", on_failure=task_failed)
+        stack.push_async_callback(tasks.close)
         if self._notifier is not None:
             self._notifier.start(tasks)
         if self._settings.heartbeat.url.get_secret_value():
             self._heartbeat = Heartbeat(self._settings.heartbeat, is_well, self._clock)
             tasks.spawn(self._heartbeat.run(), "heartbeat")
-
-    async def close(self) -> None:
-        """The tasks must have ended."""
-        if self._notifier is not None:
-            await self._notifier.close()
 
     async def report(self) -> dict[str, Any]:
         nothing: dict[str, Any] = {"channels": [], "dead_letters": [], "failure": None}
