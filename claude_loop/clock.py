@@ -6,12 +6,14 @@ import os
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from functools import lru_cache
 from typing import Protocol
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z")
 _YEAR_10000_US = 253_402_300_800_000_000
 
 
@@ -100,3 +102,16 @@ def parse_time(value: str | float) -> int:
     if not 0 <= us < _YEAR_10000_US:
         raise ValueError("a time outside the years 1970 to 9999")
     return us
+
+
+def parse_hours(text: str) -> tuple[time_of_day, time_of_day] | None:
+    """Begin and end; None where there are no quiet hours. Raises ``ValueError``."""
+    if not text:
+        return None
+    found = _HOURS.match(text)
+    if found is None:
+        raise ValueError("quiet hours are written like 22:00-07:00")
+    begin, end = time_of_day(int(found[1]), int(found[2])), time_of_day(int(found[3]), int(found[4]))
+    if begin == end:
+        raise ValueError("quiet hours that begin when they end say nothing")
+    return begin, end

@@ -66,6 +66,15 @@ class Home:
         """A directory for each run of `claude-loop run`: who it is, and its output until the daemon has read it."""
         return self.root / "runs"
 
+    def outbox(self) -> Path:
+        """What notifications were sent, and are to be."""
+        return self.root / "notify.db"
+
+    @property
+    def receipts(self) -> Path:
+        """What became of the notifications under way."""
+        return self.root / "notify"
+
     @property
     def token(self) -> Path:
         return self.root / "token"

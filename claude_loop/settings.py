@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -16,6 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from claude_loop.clock import parse_hours
 from claude_loop.errors import SettingsRefused
 
 DEFAULT_PORT = 18790
@@ -60,6 +62,73 @@ class RedactSettings(BaseModel):
     cards: bool = Field(False, description="Replace payment card numbers too.")
 
 
+NotifyKind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
+_ALL_KINDS: tuple[NotifyKind, ...] = ("waiting", "failed", "stalled", "vanished", "rate_limited", "done")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class NotifySettings(BaseModel):
+    """One channel. Addresses hold passwords: they are secrets from here on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", description="What the channel is called in the log and in commands."
+    )
+    command: tuple[str, ...] = Field(
+        (), description="A program with its arguments; it gets the message as JSON on stdin. This or `urls`."
+    )
+    urls: tuple[SecretStr, ...] = Field(
+        (), description="Addresses as apprise writes them. Each is delivered to on its own. They stay secret."
+    )
+    kinds: tuple[NotifyKind, ...] = Field(
+        _ALL_KINDS,
+        description="Which kinds to send: `waiting`, `failed`, `stalled`, `vanished`, `rate_limited`, `done`.",
+    )
+    projects: tuple[str, ...] = Field((), description="Only of these projects; `*` and `?` are wildcards.")
+    grace: float = Field(
+        20.0, ge=0, le=86_400, description="Seconds that a state must last; one that ends sooner is not sent."
+    )
+    quiet_hours: str = Field(
+        "", description="Like `22:00-07:00`, local time: what comes meanwhile is sent at their end, if it still holds."
+    )
+    urgent: tuple[NotifyKind, ...] = Field((), description="Kinds that are sent in quiet hours too.")
+    repeat_minutes: float = Field(
+        0.0, ge=0, le=10_080, description="While the state lasts, send again after this many minutes; 0 never does."
+    )
+    repeat_times: int = Field(3, ge=0, le=100, description="How often to repeat at most.")
+    resolved: bool = Field(True, description="Say so when the state has ended.")
+    time_limit: float = Field(15.0, gt=0, le=120, description="Seconds that one attempt may take.")
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _readable_hours(cls, value: str) -> str:
+        parse_hours(value)
+        return value
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(_URL.match(url.get_secret_value()) is None for url in value):
+            raise ValueError("an address begins with a scheme, like ntfy://")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == bool(self.urls):
+            raise ValueError(f"the channel {self.name} needs either a command or urls")
+        return self
+
+
+class HeartbeatSettings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: SecretStr = Field(
+        SecretStr(""), description="Fetched while all is well, for a service that misses it when it does not come."
+    )
+    every: float = Field(60.0, ge=1, le=86_400, description="Seconds between two heartbeats.")
+
+
 class Settings(BaseSettings):
     """Settings of one daemon. Nested ones are written ``CLAUDE_LOOP_AUTH__LOOPBACK`` in the environment."""
 
@@ -69,6 +138,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         nested_model_default_partial_update=True,
+        hide_input_in_errors=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to bind; 127.0.0.1 also binds ::1.")
@@ -94,6 +164,26 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     limits: LimitSettings = LimitSettings()
     redact: RedactSettings = RedactSettings()
+    monitor_url: str = Field(
+        "", description="Where the monitor is reached from elsewhere, for links in messages; else its own address."
+    )
+    notify: tuple[NotifySettings, ...] = Field(
+        (), max_length=32, description="Channels for notifications, a table `[[notify]]` each."
+    )
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+
+    @property
+    def tells_people(self) -> bool:
+        """Whether there are channels or a heartbeat."""
+        return bool(self.notify or self.heartbeat.url.get_secret_value())
+
+    @field_validator("notify")
+    @classmethod
+    def _distinct(cls, value: tuple[NotifySettings, ...]) -> tuple[NotifySettings, ...]:
+        names = [channel.name for channel in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two channels have the same name")
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -24,15 +24,11 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from claude_loop import __version__, context, launch
-from claude_loop.adopt.follower import OutputFollower
-from claude_loop.adopt.scanners import LoopScanners
-from claude_loop.adopt.watches import watch_wrapped_runs
+from claude_loop import __version__, background, context, launch
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
 from claude_loop.event_bus import EventBus
-from claude_loop.eventlog.retention import Retention
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import ID_KEYS
 from claude_loop.hub import Hub
@@ -48,9 +44,8 @@ from claude_loop.observability.series import Series
 from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
 from claude_loop.progress.keeping import Keeping
-from claude_loop.progress.owners import OwnerWatch
 from claude_loop.progress.projection import ProgressProjection
-from claude_loop.search.service import Search, is_possible
+from claude_loop.search.service import Search
 from claude_loop.settings import Settings, load_settings
 from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Authenticator, how_to_authenticate, needs_token
@@ -170,12 +165,12 @@ class ClaudeLoopWebSocketServer:
         tasks = TaskOwner("server", on_failure=health.task_failed)
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
-        search = self._start_search(stack, health)
+        search = background.start_search(stack, self.hub, self.home, health)
         await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
-        self._follow_output(stack, health)
-        self._start_upkeep(tasks)
+        background.follow_output(stack, self.hub, self.home, self._acceptor, self._clock, health)
+        background.start_upkeep(tasks, self.hub, self.home, self._acceptor, self._clock, self.settings.retention)
         self._leave_note()
 
     async def _serve(
@@ -210,7 +205,15 @@ class ClaudeLoopWebSocketServer:
         clients = Clients({"socketio": socketio, "sse": sse})
         identity = Identity(__version__, os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
         status = Status(
-            identity, self.hub, health, clients, published, clock=clock, retention=settings.retention, spool=spool
+            identity,
+            self.hub,
+            health,
+            clients,
+            published,
+            clock=clock,
+            retention=settings.retention,
+            spool=spool,
+            notify=background.start_delivery(stack, self.hub, self.home, settings, clock, health, lambda: self.url),
         )
         series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
         tasks.spawn(series.run(), "series")
@@ -254,24 +257,6 @@ class ClaudeLoopWebSocketServer:
         await listeners.serve(runner.server)
         stack.callback(listeners.close)  # the first of all to end: what comes from now on comes to somebody else
 
-    def _start_search(self, stack: AsyncExitStack, health: Health) -> Search | None:
-        if not is_possible():
-            log.warning("no search: this SQLite has no FTS5")
-            return None
-        search = Search(self.hub, self.home.search, self.home.database)
-        stack.push_async_callback(search.close)
-        tasks = TaskOwner("search", on_failure=health.task_failed)
-        stack.push_async_callback(tasks.close)
-        tasks.spawn(search.run(), "indexer")
-        return search
-
-    def _follow_output(self, stack: AsyncExitStack, health: Health) -> None:
-        follower = OutputFollower(self.hub, self.home.runs, LoopScanners(), self._acceptor.redactor.text, self._clock)
-        stack.push_async_callback(follower.close)
-        tasks = TaskOwner("output", on_failure=health.task_failed)
-        stack.push_async_callback(tasks.close)
-        tasks.spawn(follower.run(), "follower")
-
     def _token_hint(self) -> str | None:
         """The line for callers on this machine who need the token; None where they need none."""
         if not self.url or not needs_token(
@@ -281,14 +266,6 @@ class ClaudeLoopWebSocketServer:
         line = how_to_authenticate(f"{self.url}/api/prds", self.home.token)
         log.info("callers on this machine need the token", example=line)
         return line
-
-    def _start_upkeep(self, tasks: TaskOwner) -> None:
-        keep = self.settings.retention
-        owners = OwnerWatch(self.hub, self._clock)
-        tasks.spawn(Retention(self.hub.log, self._clock, keep.days, keep.events).run(), "retention")
-        tasks.spawn(owners.follow(), "owners of runs")
-        tasks.spawn(owners.watch(), "watch of owners")
-        watch_wrapped_runs(tasks, self.hub, self.home.runs, self._clock, self._acceptor.tidy)
 
     def _leave_note(self) -> None:
         note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))

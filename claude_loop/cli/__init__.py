@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "archive": ("keeping:archive", "Put a PRD away."),
     "forget": ("keeping:forget", "Forget what a PRD's events said."),
     "open": ("open:open_", "Open the monitor in the browser."),
+    "notify": ("notify:notify", "Test notifications, or show what was sent."),
+    "report": ("report:report", "Say what happened: overnight, or since a time."),
     "emit": ("emit:emit", "Emit one event."),
     "up": ("daemon:up", "Start the daemon in the background."),
     "down": ("daemon:down", "Stop the daemon."),

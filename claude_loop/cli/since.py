@@ -47,6 +47,21 @@ def since(text: str, now: datetime) -> Start:
     return _from_time(moment.timestamp())
 
 
+def moment(text: str, now: datetime, option: str) -> datetime:
+    """A moment from an age, a time or seconds since the epoch. Raises ``click.BadParameter``."""
+    age = _AGE.match(text)
+    if age is not None:
+        return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
+    found = _time_of_day(text, now) or _date_and_time(text)
+    if found is None and _NUMBER.match(text):
+        found = datetime.fromtimestamp(parse_time(float(text)) / 1e6).astimezone()
+    if found is None:
+        raise click.BadParameter(
+            f"“{text}” is none of: an age (10m, 8h, 1d), a time (22:00, 2026-01-26T22:00:00).", param_hint=option
+        )
+    return found
+
+
 def _from_time(seconds: float) -> Start:
     # As text: a number far ahead would be taken for milliseconds.
     return {"from": json.dumps({"since": rfc3339(max(0, round(seconds * 1000)))})}

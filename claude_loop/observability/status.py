@@ -37,6 +37,13 @@ class SpoolSource(Protocol):
         """Counts and backlog, and ``rejected_lines``: the last lines that were no events, with their reasons."""
 
 
+class NotifySource(Protocol):
+    """What sends notifications and the heartbeat."""
+
+    async def report(self) -> Mapping[str, Any]:
+        """The channels with what waits, was sent and could not be, the latest dead letters, and the heartbeat."""
+
+
 class HealthAnswer(TypedDict):
     """``reason`` and ``error`` say what is wrong; they are absent while nothing is. A caller without the right to read
     gets ``status`` alone."""
@@ -65,6 +72,7 @@ class StatusAnswer(TypedDict):
     subscriptions: dict[str, int]
     log: dict[str, Any]
     spool: dict[str, Any] | None
+    notify: dict[str, Any] | None
     published: dict[str, Any]
     transports: dict[str, dict[str, Any]]
     tasks: dict[str, int]
@@ -84,6 +92,7 @@ class Status:
         clock: Clock,
         retention: RetentionSettings,
         spool: SpoolSource | None = None,
+        notify: NotifySource | None = None,
     ) -> None:
         self.identity = identity
         self._hub = hub
@@ -93,6 +102,7 @@ class Status:
         self._clock = clock
         self._retention = retention
         self._spool = spool
+        self._notify = notify
 
     def health(self) -> HealthAnswer:
         statistics = self._clients.statistics()
@@ -126,6 +136,7 @@ class Status:
             "subscriptions": subscriptions_by_prd(statistics),
             "log": await self._log(),
             "spool": None if self._spool is None else dict(self._spool.statistics()),
+            "notify": None if self._notify is None else dict(await self._notify.report()),
             "published": self._published.statistics(),
             "transports": statistics,
             "tasks": _tasks_by_owner(),

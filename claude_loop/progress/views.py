@@ -51,7 +51,7 @@ async def list_cards(reader: EntityReader, moment: Moment) -> list[Card]:
         run = runs.get(run_key(prd["project"], prd["prd_id"], prd["run_id"]))
         if run is not None:
             cards.append(make_card(prd, cast("RunDocument", run), moment))
-    return sorted(cards, key=_rank)
+    return sorted(cards, key=urgency)
 
 
 def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
@@ -81,7 +81,8 @@ def _group(run: RunDocument, today_ms: int) -> Group:
     return cast("Group", run["state"])
 
 
-def _rank(card: Card) -> tuple[int, bool, int, str, str]:
+def urgency(card: Card) -> tuple[int, bool, int, str, str]:
+    """A key to sort by: who needs somebody most comes first."""
     waiting = card["waiting"] if card["group"] == "waiting" else None
     # A wait for a person comes before those that end by themselves.
     others = waiting is not None and waiting["for"] != "human"

@@ -17,6 +17,7 @@ from claude_loop.observability.series import Series, SeriesAnswer
 from claude_loop.observability.status import HealthAnswer, Status, StatusAnswer
 from claude_loop.progress.documents import PrdDetail
 from claude_loop.progress.keeping import Keeping
+from claude_loop.progress.report import Report
 from claude_loop.progress.session_view import SessionDetail, SessionList
 from claude_loop.search.service import Search
 from claude_loop.settings import Settings
@@ -30,6 +31,7 @@ from claude_loop.transports.http_legacy import STREAM_QUERY as EXECUTION_QUERY
 from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
+from claude_loop.transports.http_report import REPORT_QUERY, ReportHandler
 from claude_loop.transports.http_runs import OUTPUT_QUERY, OutputPage, RunsHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
 from claude_loop.transports.http_sessions import DETAIL_QUERY as SESSION_QUERY
@@ -71,6 +73,7 @@ class HttpTransport:
         self._prds = PrdsHandler(hub, clock, settings.stalled_after)
         self._sessions = SessionsHandler(hub, clock)
         self._runs = RunsHandler(hub)
+        self._report = ReportHandler(hub, self._prds.moment)
         self._system = SystemHandler(status, metrics, series, lambda: self._description)
         self._legacy = LegacyHandler(hub, sse, self._prds, clients)
 
@@ -174,6 +177,14 @@ class HttpTransport:
                 self._runs.get_output,
                 {200: Answer("A page, oldest first.", OutputPage)},
                 OUTPUT_QUERY,
+            ),
+            Endpoint(
+                "GET",
+                "/api/report",
+                READ,
+                self._report.get_report,
+                {200: Answer("The report.", Report)},
+                REPORT_QUERY,
             ),
             *self._keeping_endpoints(missing),
             Endpoint(

@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from claude_loop.errors import SettingsRefused
-from claude_loop.settings import Settings, load_settings
+from claude_loop.settings import NotifySettings, Settings, load_settings
 from tests.support import ROOT
 
 
@@ -87,12 +87,50 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
 
 def test_the_reference_lists_every_setting_with_its_description():
     page = (ROOT / "docs" / "settings.md").read_text()
-    table = page.partition("## Other")[0]
-    listed = [line.split("|")[1].strip().strip("`") for line in table.splitlines() if line.startswith("| `")]
-    assert listed == [name for name, _ in rows(Settings)]
-    for name, description in rows(Settings):
-        assert description, f"{name} has no description"
-        assert description in page, name
+    table, _, channels = page.partition("## Other")[0].partition("## Channels")
+    for part, model in ((table, Settings), (channels, NotifySettings)):
+        listed = [line.split("|")[1].strip().strip("`") for line in part.splitlines() if line.startswith("| `")]
+        assert listed == [name for name, _ in rows(model)]
+        for name, description in rows(model):
+            assert description, f"{name} has no description"
+            assert description in part, name
+
+
+def test_channels_come_from_the_file_and_their_addresses_stay_secret(tmp_path):
+    write_config(
+        tmp_path,
+        '[[notify]]\nname = "phone"\nurls = ["ntfy://user:hunter2@host/topic"]\nquiet_hours = "22:00-07:00"\n'
+        '[[notify]]\nname = "desk"\ncommand = ["notify-send", "hello"]\nkinds = ["failed"]\n'
+        '[heartbeat]\nurl = "https://example.org/hunter2"\n',
+    )
+    settings = load_settings()
+    assert [channel.name for channel in settings.notify] == ["phone", "desk"]
+    assert settings.notify[0].urls[0].get_secret_value() == "ntfy://user:hunter2@host/topic"
+    assert settings.heartbeat.every == 60
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("channel", "field"),
+    [
+        ({"name": "a"}, "notify.0"),
+        ({"name": "a", "command": ["x"], "urls": ["ntfy://hunter2"]}, "notify.0"),
+        ({"name": "a", "urls": ["hunter2"]}, "notify.0.urls"),
+        ({"name": "a", "command": ["hunter2"], "kinds": ["hunter2"]}, "notify.0.kinds.0"),
+        ({"name": "A B", "command": ["x"]}, "notify.0.name"),
+        ({"name": "a", "command": ["x"], "quiet_hours": "hunter2"}, "notify.0.quiet_hours"),
+        ({"name": "a", "command": ["x"], "quiet_hours": "07:00-07:00"}, "notify.0.quiet_hours"),
+        ({"name": "a", "command": ["x"], "mail": "hunter2"}, "notify.0.mail"),
+    ],
+)
+def test_a_channel_that_cannot_be_is_refused_without_its_secrets(channel, field):
+    with pytest.raises(SettingsRefused) as refusal:
+        load_settings(notify=[channel])
+    assert refusal.value.field == field
+    assert "hunter2" not in str(refusal.value.as_dict())
+    with pytest.raises(SettingsRefused, match="same name"):
+        load_settings(notify=[{"name": "a", "command": ["x"]}, {"name": "a", "command": ["y"]}])
 
 
 def test_the_variables_that_are_no_settings_are_documented_too():

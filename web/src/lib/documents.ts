@@ -379,6 +379,7 @@ export interface StatusAnswer {
   subscriptions: Record<string, number>;
   log: Record<string, unknown>;
   spool: Record<string, unknown> | null;
+  notify: Record<string, unknown> | null;
   published: Record<string, unknown>;
   transports: Record<string, Record<string, unknown>>;
   tasks: Record<string, number>;

@@ -1,0 +1,135 @@
+"""The report in words, for the terminal and as Markdown. Both say the same, line by line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from claude_loop.cli.lines import short_hash
+from claude_loop.cli.terminal import duration, plural, printable
+
+Document = dict[str, Any]
+_WHOM = {"human": "you", "rate_limit": "the rate limit"}
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~])")
+_MARKS = {
+    "running": "▶", "waiting": "⏸", "paused": "⏸", "stalled": "…", "vanished": "☠", "failed": "✗",
+    "done·claimed": "~", "done·verified": "✓",
+}  # fmt: skip
+
+
+def as_text(report: Document) -> Iterator[str]:
+    yield heading(report)
+    yield ""
+    if report["needs"]:
+        yield "Needs you now:"
+        yield from (f"  {need_line(need, report)}" for need in report["needs"])
+    else:
+        yield "Nothing needs you."
+    for prd in report["prds"]:
+        yield ""
+        yield f"{_MARKS.get(prd['state'], '·')} {title_line(prd)}"
+        yield from (f"    {line}" for line in body_lines(prd))
+    if not report["prds"]:
+        yield ""
+        yield "Nothing happened."
+
+
+def as_markdown(report: Document) -> Iterator[str]:
+    yield f"# {escaped(heading(report))}"
+    yield ""
+    yield "## Needs you now" if report["needs"] else "Nothing needs you."
+    if report["needs"]:
+        yield ""
+        yield from (f"- {escaped(need_line(need, report))}" for need in report["needs"])
+    for prd in report["prds"]:
+        yield ""
+        yield f"## {escaped(title_line(prd))}"
+        yield ""
+        yield from (f"- {escaped(line)}" for line in body_lines(prd))
+    if not report["prds"]:
+        yield ""
+        yield "Nothing happened."
+
+
+def escaped(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def heading(report: Document) -> str:
+    until = "now" if report["until"] >= report["now"] else clock(report["until"], report["now"])
+    return f"Report: {clock(report['since'], report['now'])} to {until}"
+
+
+def name_of(document: Document) -> str:
+    name = "/".join(printable(part, 60) for part in (document["project"], document["prd_id"]) if part)
+    return f"{name} {printable(document['title'], 80)}" if document["title"] else name
+
+
+def need_line(need: Document, report: Document) -> str:
+    since = f"since {clock(need['since'], report['now'])} ({duration(report['now'] - need['since'])})"
+    word = "waits for you" if need["state"] == "waiting" else need["state"]
+    return f"{name_of(need)}: {word} {since}: {printable(need['reason'], 200)}"
+
+
+def title_line(prd: Document) -> str:
+    state = prd["state"].replace("·", ", ")
+    why = "; ".join(printable(reason, 100) for reason in prd["why"][:3])
+    worked = f" · worked {duration(prd['worked_ms'])}" if prd["worked_ms"] else ""
+    runs = f" · {plural(prd['runs'], 'run')}" if prd["runs"] > 1 else ""
+    return f"{name_of(prd)}: {state}{f': {why}' if why else ''}{worked}{runs}"
+
+
+def body_lines(prd: Document) -> Iterator[str]:
+    yield from _stories(prd)
+    tests = prd["tests"]
+    if tests["runs"]:
+        failed = f", {plural(tests['failed'], 'failure')} in the others" if tests["failed"] else ""
+        yield f"tests: {plural(tests['runs'], 'run')}, {tests['passing']} passed{failed}"
+    if prd["commits"]:
+        shown = ", ".join(_commit(commit) for commit in prd["latest_commits"])
+        more = prd["commits"] - len(prd["latest_commits"])
+        yield f"{plural(prd['commits'], 'commit')}: {shown}" + (f", and {more} earlier" if more else "")
+    yield from _waits(prd)
+    if prd["errors"]:
+        shown = "; ".join(printable(error["error"], 120) for error in prd["latest_errors"])
+        yield f"{plural(prd['errors'], 'error')}, the last: {shown}"
+
+
+def _stories(prd: Document) -> Iterator[str]:
+    stories = prd["stories"]
+    states = ("verified", "claimed", "failing", "blocked", "running")
+    parts = [f"{len(stories[state])} {state}" for state in states if stories[state]]
+    if parts:
+        total = f" of {prd['total_stories']}" if prd["total_stories"] else ""
+        yield f"stories{total}: {' · '.join(parts)}"
+    for state in ("failing", "blocked", "claimed"):
+        for story in stories[state][:5]:
+            why = "; ".join(printable(reason, 100) for reason in story["why"])
+            yield f"{state}: {printable(story['story_id'], 40)}" + (f": {why}" if why else "")
+        if len(stories[state]) > 5:
+            yield f"{state}: and {len(stories[state]) - 5} more"
+
+
+def _commit(commit: Document) -> str:
+    subject = f" {printable(commit['subject'], 60)}" if commit["subject"] else ""
+    return f"{short_hash(commit['hash'])}{subject}"
+
+
+def _waits(prd: Document) -> Iterator[str]:
+    if not prd["waits"]:
+        return
+    count = len(prd["waits"]) + prd["waits_omitted"]
+    yield f"{plural(count, 'wait')}, {duration(prd['waited_ms'])}:"
+    for wait in prd["waits"]:
+        end = clock(wait["ended_at"], wait["since"]) if wait["ended_at"] else "now"
+        whom = _WHOM.get(wait["waited_for"], "something")
+        span = f"{clock(wait['since'], wait['since'])} to {end}"
+        yield f"- {span} ({duration(wait['waited_ms'])}) for {whom}: {printable(wait['reason'], 120)}"
+
+
+def clock(ms: int, beside: int) -> str:
+    """Local time; with the date where it is not that of ``beside``."""
+    local, other = (datetime.fromtimestamp(moment / 1000).astimezone() for moment in (ms, beside))
+    return f"{local:%H:%M}" if local.date() == other.date() else f"{local:%Y-%m-%d %H:%M}"

@@ -1,0 +1,93 @@
+"""What about a run is worth a message, as its documents stand at a moment. Pure; nothing here knows a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from claude_loop.progress.documents import PrdDocument, RunDocument, Waiting
+from claude_loop.progress.keys import run_key
+from claude_loop.progress.passing import next_change_at, shown
+
+Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
+# A fact has no end: nobody is told that a run is no longer done.
+FACTS = frozenset({"done"})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that holds of a run since ``since`` (milliseconds). ``facts`` are what the words are made of.
+
+    (``run``, ``kind``, ``since``) names it for ever: the same wait, seen again after a restart, is the same one.
+    """
+
+    run: str
+    kind: Kind
+    since: int
+    project: str | None
+    prd_id: str
+    run_id: str
+    story_id: str | None
+    session_id: str | None
+    facts: dict[str, Any]
+
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        return self.run, self.kind, self.since
+
+
+def conditions_of(
+    prd: PrdDocument, run: RunDocument, now_ms: int, stalled_after_ms: int
+) -> dict[tuple[str, str, int], Condition]:
+    """What holds of ``run`` at ``now_ms``, by identity. Of an earlier run only that it is done can hold: whatever else
+    it was, the PRD has moved on; so it has when a person put it away."""
+    run = shown(run, now_ms, stalled_after_ms)
+    moved_on = prd["run_id"] != run["run_id"] or prd["archived_at"] is not None
+    found = [] if moved_on and not run["state"].startswith("done") else _holding(prd, run, stalled_after_ms)
+    return {condition.identity: condition for condition in found}
+
+
+def next_look_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int | None:
+    """When time alone will change what holds."""
+    return next_change_at(run, now_ms, stalled_after_ms)
+
+
+def _holding(prd: PrdDocument, run: RunDocument, stalled_after_ms: int) -> list[Condition]:
+    state = run["state"]
+    if state == "waiting":
+        return [_waiting(prd, run, wait) for wait in run["waits"]]
+    if state == "stalled":
+        facts = {"last": run["last"]["type"], "silent_since": run["last"]["at"]}
+        return [_condition(prd, run, "stalled", run["last"]["at"] + stalled_after_ms, facts)]
+    if state == "vanished" and run["vanished_at"] is not None:
+        return [_condition(prd, run, "vanished", run["vanished_at"], {})]
+    if run["finished_at"] is None:
+        return []
+    counts = {"stories": max(run["total_stories"] or 0, run["stories"]), **run["counts"]}
+    facts = {"why": run["why"][:3], "counts": counts, "took_ms": run["finished_at"] - run["started_at"]}
+    if state == "failed":
+        return [_condition(prd, run, "failed", run["finished_at"], facts)]
+    return [_condition(prd, run, "done", run["finished_at"], {**facts, "verified": state == "done·verified"})]
+
+
+def _waiting(prd: PrdDocument, run: RunDocument, wait: Waiting) -> Condition:
+    kind: Kind = "rate_limited" if wait["for"] == "rate_limit" else "waiting"
+    facts = {"for": wait["for"], "reason": wait["reason"], "until": wait["until"]}
+    return _condition(prd, run, kind, wait["since"], facts, story_id=wait["story_id"], session_id=wait["session_id"])
+
+
+def _condition(
+    prd: PrdDocument,
+    run: RunDocument,
+    kind: Kind,
+    since: int,
+    facts: dict[str, Any],
+    *,
+    story_id: str | None = None,
+    session_id: str | None = None,
+) -> Condition:
+    key = run_key(run["project"], run["prd_id"], run["run_id"])
+    current = run["current"]
+    story = story_id or (current["story_id"] if current is not None and kind != "done" else None)
+    facts = {"title": prd["title"], **facts}
+    return Condition(key, kind, since, run["project"], run["prd_id"], run["run_id"], story, session_id, facts)

@@ -1,0 +1,102 @@
+"""`GET /api/report`: what happened in a range of time, and what needs a person now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from aiohttp import web
+
+from claude_loop.clock import parse_time
+from claude_loop.errors import InvalidRequest
+from claude_loop.eventlog.base import DocumentsAtOnce
+from claude_loop.filters import Filter
+from claude_loop.hub import Hub
+from claude_loop.progress.documents import Card, PrdDocument, RunDocument, StoryDocument
+from claude_loop.progress.keys import PRDS, run_key, runs_prefix, stories_prefix
+from claude_loop.progress.report import TYPES, Prd, ReportFold
+from claude_loop.progress.views import Moment, make_card, urgency
+from claude_loop.transports.http_endpoint import Parameter
+from claude_loop.transports.http_json import json_answer
+from claude_loop.transports.http_query import Query
+
+_TIME = "RFC 3339, or seconds since the epoch"
+REPORT_QUERY = (
+    Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end."),
+    Parameter("until", "Where it ends, likewise. Without it: now."),
+    Parameter("project", "Only this project; empty for PRDs without one."),
+)
+DEFAULT_RANGE_MS = 12 * 3600 * 1000
+_PAGE_EVENTS = 200
+Documents = tuple[list[Card], dict[Prd, list[RunDocument]], dict[Prd, list[StoryDocument]]]
+
+
+class ReportHandler:
+    """Reads the events of the range, then the documents of now."""
+
+    def __init__(self, hub: Hub, moment: Callable[[], Moment]) -> None:
+        self._hub = hub
+        self._moment = moment
+
+    async def get_report(self, request: web.Request) -> web.Response:
+        """What happened in a range of time for each PRD, and what needs a person now."""
+        query = Query(request, REPORT_QUERY)
+        moment = self._moment()
+        until = _time(query, "until", moment.now_ms)
+        since = _time(query, "since", until - DEFAULT_RANGE_MS)
+        if since > until:
+            raise InvalidRequest(
+                "`since` is later than `until`.", field="since", hint="The range has to have a length."
+            )
+        project = query.text("project")
+        fold = ReportFold(since, until)
+        await self._read(fold, project)
+        _, documents = await self._hub.log.snapshot(lambda stored: _documents(stored, project, moment))
+        cards, runs, stories = documents
+        return json_answer(fold.result(cards, runs, stories, moment.now_ms))
+
+    async def _read(self, fold: ReportFold, project: str | None) -> None:
+        """An event is never received before its moment, so none of the range lies before this position."""
+        filter_ = Filter(types=TYPES, projects=(project,) if project else ())
+        place, head = await self._hub.log.position_since(fold.since), self._hub.state.head
+        while place < head:
+            page = await self._hub.log.read(place, _PAGE_EVENTS, filter_)
+            for event in page.events:
+                if project is None or (event.project or "") == project:
+                    fold.add(event)
+            place = page.upto
+
+
+def _documents(stored: DocumentsAtOnce, project: str | None, moment: Moment) -> Documents:
+    """Runs in a thread of the log."""
+    cards: list[Card] = []
+    runs: dict[Prd, list[RunDocument]] = {}
+    stories: dict[Prd, list[StoryDocument]] = {}
+    for document in stored.under(PRDS).values():
+        prd = cast("PrdDocument", document)
+        latest = cast("RunDocument | None", stored.get(run_key(prd["project"], prd["prd_id"], prd["run_id"])))
+        if latest is None or project not in (None, prd["project"] or ""):
+            continue
+        names = prd["project"], prd["prd_id"]
+        cards.append(make_card(prd, latest, moment))
+        runs[names] = cast("list[RunDocument]", list(stored.under(runs_prefix(*names)).values()))
+        of_latest = stored.under(stories_prefix(*names, prd["run_id"]))
+        stories[names] = cast("list[StoryDocument]", list(of_latest.values()))
+    return sorted(cards, key=urgency), runs, stories
+
+
+def _time(query: Query, name: str, default: int) -> int:
+    text = query.text(name)
+    if text is None:
+        return default
+    try:
+        return parse_time(_number(text)) // 1000
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"`{name}` is no time.", field=name, hint=f"Write it as {_TIME}.") from None
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,94 @@
+"""The report: what lies in the range and what does not, and what needs a person."""
+
+import pytest
+
+from claude_loop.clock import ManualClock
+from claude_loop.eventlog.memory import MemoryEventLog
+from claude_loop.progress.projection import ProgressProjection
+from claude_loop.progress.spans import clipped, total
+from tests.http_rig import serving
+
+NOON = 1_769_428_800  # the clock of the test, seconds
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+async def rig(clock):
+    async with serving(MemoryEventLog(ProgressProjection(), clock), clock=clock) as one:
+        yield one
+
+
+async def report(rig, **query):
+    return await rig.get("/api/report", params=query)
+
+
+def test_spans():
+    assert clipped((5, 20), 10, 30) == (10, 20)
+    assert clipped((5, 9), 10, 30) is None
+    assert clipped((30, 40), 10, 30) == (30, 30)
+    assert clipped((31, 40), 10, 30) is None
+    assert clipped((10, 10), 10, 30) == (10, 10)
+    assert total([(0, 10), (5, 15), (20, 25), (6, 7)]) == 20
+    assert total([]) == 0
+
+
+async def test_counts_are_those_of_the_range_and_waits_are_cut_to_it(rig, clock):
+    ids = {"project": "shop", "story_id": "US-001"}
+    await rig.emit("prd.started", "SHOP-7", data={"status": "running"}, project="shop")
+    await rig.emit("commit.created", "SHOP-7", data={"story_id": "US-001", "commit_hash": "aaaaaaa"}, **ids)
+    waiting = {"for": "human", "reason": "permission"}
+    clock.advance(600)
+    await rig.emit("agent.waiting", "SHOP-7", data=waiting, project="shop")
+    clock.advance(1200)
+    await rig.emit("agent.resumed", "SHOP-7", data={}, project="shop")
+    await rig.emit("commit.created", "SHOP-7", data={"story_id": "US-001", "commit_hash": "bbbbbbb"}, **ids)
+    await rig.emit("error.occurred", "SHOP-7", data={"error": "overloaded"}, project="shop")
+    clock.advance(600)
+    await rig.emit("prd.completed", "SHOP-7", data={"success": True, "status": "completed"}, project="shop")
+    whole = await report(rig)
+    (prd,) = whole["prds"]
+    assert (prd["commits"], prd["errors"], prd["waited_ms"], prd["worked_ms"]) == (2, 1, 1_200_000, 1_200_000)
+    assert [commit["hash"] for commit in prd["latest_commits"]] == ["aaaaaaa", "bbbbbbb"]
+    late = await report(rig, since=str(NOON + 1200), until=str(NOON + 2000))
+    (prd,) = late["prds"]
+    assert (prd["commits"], prd["waited_ms"], prd["worked_ms"]) == (1, 600_000, 200_000)
+    assert prd["waits"][0]["since"] == (NOON + 1200) * 1000
+    assert (await report(rig, since=str(NOON + 9000), until=str(NOON + 9001)))["prds"] == []
+    assert (await report(rig, project="blog"))["prds"] == []
+    assert whole["needs"] == []
+
+
+async def test_what_needs_a_person_comes_first_the_most_urgent_before_the_others(rig, clock):
+    for prd_id, type_, data in (
+        ("FAILED", "prd.completed", {"success": False, "status": "failed"}),
+        ("LIMITED", "agent.waiting", {"for": "rate_limit", "reason": "usage"}),
+        ("WAITS", "agent.waiting", {"for": "human", "reason": "permission"}),
+    ):
+        await rig.emit("prd.started", prd_id, data={"status": "running"}, project="shop")
+        await rig.emit(type_, prd_id, data=data, project="shop")
+    answer = await report(rig)
+    assert [(need["prd_id"], need["state"], need["reason"]) for need in answer["needs"]] == [
+        ("WAITS", "waiting", "permission"),
+        ("FAILED", "failed", "it was reported as failed"),
+    ]
+    clock.advance(86_400)
+    later = await report(rig)
+    assert [need["prd_id"] for need in later["needs"]] == ["WAITS"]  # a failure of days ago is known by now
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"since": "yesterday"}, "since"),
+        ({"until": "2026-13-01T00:00:00Z"}, "until"),
+        ({"since": "1769428800", "until": "1769428000"}, "since"),
+        ({"from": "now"}, "from"),
+    ],
+)
+async def test_a_range_that_cannot_be_is_refused(rig, query, field):
+    answer = await rig.get("/api/report", status=400, params=query)
+    assert answer["error"]["field"] == field
