@@ -189,6 +189,7 @@ class AgentLine(TypedDict):
     state: SessionState
     doing: str | None
     since: int
+    last_at: int  # its last sign of life; after long silence the line goes (``passing.shown``)
     story_id: str | None
 
 

@@ -1,13 +1,59 @@
-"""What passing time alone makes of a run. It is never stored: it follows from the document and the moment.
+"""What passing time alone makes of a run or a session. It is never stored: it follows from the document and the moment.
 
-Two things: a run that is ``running`` and silent for too long is ``stalled``, and a wait whose ``until`` has passed
-without a word is ``overdue``.
+Three things: a run that is ``running`` and silent for too long is ``stalled``, a wait whose ``until`` has passed
+without a word is ``overdue``, and an agent that has been silent for very long is gone: one that was
+killed never says so.
 """
 
 from __future__ import annotations
 
-from claude_loop.progress.documents import Patch, RunDocument, Waiting
+from typing import Any
+
+from claude_loop.progress.documents import Patch, RunDocument, SessionState, Waiting
+from claude_loop.progress.keys import AGENTS, RUNS, SESSIONS
 from claude_loop.progress.reducer import difference
+from claude_loop.progress.session_documents import SessionDocument
+
+# An agent at work reports a tool or a message far more often.
+GONE_AFTER_MS = 3_600_000
+# One that has nothing to do, or waits for a person, may be left alone over a night.
+LEFT_ALONE_MS = 12 * 3_600_000
+# Documents that time changes.
+TIMED = (RUNS, SESSIONS, AGENTS)
+
+
+def shown_by_key(key: str, document: Any, now_ms: int, stalled_after_ms: int) -> Any:
+    """Any document as it stands at ``now_ms``; the very same object if time changes nothing."""
+    if key.startswith(RUNS):
+        return shown(document, now_ms, stalled_after_ms)
+    return shown_session(document, now_ms) if key.startswith(TIMED) else document
+
+
+def next_change_by_key(key: str, document: Any, now_ms: int, stalled_after_ms: int) -> int | None:
+    """The next moment after ``now_ms`` at which ``shown_by_key`` answers differently; None if never."""
+    if key.startswith(RUNS):
+        return next_change_at(document, now_ms, stalled_after_ms)
+    if not key.startswith(TIMED) or document["ended_at"] is not None:
+        return None
+    gone = _gone_at(document["state"], document["last"]["at"])
+    return gone if gone > now_ms else None
+
+
+def shown_session(session: SessionDocument, now_ms: int) -> SessionDocument:
+    """The session as it stands at ``now_ms``; the very same object if time changes nothing."""
+    last = session["last"]["at"]
+    if session["ended_at"] is not None or now_ms < _gone_at(session["state"], last):
+        return session
+    changed = session.copy()
+    changed["state"] = "ended"
+    changed["ended_at"] = last
+    changed["doing"] = changed["doing_since"] = changed["waiting"] = None
+    changed["open_calls"], changed["subagents"] = [], []
+    return changed
+
+
+def _gone_at(state: SessionState, last_at: int) -> int:
+    return last_at + (LEFT_ALONE_MS if state in ("waiting", "idle") else GONE_AFTER_MS)
 
 
 def shown(run: RunDocument, now_ms: int, stalled_after_ms: int) -> RunDocument:
@@ -15,11 +61,12 @@ def shown(run: RunDocument, now_ms: int, stalled_after_ms: int) -> RunDocument:
     if not any(due <= now_ms for due in _changes(run, stalled_after_ms)):
         return run
     changed = run.copy()
-    if run["waiting"] is None:
+    if run["state"] == "running" and run["last"]["at"] + stalled_after_ms <= now_ms:
         changed["state"] = "stalled"
-    else:
+    if run["state"] == "waiting" and run["waiting"] is not None:
         changed["waits"] = [_as_of(wait, now_ms) for wait in run["waits"]]
         changed["waiting"] = _as_of(run["waiting"], now_ms)
+    changed["agents"] = [agent for agent in run["agents"] if now_ms < _gone_at(agent["state"], agent["last_at"])]
     return changed
 
 
@@ -36,11 +83,12 @@ def time_patches(key: str, run: RunDocument, before_ms: int, now_ms: int, stalle
 
 def _changes(run: RunDocument, stalled_after_ms: int) -> list[int]:
     """The moments at which time changes how the run is shown, past ones included."""
+    changes = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"]]
     if run["state"] == "running":
-        return [run["last"]["at"] + stalled_after_ms]
-    if run["state"] == "waiting":
-        return [wait["until"] for wait in run["waits"] if wait["until"] is not None]
-    return []
+        changes.append(run["last"]["at"] + stalled_after_ms)
+    elif run["state"] == "waiting":
+        changes += [wait["until"] for wait in run["waits"] if wait["until"] is not None]
+    return changes
 
 
 def _as_of(wait: Waiting, now_ms: int) -> Waiting:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from claude_loop.events import Event
 from claude_loop.progress.documents import Patch
 from claude_loop.progress.draft import Document
-from claude_loop.progress.keys import RUNS, prd_prefixes
-from claude_loop.progress.passing import next_change_at, shown
+from claude_loop.progress.keys import prd_prefixes
+from claude_loop.progress.passing import next_change_by_key, shown_by_key
 from claude_loop.progress.reading import moment_of
 from claude_loop.progress.reducer import difference, fold_one
 
@@ -35,7 +35,7 @@ class PatchMaker:
     def __init__(self, stalled_after_ms: int, documents: dict[str, Document] | None = None) -> None:
         self._stalled_after_ms = stalled_after_ms
         self._documents = {} if documents is None else documents.copy()
-        self._due: dict[str, int] = {}  # when time will change a run next
+        self._due: dict[str, int] = {}  # when time will change a document next
         self._clock = 0
         self._seq = 0
         for key, document in self._documents.items():
@@ -73,23 +73,19 @@ class PatchMaker:
             moment, key = min((due, key) for key, due in self._due.items())
             if moment > now_ms:
                 break
-            run = self._documents[key]
-            before = self._shown(key, run)
+            document = self._documents[key]
+            before = self._shown(key, document)
             self._clock = moment
-            patches += difference(key, before, self._shown(key, run), self._seq, moment)
-            self._watch(key, run)
+            patches += difference(key, before, self._shown(key, document), self._seq, moment)
+            self._watch(key, document)
         self._clock = max(self._clock, now_ms)
         return patches
 
     def _shown(self, key: str, document: Document) -> Document:
-        if not key.startswith(RUNS):
-            return document
-        return shown(document, self._clock, self._stalled_after_ms)
+        return shown_by_key(key, document, self._clock, self._stalled_after_ms)
 
     def _watch(self, key: str, document: Document) -> None:
-        if not key.startswith(RUNS):
-            return
-        due = next_change_at(document, self._clock, self._stalled_after_ms)
+        due = next_change_by_key(key, document, self._clock, self._stalled_after_ms)
         if due is None:
             self._due.pop(key, None)
         else:

@@ -92,6 +92,7 @@ def _show(run: RunDocument, session: SessionDocument) -> None:
         "state": session["state"],
         "doing": session["doing"],
         "since": session["doing_since"] or session["last"]["at"],
+        "last_at": session["last"]["at"],
         "story_id": session["story_id"],
     }
     known = [agent["session_id"] for agent in run["agents"]]

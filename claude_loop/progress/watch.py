@@ -25,15 +25,11 @@ from claude_loop.progress.keys import (
     sessions_prefix,
     stories_prefix,
 )
-from claude_loop.progress.passing import next_change_at, shown
+from claude_loop.progress.passing import LEFT_ALONE_MS, next_change_by_key, shown_by_key
 from claude_loop.progress.reducer import difference
 
 if TYPE_CHECKING:
     from claude_loop.progress.state_feed import StateFeed
-
-
-# Sessions without a PRD that were silent for longer than this are history.
-RECENT_MS = 12 * 3_600_000
 
 
 class WatchedPrd(NamedTuple):
@@ -88,7 +84,7 @@ class Watch:
             documents |= stored.under(runs_prefix(project, prd_id))
             documents |= stored.under(stories_prefix(project, prd_id, run_id))
             documents |= stored.under(sessions_prefix(project, prd_id))
-        recent = self._feed.now_ms - RECENT_MS
+        recent = self._feed.now_ms - LEFT_ALONE_MS  # those silent for longer are history
         documents |= {key: agent for key, agent in stored.under(AGENTS).items() if agent["last"]["at"] >= recent}
         return documents
 
@@ -149,7 +145,7 @@ class Watch:
         return difference(key, before, after, seq, now)
 
     def _shown(self, key: str, document: Document, now: int) -> Document:
-        return shown(document, now, self._feed.stalled_after_ms) if key.startswith(RUNS) else document
+        return shown_by_key(key, document, now, self._feed.stalled_after_ms)
 
     # --- which documents
 
@@ -167,9 +163,11 @@ class Watch:
                 self._await_change(key, document, now)
         elif key.startswith(AGENTS) or (self._stories is not None and key.startswith(self._stories)):
             self._hold(key, document, seq)
+            self._await_change(key, document, now)
         elif self._sessions is not None and key.startswith(self._sessions):
             if document["run_id"] == self._run_id:
                 self._hold(key, document, seq)
+                self._await_change(key, document, now)
             else:  # it goes on in another run
                 self._drop(key, seq)
 
@@ -204,8 +202,8 @@ class Watch:
             return True
         return self._latest.get(prd_key(run["project"], run["prd_id"])) == key
 
-    def _await_change(self, key: str, run: Document, now: int) -> None:
-        due = next_change_at(run, now, self._feed.stalled_after_ms)
+    def _await_change(self, key: str, document: Document, now: int) -> None:
+        due = next_change_by_key(key, document, now, self._feed.stalled_after_ms)
         if due is None:
             self._due.pop(key, None)
         else:

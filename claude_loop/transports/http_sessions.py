@@ -12,6 +12,7 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.keys import AGENTS, SESSIONS, session_key, sessions_prefix
+from claude_loop.progress.passing import shown_session
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_view import SessionView, Whole
 from claude_loop.transports.http_endpoint import Parameter
@@ -42,9 +43,10 @@ class SessionsHandler:
         query = Query(request, LIST_QUERY)
         project, prd_id, run_id = query.text("project"), query.text("prd_id"), query.text("run_id")
         live = query.one_of("live", ("false", "true")) == "true"
+        now_ms = self._clock.now_us() // 1000
         found = [
             session
-            for session in await self._stored(project, prd_id)
+            for session in (shown_session(stored, now_ms) for stored in await self._stored(project, prd_id))
             if project in (None, session["project"])
             and prd_id in (None, session["prd_id"])
             and run_id in (None, session["run_id"])
@@ -99,5 +101,6 @@ class SessionsHandler:
         return None
 
     def _view(self, session: SessionDocument) -> SessionView:
-        silent_ms = max(0, self._clock.now_us() // 1000 - session["last"]["at"])
-        return cast("SessionView", {**session, "silent_ms": silent_ms})
+        now_ms = self._clock.now_us() // 1000
+        silent_ms = max(0, now_ms - session["last"]["at"])
+        return cast("SessionView", {**shown_session(session, now_ms), "silent_ms": silent_ms})

@@ -14,7 +14,7 @@ from typing import Any
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.events import Event
 from claude_loop.progress.keys import prd_key, run_key, session_key, story_key
-from claude_loop.progress.passing import shown
+from claude_loop.progress.passing import shown, shown_session
 from claude_loop.progress.projection import ProgressProjection
 
 START_MS = 1_769_428_800_000
@@ -83,7 +83,8 @@ class World:
         return self.documents[story_key(None, "PRD-1", run_id or self.prd()["run_id"], story_id)]
 
     def session(self, session_id: str = "S1", prd: str | None = "PRD-1", project: str | None = None) -> dict[str, Any]:
-        return self.documents[session_key(project, prd, session_id)]
+        """A session as it stands now."""
+        return shown_session(self.documents[session_key(project, prd, session_id)], self.now_ms)
 
 
 def _pair(word: str) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from claude_loop.events import Event
 from claude_loop.progress.documents import RunState, StoryState
 from claude_loop.progress.keys import RUNS, STORIES
-from claude_loop.progress.passing import shown
+from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.reducer import RULES, fold_one, reduce
@@ -219,7 +219,7 @@ def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[di
         projection.apply((event,), documents)
         now = max(moments[-1], min(event.at, event.received_at))
         for key, document in documents.items():
-            assert patched[key] == (shown(document, now, STALLED_AFTER_MS) if key.startswith(RUNS) else document)
+            assert patched[key] == shown_by_key(key, document, now, STALLED_AFTER_MS)
     assert moments == sorted(moments)
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from claude_loop.progress.passing import next_change_at, shown, time_patches
+import pytest
+
+from claude_loop.progress.passing import (
+    GONE_AFTER_MS,
+    LEFT_ALONE_MS,
+    next_change_at,
+    next_change_by_key,
+    shown,
+    shown_session,
+    time_patches,
+)
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
 
 
@@ -60,3 +70,35 @@ def test_paused_finished_and_vanished_runs_do_not_change():
         run = stored(play(f"prd.started → {scenario}"))
         assert next_change_at(run, 0, STALLED_AFTER_MS) is None
         assert shown(run, 10**14, STALLED_AFTER_MS) is run
+
+
+@pytest.mark.parametrize(
+    ("last", "after_ms"),
+    [
+        ("tool.started session=S1 tool=Bash", GONE_AFTER_MS),
+        ("agent.retrying session=S1 error=overloaded", GONE_AFTER_MS),
+        ("agent.idle session=S1", LEFT_ALONE_MS),
+        ('agent.waiting session=S1 for=human reason="permission Bash ls"', LEFT_ALONE_MS),
+    ],
+)
+def test_an_agent_that_was_killed_is_gone_after_long_silence(last: str, after_ms: int):
+    world = play(f"prd.started → session.started session=S1 agent=claude → {last}")
+    key, run = "session/*/PRD-1/S1", stored(world)
+    session, due = world.documents[key], world.now_ms + after_ms
+    assert next_change_by_key(key, session, world.now_ms, STALLED_AFTER_MS) == due
+    assert shown_session(session, due - 1) is session
+    assert len(shown(run, due - 1, STALLED_AFTER_MS)["agents"]) == 1
+    gone = shown_session(session, due)
+    assert (gone["state"], gone["ended_at"], gone["doing"], gone["open_calls"]) == ("ended", world.now_ms, None, [])
+    assert shown(run, due, STALLED_AFTER_MS)["agents"] == []
+    assert next_change_by_key(key, session, due, STALLED_AFTER_MS) is None
+    world.now_ms = due
+    assert world.play("tool.completed session=S1 tool=Bash").session()["state"] == "running"
+    assert len(world.run()["agents"]) == 1
+
+
+def test_silence_of_one_agent_leaves_the_run_and_the_others_alone():
+    world = play("prd.started → session.started session=S1 agent=claude → prompt.submitted session=S1 prompt=go")
+    world.play("59 min → session.started session=S2 agent=claude → 2 min")
+    assert world.run()["state"] == "running"
+    assert [agent["session_id"] for agent in world.run()["agents"]] == ["S2"]

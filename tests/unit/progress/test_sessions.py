@@ -28,6 +28,7 @@ def test_a_session_nests_under_its_run_and_story():
             "state": "running",
             "doing": "Bash pytest",
             "since": world.now_ms,
+            "last_at": world.now_ms,
             "story_id": "US-002",
         }
     ]

@@ -18,6 +18,7 @@ export interface AgentLine {
   state: SessionState;
   doing: string | null;
   since: number;
+  last_at: number;
   story_id: string | null;
 }
 
