@@ -72,7 +72,7 @@ class SessionsHandler:
         project = query.text("project")
         filter_ = Filter(session_ids=(session_id,), projects=(project,) if project else ())
         newest = await self._hub.log.read_backwards(None, MOST_EVENTS, filter_)
-        session = await self._session_of(newest)
+        session = await self._session_of(newest) or await self._kept(session_id, project)
         if session is None:
             hint = "`GET /api/sessions` lists those there are."
             raise NotFound(f"No agent has told of a session {session_id[:80]}.", field="id", hint=hint)
@@ -99,6 +99,12 @@ class SessionsHandler:
                 if found is not None:
                     return cast("SessionDocument", found)
         return None
+
+    async def _kept(self, session_id: str, project: str | None) -> SessionDocument | None:
+        """The latest of this id, where its events have been pruned."""
+        found = [s for s in await self._stored(None, None) if s["session_id"] == session_id]
+        found = [session for session in found if project in (None, session["project"])]
+        return max(found, key=lambda session: session["last"]["at"], default=None)
 
     def _view(self, session: SessionDocument) -> SessionView:
         now_ms = self._clock.now_us() // 1000

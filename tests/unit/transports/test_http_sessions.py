@@ -80,6 +80,14 @@ async def test_one_id_in_two_projects(server):
     assert (await server.get("/api/sessions/S1?project=shop"))["session"]["agent"] == "claude"
 
 
+async def test_a_session_whose_events_were_pruned_is_still_what_the_list_says(server):
+    await tell(server, PRD, ("session.started", {"agent": "claude"}))
+    await server.publish(1, "log.message", data={"level": "info", "message": "later"})
+    await server.hub.log.prune(0, 1, 100)
+    answer = await server.get("/api/sessions/S1?project=shop")
+    assert (answer["session"]["agent"], answer["outline"]) == ("claude", [])
+
+
 @pytest.mark.parametrize(("path", "field"), [("/api/sessions/none", "id"), ("/api/sessions?live=maybe", "live")])
 async def test_what_is_refused(server, path, field):
     async with aiohttp.ClientSession(server.url) as session, session.get(path) as refused:
