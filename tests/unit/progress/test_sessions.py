@@ -72,7 +72,11 @@ def test_ends_without_beginnings_count_too():
         ("agent.idle session=S1", "idle", None),
         ("session.compacting session=S1 trigger=auto", "compacting", "compacting its context"),
         ("session.compacting session=S1 → session.compacted session=S1", "running", "thinking"),
-        ("session.compacting session=S1 → session.started session=S1 reason=compact", "running", "thinking"),
+        (
+            "session.compacting session=S1 → session.started session=S1 agent=claude reason=compact",
+            "running",
+            "thinking",
+        ),
         ('agent.retrying session=S1 error="overloaded" attempt=2', "retrying", "trying again after overloaded"),
         ("agent.retrying session=S1 error=overloaded → tool.started session=S1 tool=Bash", "running", "Bash"),
         ("session.ended session=S1", "ended", None),
@@ -149,7 +153,6 @@ def test_a_plan_names_stories_before_they_begin():
     stories = [
         {"story_id": "US-002", "title": "Cart", "priority": 2, "depends_on": ["US-001"], "passes": False},
         {"story_id": "US-001", "title": "Totals", "priority": 1, "passes": True},
-        {"no": "story"},
     ]
     world = play("run.started")
     world.say("plan.updated", title="Checkout", stories=stories)

@@ -32,6 +32,7 @@ export const lineOf = (session: SessionDocument): AgentLine => ({
   state: session.state,
   doing: session.doing,
   since: session.doing_since ?? session.last.at,
+  last_at: session.last.at,
   story_id: session.story_id,
 });
 

@@ -3,6 +3,7 @@
 import type { EventJson, RunDocument, StoryDocument } from "../lib/documents";
 import { clock } from "../lib/time";
 import { plural } from "../lib/words";
+import { OF_AGENTS } from "./agents";
 import { visible } from "./visible";
 
 export type MarkName =
@@ -45,6 +46,7 @@ const iteration = (word: string) => (data: Data) => {
 };
 
 const KNOWN: Record<string, (data: Data) => Said> = {
+  ...OF_AGENTS,
   "prd.started": (data) => {
     const stories = isCount(data["total_stories"]) ? plural(data["total_stories"], "story", "stories") : "";
     return say("begin", ["started", stories, visible(data["title"] ?? "", 80)].filter(Boolean).join(", "), "running");

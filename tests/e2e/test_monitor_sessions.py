@@ -1,0 +1,92 @@
+"""The monitor's views of agents: the lines on cards, and the page of one session, in real Chromium."""
+
+import asyncio
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.daemon import Daemon
+from tests.e2e.monitor import NARROW, WIDE, browser_context, emit, new_page, overflow, violations
+
+pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+# Pauses give the waterfall something to draw.
+AGENT = r"""
+pause() { read -r -t "${1:-0.2}" _ <> <(:) || :; }
+says() { emit_event "$1" prd=SHOP-7 session=S1 "${@:2}"; }
+emit_event prd.started prd=SHOP-7 title="Checkout rewrite" total_stories:=1
+emit_story_started SHOP-7 US-001
+says session.started agent=claude model=sonnet reason=startup
+says prompt.submitted prompt="Make the totals of the cart right."
+says tool.started tool=Read call_id=c1 summary=src/cart.py; pause
+says tool.completed tool=Read call_id=c1 duration_ms:=200
+says subagent.started agent_id=a1 agent_type=Explore description="look for callers"
+says tool.started tool=Grep call_id=c2 summary="total(" agent_id=a1; pause
+says tool.completed tool=Grep call_id=c2 agent_id=a1
+says subagent.ended agent_id=a1
+says tool.started tool=Bash call_id=c3 summary="pytest -q"; pause
+says tool.failed tool=Bash call_id=c3 error="Exit code 1" duration_ms:=1200
+says agent.message message="One test fails; I look at it."
+says tool.started tool=Bash call_id=c4 summary="pytest -q tests/test_cart.py"
+"""
+ADDRESS = "/session/S1?project=shop"
+
+
+@pytest.fixture
+def daemon(home):
+    running = Daemon(home)
+    running.start()
+    emit(running.home.root, AGENT)
+    yield running
+    running.stop()
+
+
+async def say(daemon, script):
+    await asyncio.to_thread(emit, daemon.home.root, script)
+
+
+async def test_a_card_says_what_its_agent_is_doing_and_leads_to_the_session(daemon):
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        line = page.locator("article a[href^='/session/']")
+        await expect(line).to_contain_text("claude")
+        await expect(line).to_contain_text("Bash pytest -q tests/test_cart.py")
+        await say(daemon, "emit_event session.compacting prd=SHOP-7 session=S1 trigger=auto")
+        await expect(line).to_contain_text("compacting its context")
+        await line.click()
+        await expect(page).to_have_url(daemon.url + ADDRESS)
+        await expect(page.get_by_text("Grep total(", exact=True)).to_be_visible()  # among the events, in words
+        assert page.complaints == []
+
+
+async def test_the_page_of_a_session_follows_it(daemon):
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(daemon.url + ADDRESS)
+        conversation = page.get_by_role("region", name="Conversation")
+        calls = page.get_by_role("region", name="Tool calls")
+        await expect(conversation.get_by_text("Make the totals of the cart right.")).to_be_visible()
+        await expect(conversation.get_by_text("One test fails; I look at it.")).to_be_visible()
+        await expect(calls.get_by_role("listitem")).to_have_count(5)  # four calls, and the lane of a subagent
+        await expect(calls.locator("li.lane")).to_contain_text("Explore look for callers")
+        await expect(calls.locator("li.inner")).to_contain_text("Grep")
+        await expect(calls.get_by_role("listitem").filter(has=page.locator("i.bad"))).to_contain_text("✗ 1.2")
+        await expect(calls.locator("i.open")).to_have_count(1)
+        await say(daemon, 'emit_event tool.completed prd=SHOP-7 session=S1 tool=Bash call_id=c4; '
+                  'emit_event agent.waiting prd=SHOP-7 session=S1 for=human reason="permission Bash rm -rf build"')  # fmt: skip
+        await expect(page.locator("p.now")).to_contain_text("permission Bash rm -rf build")
+        await expect(calls.locator("i.open")).to_have_count(0)
+        await say(daemon, "emit_event agent.idle prd=SHOP-7 session=S1; emit_prd_completed SHOP-7 true")
+        await expect(page.locator("p.now")).to_contain_text("Ended")
+        assert page.complaints == []
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)])
+async def test_it_can_be_read_by_everybody(daemon, scheme, size):
+    async with browser_context(color_scheme=scheme, viewport=size) as context:
+        page = await new_page(context)
+        await page.goto(daemon.url + ADDRESS)
+        await expect(page.locator("i.open")).to_be_visible()
+        assert await violations(page) == []
+        assert await overflow(page) <= 0
+        assert page.complaints == []

@@ -1,0 +1,59 @@
+/** What agents tell of themselves, in a mark and words: those of `claude-loop tail` (claude_loop/cli/lines.py). */
+
+import { precise } from "../lib/time";
+import { plural } from "../lib/words";
+import type { MarkName, Said, Tone } from "./describe";
+import { visible } from "./visible";
+
+type Data = Record<string, unknown>;
+const words = (mark: MarkName, text: string, tone: Tone = "plain"): Said => ({ mark, text, tone });
+const known = (data: Data, key: string, before: string, most = 160) => (data[key] ? before + visible(data[key], most) : "");
+
+const plain = (text: string, field: string, mark: MarkName = "plain", tone: Tone = "plain") => (data: Data) =>
+  words(mark, text + known(data, field, ": ", 300), tone);
+
+const tool = (mark: MarkName, tone: Tone, start = "") => (data: Data) => {
+  const took = data["duration_ms"];
+  const time = typeof took === "number" && took >= 1000 ? ` · ${precise(took)}` : "";
+  const what = [data["tool"], data["summary"]].filter(Boolean).map((each) => visible(each, 160)).join(" ");
+  return words(mark, `${what || "a tool"}${start}${time}${known(data, "error", ": ")}`, tone);
+};
+
+const subagent = (text: string) => (data: Data) =>
+  words("plain", `${visible(data["agent_type"] || "a subagent", 40)} ${text}${known(data, "description", ": ")}`);
+
+function retrying(data: Data): Said {
+  const most = Number.isInteger(data["max_attempts"]) ? ` of ${data["max_attempts"]}` : "";
+  const attempt = Number.isInteger(data["attempt"]) ? `, attempt ${data["attempt"]}${most}` : "";
+  return words("turn", `tries again after ${visible(data["error"] ?? "an error", 160)}${attempt}`, "stalled");
+}
+
+function plan(data: Data): Said {
+  const stories: unknown[] = Array.isArray(data["stories"]) ? data["stories"] : [];
+  const done = stories.filter((story) => (story as Data | null)?.["passes"] === true).length;
+  return words("story", `plan: ${plural(stories.length, "story", "stories")}${done ? `, ${done} done` : ""}`, "running");
+}
+
+export const OF_AGENTS: Record<string, (data: Data) => Said> = {
+  "session.started": (data) =>
+    words("begin", `${visible(data["agent"] || "an agent", 40)}${data["model"] ? ` (${visible(data["model"], 60)})` : ""} begins a session`, "running"),
+  "session.ended": plain("session ended", "reason", "end"),
+  "session.compacting": plain("shortens its context", "trigger", "turn"),
+  "session.compacted": plain("has shortened its context", "trigger"),
+  "prompt.submitted": plain("prompt", "prompt", "story"),
+  "agent.message": plain("says", "message"),
+  "agent.idle": plain("has finished its turn", ""),
+  "agent.retrying": retrying,
+  "tool.started": tool("plain", "plain", " …"),
+  "tool.completed": tool("plain", "plain"),
+  "tool.failed": tool("bad", "bad"),
+  "subagent.started": subagent("begins"),
+  "subagent.ended": subagent("has ended"),
+  "task.created": plain("task", "subject"),
+  "task.completed": plain("task done", "subject", "good", "good"),
+  "plan.updated": plan,
+  "output.chunk": plain("output", "text"),
+  "alert.sent": plain("notified", "kind"),
+  "alert.resolved": plain("told that it is over", "kind"),
+  "alert.failed": plain("could not notify", "reason", "error", "bad"),
+};
