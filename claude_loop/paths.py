@@ -66,6 +66,7 @@ class Home:
         """A directory for each run of `claude-loop run`: who it is, and its output until the daemon has read it."""
         return self.root / "runs"
 
+    @property
     def outbox(self) -> Path:
         """What notifications were sent, and are to be."""
         return self.root / "notify.db"
