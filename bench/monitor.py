@@ -266,7 +266,7 @@ def memory(browser: Browser, arguments: argparse.Namespace, most: int = 200_000)
         page, session = opened(browser, f"{served.url}/events")
         wait_loaded(page, 500)
         fill(served.url, most)
-        wait_loaded(page, most - 10_000)  # at the limit the oldest tenth or so goes at once
+        wait_loaded(page, most * 9 // 10)  # at the limit the oldest tenth or so goes at once
         page.wait_for_timeout(2000)
         before = heap_mb(session)
         post_steadily(served.url, arguments.rate, arguments.seconds)

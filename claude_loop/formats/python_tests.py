@@ -12,6 +12,10 @@ _PYTEST = re.compile(
     rf"^(?:=+ )?((?:{_WORD}, ){{0,12}}{_WORD}|no tests ran) in (\d{{1,9}}\.\d\d)s"
     r"(?: \([\d:, day]{1,30}\))?(?: =+)?\s*$"
 )
+# Without the time, as agents shorten it; believed only of a command that runs pytest.
+_SHORTENED = re.compile(
+    rf"^(?:=+ )?((?:{_WORD}, ){{0,12}}{_WORD})(?: in (\d{{1,9}}(?:\.\d{{1,3}})?) ?s)?\.?(?: =+)?\s*$"
+)
 _COUNT = re.compile(r"(\d+) (subtests passed|subtests failed|\w+)")
 _SHORT = re.compile(r"^(?:FAILED|ERROR|SUBFAILED(?:\(.{0,80}?\)|\[.{0,80}?\])?) (\S.*)$")
 _HEADING = re.compile(r"^_{3,} (?:ERROR (?:at \w+ of|collecting) )?(\S.{0,300}?) _{3,}$")
@@ -31,6 +35,15 @@ def find_pytest(lines: list[str]) -> Found | None:
     return None
 
 
+def find_shortened_pytest(lines: list[str]) -> Found | None:
+    """A summary that somebody has shortened, the last line that is one."""
+    for at in range(len(lines) - 1, -1, -1):
+        match = _SHORTENED.match(lines[at]) if lines[at][:1].isdigit() or lines[at].startswith("=") else None
+        if match and _OUTCOMES & {word for _, word in _COUNT.findall(match[1])}:
+            return Found(at, _pytest(lines, at, match))
+    return None
+
+
 def _pytest(lines: list[str], at: int, match: re.Match[str]) -> Counts:
     said = {word.rstrip("s") if word.startswith("error") else word: int(n) for n, word in _COUNT.findall(match[1])}
     counts = Counts(
@@ -38,7 +51,7 @@ def _pytest(lines: list[str], at: int, match: re.Match[str]) -> Counts:
         passed=said.get("passed", 0) + said.get("xpassed", 0),
         failed=said.get("failed", 0) + said.get("error", 0),
         skipped=said.get("skipped", 0) + said.get("xfailed", 0),
-        duration_ms=round(float(match[2]) * 1000),
+        duration_ms=None if match[2] is None else round(float(match[2]) * 1000),
     )
     if counts.failed:
         _name_failures(lines, at, counts)

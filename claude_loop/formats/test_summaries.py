@@ -12,7 +12,7 @@ from typing import Any
 from claude_loop.formats.compiled_tests import find_cargo, find_go
 from claude_loop.formats.javascript_tests import find_jest, find_vitest
 from claude_loop.formats.plain_text import plain_lines
-from claude_loop.formats.python_tests import find_pytest, find_unittest
+from claude_loop.formats.python_tests import find_pytest, find_shortened_pytest, find_unittest
 from claude_loop.formats.test_counts import Found
 
 # Summaries stand at the end; what is further away than this is not searched.
@@ -34,6 +34,7 @@ _READERS = frozenset(
     | {"sort", "uniq", "wc", "cut", "diff", "ls", "find", "cd", "true"}
 )
 _READING_GIT = frozenset({"log", "show", "diff", "grep", "blame", "status"})
+_RUNS_PYTEST = re.compile(r"(?<![\w./-])(?:[\w./~-]{0,200}/)?(?:pytest|py\.test)(?![\w.-])")
 _STEP = re.compile(r"&&|\|\||[;|\n]")
 
 
@@ -43,6 +44,8 @@ def summarize(text: str, command: str | None = None) -> dict[str, Any] | None:
         return None
     text = text[-_REACH:]
     finders = _candidates(text)
+    if command is not None and _RUNS_PYTEST.search(command[:10_000]):
+        finders.append(find_shortened_pytest)
     if not finders:
         return None
     lines = plain_lines(text)

@@ -375,3 +375,20 @@ def test_failing_names_are_bounded():
     found = summarize(text + "80 failed in 1.00s")
     assert found is not None
     assert (found["failed"], len(found["failures"])) == (80, 50)
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "passed", "failed"),
+    [
+        ("3 passed", "pytest -q", 3, 0),
+        ("3 passed in 0.1s\n[main 1a2b3c4] US-001: x\n", "pytest -q && git commit -m x", 3, 0),
+        ("1 failed, 2 passed\n", "bash -lc '.venv/bin/pytest -q'", 2, 1),
+        ("2 passed", "python -m pytest", 2, 0),
+    ],
+)
+def test_a_shortened_summary_is_believed_of_pytest_alone(text, command, passed, failed):
+    found = summarize(text, command)
+    assert (found["passed"], found["failed"], found["runner"]) == (passed, failed, "pytest")
+    assert summarize(text) is None
+    assert summarize(text, "cat pytest.log") is None
+    assert summarize("3 passed the exam", command) is None
