@@ -108,7 +108,7 @@ __claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as 
     __claude_loop_string
     __cl_names+=",{\"name\":$__cl_json}"
   done
-  __cl_data+=",\"failures\":[${__cl_names#,}]"
+  __cl_data+=",\"failures\":[${__cl_names:1}]"
 }
 
 __claude_loop_message() { # KEY: __cl_text under it
@@ -120,7 +120,7 @@ __claude_loop_message() { # KEY: __cl_text under it
 __claude_loop_error() { # PRD STORY
   __cl_json=$__cl_text
   __claude_loop_string
-  __claude_loop_emit '"error.occurred"' "\"error\":$__cl_json" "$1" "$2"
+  __claude_loop_emit '"error.occurred"' ",\"error\":$__cl_json" "$1" "$2"
 }
 
 __claude_loop_commit() { # PRD STORY HASH
@@ -164,18 +164,20 @@ __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
   if (( $# )); then \builtin shift; fi
   for __cl_text do
     __cl_key=${__cl_text%%=*}
+    # Where bash sees characters, %% and # may swap the bytes of a torn one and a backslash; these two do not.
+    if [[ -n $__cl_wide ]]; then __cl_key=${__cl_text/=*/}; fi
     case $__cl_key in
       ('' | : | "$__cl_text") __claude_loop_bare ;;
-      (prd | prd:) __cl_prd=${__cl_text#*=} ;;
-      (story | story:) __cl_story=${__cl_text#*=} ;;
-      (run | run:) __cl_run=${__cl_text#*=} ;;
-      (session | session:) __cl_session=${__cl_text#*=} ;;
-      (project | project:) __cl_project=${__cl_text#*=} ;;
+      (prd | prd:) __cl_prd=${__cl_text:${#__cl_key}+1} ;;
+      (story | story:) __cl_story=${__cl_text:${#__cl_key}+1} ;;
+      (run | run:) __cl_run=${__cl_text:${#__cl_key}+1} ;;
+      (session | session:) __cl_session=${__cl_text:${#__cl_key}+1} ;;
+      (project | project:) __cl_project=${__cl_text:${#__cl_key}+1} ;;
       (*) __claude_loop_pair ;;
     esac
   done
   # What is no key=value is kept where somebody will see it.
-  if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare#,}]"; fi
+  if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare:1}]"; fi
   __claude_loop_emit "$__cl_type" "$__cl_data" "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project"
 }
 
@@ -186,7 +188,7 @@ __claude_loop_bare() {
 }
 
 __claude_loop_pair() { # __cl_text is key=value or key:=JSON; what is no JSON becomes a string
-  __cl_text=${__cl_text#*=} __cl_json=${__cl_key%:}
+  __cl_text=${__cl_text:${#__cl_key}+1} __cl_json=${__cl_key%:}
   if [[ -n $__cl_wide || ${#__cl_key} -gt 256 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then
     __claude_loop_string
     __cl_data+=,$__cl_json:
@@ -463,7 +465,7 @@ ${6:-${CLAUDE_LOOP_SESSION-}}"
 {\"id\":\"$__cl_key\",\"type\":$1$__cl_head\
 ${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}\
 $__cl_tail,\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\
-\"data\":{${2#,}}}
+\"data\":{${2:1}}}
 "
   if [[ ${__claude_loop_level-} != [45] ]]; then
     __claude_loop_old_append

@@ -77,6 +77,14 @@ def test_any_value_key_id_and_name_arrives(mode, locale, values):
         assert event["data"] == expected
 
 
+def test_a_torn_character_before_a_backslash_keeps_its_place():
+    """Where LC_ALL is readonly, bash's own `${s#*=}` swaps the two here."""
+    for value in (b"\xc2\\\x80", b"a\xc2\\\x80=x"):
+        (found,) = through('emit_event a.b run="$value" "v=$value" "k${value//=/}=x"', [value], locale="readonly")
+        assert found["run_id"] == found["data"]["v"] == lenient(value)
+        assert found["data"]["k" + lenient(value.replace(b"=", b""))] == "x"
+
+
 def test_a_torn_character_before_a_quote_in_an_id_brings_no_other_bytes():
     """Where LC_ALL is readonly, bash's own `${s%?}` would read memory beside the value here."""
     found = through('emit_event a.b run="$value"; emit_error "$value" "$value" x', [b'\xc3"'], locale="readonly")
