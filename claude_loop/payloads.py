@@ -36,6 +36,7 @@ REQUIRED = {
     "tool.failed": ("tool",),
     "subagent.started": ("agent_id",),
     "subagent.ended": ("agent_id",),
+    "plan.updated": ("stories",),
 }
 
 

@@ -18,7 +18,7 @@ from tests.support import ROOT, until
 
 DAEMON = """
 import asyncio, time
-from claude_loop import daemon, websocket_server
+from claude_loop import background, daemon
 from claude_loop.eventlog.sqlite_writer import Writer
 from claude_loop.settings import load_settings
 
@@ -33,7 +33,7 @@ async def run(self):
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             pass
-websocket_server.Retention.run = run
+background.Retention.run = run
 """
 HANGING_DISK = """
 Writer.stop = lambda self: time.sleep(3600)
