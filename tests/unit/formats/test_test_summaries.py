@@ -61,7 +61,7 @@ def run_pytest(folder: Path, *options: str) -> str:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("-q",), ("-v",), ("--color=yes",), ("-n", "1"), ("--tb=no", "-q"), ("-v", "-n", "1", "--color=yes")],
+    [(), ("-q",), ("-v",), ("--color=yes",), ("--tb=no", "-q"), ("-v", "-n", "1", "--color=yes")],
     ids=" ".join,
 )
 def test_what_pytest_prints_is_understood(tmp_path, options):
