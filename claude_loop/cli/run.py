@@ -26,13 +26,17 @@ _WRAPPER = Path(__file__).resolve().parent.parent / "wrapper"
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--prd", "prd_id", metavar="ID", help="[default: $CLAUDE_LOOP_PRD, prd.json's, or the command's name]")
-@click.option("--title", metavar="T", help="What to call it.")
-@click.option("--prd-file", type=click.Path(path_type=Path, dir_okay=False), help="Its prd.json. [default: looked for]")
+@click.option("--title", metavar="T", help="What to call it. [default: what prd.json says]")
+@click.option(
+    "--prd-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Its plan. [default: prd.json here, beside the script or in scripts/ralph]",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND...")
 def run(prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]) -> NoReturn:
-    """Run COMMAND, such as ./ralph.sh 20, and show it live: its output, its end, and what is found in both.
+    """Run COMMAND, such as ./ralph.sh 20, unedited, and show it live: its output, plan, commits, tests and end.
 
-    The command notices nothing of it. Exit status: the command's.
+    The command notices nothing of it; `claude-loop open` shows it. Exit status: the command's.
     """
     if prd_file is not None and not prd_file.is_file():
         raise click.UsageError(f"{prd_file} is not a file.")
