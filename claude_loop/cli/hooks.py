@@ -26,15 +26,14 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def _where(function: F) -> F:
-    function = click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default].")(
-        function
+    options = (
+        click.option("--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."),
+        click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default]."),
+        click.option("--project", "scope", flag_value="project", help="In the settings of this repository."),
     )
-    function = click.option("--project", "scope", flag_value="project", help="In the settings of this repository.")(
-        function
-    )
-    return click.option(
-        "--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."
-    )(function)
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")

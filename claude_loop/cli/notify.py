@@ -34,9 +34,7 @@ def test(channel: str | None) -> None:
         if names:
             note(f"claude-loop: There is no channel {printable(channel or '', 60)}.\n  There are: {names}.")
         else:
-            note(
-                "claude-loop: No channel is set up.\n  Write a [[notify]] table into config.toml: docs/notifications.md."
-            )
+            note("claude-loop: No channel is set up.\n  Write a [[notify]] into config.toml: docs/notifications.md.")
         sys.exit(USAGE)
     good = True
     for target, outcome in zip(targets, _send(targets, settings), strict=True):
