@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from claude_loop.adopt.plain_text import plain
+from claude_loop.formats.plain_text import plain
 
 CHUNK_BYTES = 16 * 1024
 # Of one iteration so much text is stored; what comes then is shown now and then, by its end.

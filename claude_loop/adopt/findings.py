@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from claude_loop.adopt.plain_text import plain
+from claude_loop.formats.plain_text import plain
 
 
 class Scanners(Protocol):

@@ -56,6 +56,10 @@ class WorkTree:
             now = (status.st_ino, status.st_size, status.st_mtime_ns)
             if now == self._seen or not stat.S_ISREG(status.st_mode):
                 return []
+            # An entry's time has whole seconds, the file's is finer: a commit just before a run began is not its own.
+            if self._seen is None and now[2] // 1_000_000 < since:
+                self._seen = now
+                return []
             # Grown: what is new, and the entry before. Rewritten by `git reflog expire`: its end again.
             grown = self._seen is not None and self._seen[0] == now[0] and self._seen[1] < now[1]
             begin = max(0, now[1] - _TAIL, self._seen[1] - 1 if grown and self._seen is not None else 0)

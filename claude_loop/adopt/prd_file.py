@@ -1,21 +1,17 @@
-"""The `prd.json` of a wrapped run: where the tools keep it, and its last whole content."""
+"""The `prd.json` of a wrapped run: its last whole content."""
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from claude_loop.adopt.wrapped_runs import WrappedRun, read_small_file
 from claude_loop.formats.prd_json import Plan, read_plan
+from claude_loop.plan_places import first_file, plan_files
 
 _LARGEST = 4 * 1024 * 1024
 # Agents write such a file in several pieces; it is read when it has rested this long.
 DEBOUNCE_SECONDS = 0.3
-_INTERPRETERS = frozenset(
-    {"bash", "sh", "zsh", "dash", "env", "python", "python3", "node", "uv", "npx", "nohup", "time"}
-)
 
 
 @dataclass(slots=True)
@@ -40,7 +36,7 @@ class PrdFile:
         ``now`` is on the monotonic clock.
         """
         if self.path is None:
-            self.path = next((path for path in candidates(self.run) if _is_file(path)), None)
+            self.path = first_file(_places(self.run))
         status = None if self.path is None else _status(self.path)
         if status is None:
             return None  # away for the moment: the last plan holds
@@ -63,13 +59,6 @@ class PrdFile:
             return None  # not readable, too large, no file: as if it were half written
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False  # also where we may not look
-
-
 def _status(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
@@ -78,27 +67,5 @@ def _status(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def candidates(run: WrappedRun) -> list[Path]:
-    """Where it may be, the likeliest first."""
-    if run.prd_file is not None:
-        return [run.cwd / run.prd_file]
-    script = _script(run)
-    found = [run.cwd / "prd.json"]
-    if script is not None:
-        found.append(script.parent / "prd.json")
-    found.append(run.cwd / "scripts/ralph/prd.json")
-    active = sorted((run.cwd / "prds/active").glob("*/prd.json"))
-    return found + (active if len(active) == 1 else [])
-
-
-def _script(run: WrappedRun) -> Path | None:
-    """The file that the command runs: its first word, or what it gives an interpreter."""
-    for word in run.command[:6]:
-        name = os.path.basename(word)
-        if "/" in word or name.endswith((".sh", ".py", ".js")):
-            path = run.cwd / word
-            if name not in _INTERPRETERS and _is_file(path):
-                return path
-        if name not in _INTERPRETERS and not word.startswith("-") and "=" not in word:
-            return None
-    return None
+def _places(run: WrappedRun) -> list[Path]:
+    return plan_files(run.cwd, run.command) if run.prd_file is None else [run.cwd / run.prd_file]

@@ -148,6 +148,8 @@ class PrdWatch:
     def _plan_events(self, watched: Watched, plan: Plan) -> list[Event]:
         watched.plan = plan
         data = self._tidy(_fitting(plan))
+        if watched.run.title is not None:  # a person named the run
+            del data["title"]
         if data.get("stories") == watched.stored:
             return []
         before = {s["story_id"]: s["passes"] for s in watched.stored or () if isinstance(s, dict)}

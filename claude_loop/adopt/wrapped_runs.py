@@ -44,6 +44,7 @@ class WrappedRun:
     cwd: Path
     command: tuple[str, ...] = ()
     prd_file: str | None = None
+    title: str | None = None
     started_at: int = 0
     ended_at: int | None = None
 
@@ -148,7 +149,7 @@ def parse_run(text: bytes, name: str) -> WrappedRun:
         raise ValueError("run.json names no run and PRD")
     if not isinstance(cwd, str) or not cwd.startswith("/") or type(started) is not int:
         raise ValueError("run.json does not say where and when")
-    command, prd_file = note.get("command"), note.get("prd_file")
+    command, prd_file, title = note.get("command"), note.get("prd_file"), note.get("title")
     words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
     return WrappedRun(
         name,
@@ -157,6 +158,7 @@ def parse_run(text: bytes, name: str) -> WrappedRun:
         Path(cwd),
         tuple(words),
         prd_file if isinstance(prd_file, str) and prd_file else None,
+        title if isinstance(title, str) and title else None,
         started // 1000,
     )
 

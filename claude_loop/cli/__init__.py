@@ -19,16 +19,17 @@ REFUSALS = frozenset({"unauthorized", "forbidden", "host_refused", "origin_refus
 # name -> (where, one line for --help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Work through a small PRD for real, shown live."),
-    "run": ("run:run", "Run a loop, shown live without an edit of it."),
+    "run": ("run:run", "Run any loop, unedited, and show it live."),
+    "hooks": ("hooks:hooks", "Have Claude Code or Codex report what they do, through their hooks."),
+    "open": ("open:open_", "Open the monitor in the browser."),
     "tail": ("tail:tail", "Show events as they happen."),
-    "prds": ("prds:prds", "List PRDs: what runs, what waits, what is stuck."),
+    "prds": ("prds:prds", "List PRDs and agents: what waits, what is stuck, what runs."),
     "show": ("prds:show", "Show one PRD with its stories."),
+    "report": ("report:report", "Say what happened: overnight, or since a time."),
+    "notify": ("notify:notify", "Test notifications, or show what was sent."),
     "export": ("export:export", "Write stored events, or a PRD's replay, to a file."),
     "archive": ("keeping:archive", "Put a PRD away."),
     "forget": ("keeping:forget", "Forget what a PRD's events said."),
-    "open": ("open:open_", "Open the monitor in the browser."),
-    "notify": ("notify:notify", "Test notifications, or show what was sent."),
-    "report": ("report:report", "Say what happened: overnight, or since a time."),
     "emit": ("emit:emit", "Emit one event."),
     "up": ("daemon:up", "Start the daemon in the background."),
     "down": ("daemon:down", "Stop the daemon."),
@@ -37,7 +38,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
-    "hooks": ("hooks:hooks", "Let a coding agent tell by its hooks what it does."),
     "install": ("install:install", "Link the commands of this clone into ~/.local/bin."),
     "uninstall": ("install:uninstall", "Remove those links."),
 }
@@ -88,6 +88,8 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="claude-loop")
 def cli() -> None:
     """Shows, live and truthfully, what coding agents left working alone are doing.
+
+    Any loop, unedited: claude-loop run -- ./ralph.sh 20. The agents in it: claude-loop hooks install.
 
     Exit status: 0 done, 1 the thing watched or run failed, 2 usage, 3 daemon unreachable, 4 refused.
     """

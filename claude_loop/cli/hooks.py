@@ -26,15 +26,14 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def _where(function: F) -> F:
-    function = click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default].")(
-        function
+    options = (
+        click.option("--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."),
+        click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default]."),
+        click.option("--project", "scope", flag_value="project", help="In the settings of this repository."),
     )
-    function = click.option("--project", "scope", flag_value="project", help="In the settings of this repository.")(
-        function
-    )
-    return click.option(
-        "--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."
-    )(function)
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -42,13 +41,13 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change,
 
 @click.group()
 def hooks() -> None:
-    """Let a coding agent tell by its hooks what it does.
+    """Have Claude Code or Codex report what they do, through their hooks.
 
     The hooks only observe. They work with the daemon down, print nothing and never fail.
     """
 
 
-@hooks.command()
+@hooks.command(short_help="Add our hooks to an agent's settings.")
 @_where
 @_dry_run
 def install(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT001 - click's way
@@ -67,7 +66,7 @@ def install(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT
         _say_what_is_next(agent, scope, file)
 
 
-@hooks.command()
+@hooks.command(short_help="Take them out again.")
 @_where
 @_dry_run
 def uninstall(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT001 - click's way
@@ -83,14 +82,16 @@ def uninstall(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: F
         note(f"removed {file.path}: it held nothing else" if change.after is None else f"removed ours from {file.path}")
 
 
-@hooks.command()
+@hooks.command(short_help="Say where our hooks are.")
 @click.option("--agent", type=click.Choice(AGENTS), help="Only this one.")
-def status(agent: AgentName | None) -> None:
-    """Say where our hooks are."""
+@click.option("--project", "scope", flag_value="project", help="Only the settings of this repository.")
+@click.option("--user", "scope", flag_value="user", help="Only your own settings.")
+def status(agent: AgentName | None, scope: Scope | None) -> None:
+    """Say where our hooks are: of which agent, for you everywhere or for this repository."""
     for name in (agent,) if agent else AGENTS:
-        for scope in SCOPES:
-            file = _file(name, scope)
-            put(f"{TITLES[name]}, {scope}: {_state(name, file)} ({printable(file.path)})")
+        for each in (scope,) if scope else SCOPES:
+            file = _file(name, each)
+            put(f"{TITLES[name]}, {each}: {_state(name, file)} ({printable(file.path)})")
 
 
 def _state(agent: AgentName, file: SettingsFile) -> str:

@@ -31,8 +31,10 @@ def test(channel: str | None) -> None:
     targets = [t for t in targets_of(settings.notify) if channel in (None, t.name, t.settings.name)]
     if not targets:
         names = ", ".join(one.name for one in settings.notify)
-        hint = f"There are: {names}." if names else "Write a table [[notify]] into config.toml: docs/notifications.md."
-        note(f"claude-loop: There is no such channel.\n  {hint}")
+        if names:
+            note(f"claude-loop: There is no channel {printable(channel or '', 60)}.\n  There are: {names}.")
+        else:
+            note("claude-loop: No channel is set up.\n  Write a [[notify]] into config.toml: docs/notifications.md.")
         sys.exit(USAGE)
     good = True
     for target, outcome in zip(targets, _send(targets, settings), strict=True):

@@ -56,16 +56,19 @@ def _client() -> DaemonClient:
 @click.option("--all", "everything", is_flag=True, help="Those that were archived too.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """List PRDs, what needs a person first."""
-    answer = _client().get("/api/prds")
+    """List PRDs, what needs a person first, then the agents that work on none."""
+    client = _client()
+    answer = client.get("/api/prds")
     if as_json:
         put_json(answer)
         return
+    live = client.get("/api/sessions", {"live": "true"})["sessions"]
+    agents = [session for session in live if session["prd_id"] is None]
     cards = [card for card in answer["prds"] if everything or card["archived_at"] is None]
     archived = len(answer["prds"]) - len(cards)
     if not answer["prds"]:
-        note("No PRD yet. Scripts report with emit_progress.sh; by hand: claude-loop emit prd.started --prd PRD-001")
-    for line in list_lines(cards):
+        note("No PRD yet. Any loop shows up here with: claude-loop run -- ./your-loop.sh")
+    for line in (*list_lines(cards), *agent_lines(agents)):
         put(line)
     if archived:
         note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
@@ -95,6 +98,23 @@ def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {' ' * width}  {_counts(card)}"
         for agent in card["agents"][:_LISTED_AGENTS]:
             yield f"  {' ' * width}  {_agent(agent, card)}"
+
+
+def agent_lines(sessions: list[dict[str, Any]]) -> Iterator[str]:
+    """Live agents that belong to no PRD, by project."""
+    if sessions:
+        yield "Agents without a PRD:"
+    for session in sorted(sessions, key=lambda each: each["project"] or ""):
+        wait, doing = session["waiting"], session["doing"] or session["state"]
+        if wait:
+            doing = f"waiting for {_whom(wait)}: {printable(wait['reason'], 120)}"
+        since = (
+            session["last"]["at"]
+            + session["silent_ms"]
+            - (wait["since"] if wait else session["doing_since"] or session["last"]["at"])
+        )
+        where, agent = printable(session["project"] or "-", 40), printable(session["agent"] or "agent", 20)
+        yield f"◇ {where} {agent}: {printable(doing, 160)} · {duration(max(0, since))}"
 
 
 def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
@@ -133,8 +153,7 @@ def _state(card: dict[str, Any]) -> str:
     """The state in words: for whom, since when, how long."""
     state, wait = card["state"], card["waiting"]
     if state == "waiting" and wait:
-        whom = {"human": "you", "rate_limit": "the rate limit"}.get(wait["for"], "something")
-        words = f"waiting for {whom} since {clock_time(wait['since'])}{_until(wait, card)}"
+        words = f"waiting for {_whom(wait)} since {clock_time(wait['since'])}{_until(wait, card)}"
         return f"{words}: {printable(wait['reason'], 120)}{_notified(card)}"
     if state == "stalled":
         return f"stalled: silent for {duration(card['silent_ms'])}, last: {printable(card['last']['type'], 60)}"
@@ -144,7 +163,21 @@ def _state(card: dict[str, Any]) -> str:
     words = proof(card) if state.startswith("done") else _with_reasons(state, card)
     if state == "running" and card["current"]:
         words += f" {printable(card['current']['story_id'], 40)}"
+    if state == "running":
+        words += _held_up(card)
     return f"{words} · {duration(card['elapsed_ms'])}"
+
+
+def _held_up(card: dict[str, Any]) -> str:
+    """What keeps the run's only agent from working, where nobody is asked for anything."""
+    if len(card["agents"]) != 1 or card["agents"][0]["state"] not in {"retrying", "compacting"}:
+        return ""
+    agent = card["agents"][0]
+    return f", {printable(agent['agent'] or 'its agent', 20)} is {printable(agent['doing'], 100)}"
+
+
+def _whom(wait: dict[str, Any]) -> str:
+    return {"human": "you", "rate_limit": "the rate limit"}.get(wait["for"], "something")
 
 
 def _now(card: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; background: var(--p
 h1 { font-size: 1.3rem } h2 { font-size: 1.05rem; margin: 0 0 .4rem; overflow-wrap: anywhere }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; padding: .8rem 1rem }
 section.needs { border-color: var(--act) } section.needs h2 { color: var(--act) }
-ul { margin: 0; padding-left: 1.2rem } li { overflow-wrap: anywhere } p { color: var(--soft) }
+ul { margin: 0; padding-left: 1.2rem } li { overflow-wrap: anywhere } .below { margin-left: 1.2rem } p { color: var(--soft) }
 """  # noqa: E501 - a line a rule
 
 
@@ -47,5 +47,10 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
 def _section(title: str, lines: list[str], kind: str) -> Iterator[str]:
     yield f'<section class="{kind}">\n<h2>{escape(title)}</h2>\n'
     if lines:
-        yield "<ul>\n" + "".join(f"<li>{escape(line.removeprefix('- '))}</li>\n" for line in lines) + "</ul>\n"
+        items = (f"<li{_below(line)}>{escape(line.removeprefix('- '))}</li>\n" for line in lines)
+        yield "<ul>\n" + "".join(items) + "</ul>\n"
     yield "</section>\n"
+
+
+def _below(line: str) -> str:
+    return ' class="below"' if line.startswith("- ") else ""

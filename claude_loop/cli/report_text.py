@@ -47,7 +47,8 @@ def as_markdown(report: Document) -> Iterator[str]:
         yield ""
         yield f"## {escaped(title_line(prd))}"
         yield ""
-        yield from (f"- {escaped(line)}" for line in body_lines(prd))
+        for line in body_lines(prd):
+            yield f"  - {escaped(line[2:])}" if line.startswith("- ") else f"- {escaped(line)}"
     if not report["prds"]:
         yield ""
         yield "Nothing happened."
@@ -75,7 +76,8 @@ def need_line(need: Document, report: Document) -> str:
 
 def title_line(prd: Document) -> str:
     state = prd["state"].replace("·", ", ")
-    why = "; ".join(printable(reason, 100) for reason in prd["why"][:3])
+    # What claimed stories lack is said below, story by story.
+    why = "" if prd["stories"]["claimed"] else "; ".join(printable(reason, 100) for reason in prd["why"][:3])
     worked = f" · worked {duration(prd['worked_ms'])}" if prd["worked_ms"] else ""
     runs = f" · {plural(prd['runs'], 'run')}" if prd["runs"] > 1 else ""
     return f"{name_of(prd)}: {state}{f': {why}' if why else ''}{worked}{runs}"
@@ -105,9 +107,12 @@ def _stories(prd: Document) -> Iterator[str]:
         total = f" of {prd['total_stories']}" if prd["total_stories"] else ""
         yield f"stories{total}: {' · '.join(parts)}"
     for state in ("failing", "blocked", "claimed"):
+        alike: dict[str, list[str]] = {}
         for story in stories[state][:5]:
             why = "; ".join(printable(reason, 100) for reason in story["why"])
-            yield f"{state}: {printable(story['story_id'], 40)}" + (f": {why}" if why else "")
+            alike.setdefault(why, []).append(printable(story["story_id"], 40))
+        for why, names in alike.items():
+            yield f"{state}: {', '.join(names)}" + (f": {why}" if why else "")
         if len(stories[state]) > 5:
             yield f"{state}: and {len(stories[state]) - 5} more"
 

@@ -15,8 +15,10 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
+from claude_loop.formats.prd_json import name_of
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
+from claude_loop.plan_places import first_file, plan_files
 from claude_loop.run_files import END_JSON, RUN_JSON, is_directory_name, own_process
 from claude_loop.spool_writer import SpoolWriter
 from claude_loop.wrapper.child import NOT_EXECUTABLE, NOT_FOUND, execute
@@ -26,13 +28,17 @@ _WRAPPER = Path(__file__).resolve().parent.parent / "wrapper"
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--prd", "prd_id", metavar="ID", help="[default: $CLAUDE_LOOP_PRD, prd.json's, or the command's name]")
-@click.option("--title", metavar="T", help="What to call it.")
-@click.option("--prd-file", type=click.Path(path_type=Path, dir_okay=False), help="Its prd.json. [default: looked for]")
+@click.option("--title", metavar="T", help="What to call it. [default: what prd.json says]")
+@click.option(
+    "--prd-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Its plan. [default: prd.json here, beside the script or in scripts/ralph]",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] COMMAND...")
 def run(prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]) -> NoReturn:
-    """Run COMMAND, such as ./ralph.sh 20, and show it live: its output, its end, and what is found in both.
+    """Run COMMAND, such as ./ralph.sh 20, unedited, and show it live: its output, plan, commits, tests and end.
 
-    The command notices nothing of it. Exit status: the command's.
+    The command notices nothing of it; `claude-loop open` shows it. Exit status: the command's.
     """
     if prd_file is not None and not prd_file.is_file():
         raise click.UsageError(f"{prd_file} is not a file.")
@@ -79,7 +85,7 @@ def _is_within_a_run(home: Home, prd_id: str | None) -> bool:
 def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]) -> dict[str, Any]:
     """What `run.json` says."""
     context = inherited()
-    file = prd_file or _prd_file(command[0])
+    file = prd_file or first_file(plan_files(Path.cwd(), command))
     return {
         "run_id": _run_id(prd_id, context),
         "project": context["project"],
@@ -102,17 +108,6 @@ def _run_id(prd_id: str | None, context: dict[str, str | None]) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
 
-def _prd_file(program: str) -> Path | None:
-    """Where the tools that have one keep it."""
-    here = Path.cwd()
-    script = [Path(program).resolve().parent / "prd.json"] if "/" in program else []
-    for place in (here / "prd.json", *script, here / "scripts" / "ralph" / "prd.json"):
-        if place.is_file():
-            return place
-    active = list(here.glob("prds/active/*/prd.json"))
-    return active[0] if len(active) == 1 else None
-
-
 def _name_in(file: Path | None) -> str | None:
     """The name that a prd.json gives its PRD."""
     if file is None:
@@ -121,8 +116,7 @@ def _name_in(file: Path | None) -> str | None:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return None
-    names = (content.get(key) for key in ("project", "branchName")) if isinstance(content, dict) else ()
-    return next((name for name in names if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable()), None)
+    return name_of(content, file.absolute()) if isinstance(content, dict) else None
 
 
 def _open_run(home: Home, plan: dict[str, Any]) -> Path:

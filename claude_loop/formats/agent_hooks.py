@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from claude_loop.clock import rfc3339
 from claude_loop.formats import claude_hooks, codex_hooks, cut_payload, tool_facts
 from claude_loop.formats.hook_events import Reader
 from claude_loop.formats.hook_fields import Draft, Payload, one_line, text
+from claude_loop.formats.reset_times import find_reset
 from claude_loop.formats.tool_facts import Summarize
 
 PREFIX = "hook."
@@ -25,8 +27,11 @@ def session_of(payload: Payload) -> str | None:
     return text(payload, "session_id", "thread-id", "thread_id")
 
 
-def drafts(type_: str, payload: dict[str, Any], summarize: Summarize) -> list[Draft]:
-    """At least one: the first is what the hook says, with the payload as `raw`; the others have a ``part``."""
+def drafts(type_: str, payload: dict[str, Any], summarize: Summarize, at_ms: int) -> list[Draft]:
+    """At least one: the first is what the hook says, with the payload as `raw`; the others have a ``part``.
+
+    ``at_ms``: when the hook was called; what it says of a limit's end, such as "resets 3am", counts from there.
+    """
     hooks = _AGENTS.get(type_.removeprefix(PREFIX), {})
     name = text(payload, "hook_event_name", "type")
     reader = hooks.get(name) if name else None
@@ -36,6 +41,8 @@ def drafts(type_: str, payload: dict[str, Any], summarize: Summarize) -> list[Dr
         call_id = main.data.get("call_id")
         mark = {} if call_id is None else {"call_id": call_id}
         parts += [fact._replace(data={**fact.data, **mark}) for fact in tool_facts.found(payload, summarize)]
+    if main.data.get("for") == "rate_limit" and (until := find_reset(main.data["reason"], at_ms)) is not None:
+        main = main._replace(data={**main.data, "until": rfc3339(until)})
     hook = {} if name is None else {"hook": one_line(name)}
     first = main._replace(data={**main.data, **hook, "raw": payload})
     return [first, *(part._replace(data={**part.data, **hook}) for part in parts)]

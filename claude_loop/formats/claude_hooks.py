@@ -8,8 +8,6 @@ from claude_loop.formats import hook_events as common
 from claude_loop.formats.hook_events import Reader
 from claude_loop.formats.hook_fields import Draft, Payload, long_text, one_line, present, text
 
-# A moment as a usage limit's message has it, in seconds or milliseconds.
-_EPOCH = re.compile(r"(?<![0-9])(1[0-9]{9})(?:[0-9]{3})?(?![0-9])")
 _ATTEMPT = re.compile(r"attempt (\d{1,4})(?: ?(?:of|/) ?(\d{1,4}))?", re.IGNORECASE)
 _RETRIES = re.compile(r"retrying|will retry", re.IGNORECASE)
 # Errors that last until a person does something.
@@ -43,9 +41,8 @@ def _turn_failed(payload: Payload) -> list[Draft]:
     error, details = text(payload, "error") or "unknown error", long_text(payload, "error_details") or ""
     said = f"{error}: {details}" if details else error
     if error == "rate_limit":
-        moment = _EPOCH.search(details)
-        waiting = {"for": "rate_limit", "reason": one_line(details or "rate limit"), "kind": "rate_limit"}
-        return [Draft("agent.waiting", waiting | present(until=int(moment[1]) if moment else None))]
+        reason = one_line(details or "rate limit")
+        return [Draft("agent.waiting", {"for": "rate_limit", "reason": reason, "kind": "rate_limit"})]
     if error in _FOR_HUMANS:
         return [Draft("agent.waiting", {"for": "human", "reason": one_line(said.replace("_", " ")), "kind": "other"})]
     attempt = _ATTEMPT.search(details)

@@ -42,7 +42,9 @@ class Commit:
 
     def data(self) -> dict[str, Any]:
         """The keys of `commit.created`, those that are known; `mentions` lets the log find the story."""
-        known: dict[str, Any] = {"commit_hash": self.commit_hash, "subject": self.subject}
+        known: dict[str, Any] = {"commit_hash": self.commit_hash}
+        if self.subject:
+            known["subject"] = self.subject
         for key in ("branch", "insertions", "deletions"):
             if (value := getattr(self, key)) is not None:
                 known[key] = value

@@ -32,6 +32,9 @@ _SPAN = re.compile(
 _PIECE = re.compile(r"(\d{1,4})\s?([dhms])", re.IGNORECASE)
 _SCALE = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000}
 
+# No limit lasts longer: what lies farther ahead is something else, or beyond the calendar.
+_FARTHEST_MS = 366 * 86_400_000
+
 _ISO = re.compile(r"\b(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d{1,9})?)?\s?(Z|[+-]\d\d:?\d\d)?")
 _MONTH = r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _WHEN = re.compile(
@@ -46,7 +49,11 @@ _WHEN = re.compile(
 
 def find_reset(text: str, now_ms: int) -> int | None:
     """Milliseconds since 1970, or None where nothing certain is said."""
-    text = text[:500]
+    moment = _said(text[:500], now_ms)
+    return moment if moment is not None and 0 <= moment <= now_ms + _FARTHEST_MS else None
+
+
+def _said(text: str, now_ms: int) -> int | None:
     if epoch := _EPOCH.search(text):
         return int(epoch[1]) * (1000 if len(epoch[1]) == 10 else 1)
     if span := _SPAN.search(text):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from claude_loop.formats.git_log import Commit, parse_answers
 from claude_loop.formats.hook_fields import Draft, Payload, command, mapping, one_line, present, rows, text
 
 # A test runner's closing words in an output: {passed, failed, …, runner}; None where there are none.
@@ -21,15 +22,9 @@ def no_summary(output: str, line: str | None) -> dict[str, Any] | None:
 MOST_COMMITS = 20
 # Of a longer output the end is looked through: that is where runners and git say what came of it.
 LOOKED_THROUGH = 262_144
-_COMMIT = re.compile(r"^\[([^\]\n]{1,200}?) ([0-9a-f]{7,64})\] (.*)$", re.MULTILINE)
-_CHANGED = re.compile(
-    r" \d+ files? changed(?:, (?P<plus>\d{1,12}) insertions?\(\+\))?(?:, (?P<minus>\d{1,12}) deletions?\(-\))?"
-)
 _SAYS_COMMIT = re.compile(r"\bgit\b[^\n]{0,200}\b(?:commit|merge|cherry-pick|revert|rebase|am)\b")
 _HEX = re.compile(r"[0-9A-Fa-f]{4,64}\Z")
 _MESSAGE = re.compile(r"""(?:\s-[a-z]*m|\s--message)[ =]?(['"])(?P<text>[^'"\n]{1,500})""")
-_STORY = re.compile(r"\b[A-Za-z][A-Za-z0-9]{0,15}[-_][0-9]{1,8}\b")
-_DETACHED = "detached HEAD"
 
 
 def found(payload: Payload, summarize: Summarize) -> list[Draft]:
@@ -67,40 +62,19 @@ def _completed(run: dict[str, Any]) -> dict[str, Any]:
 
 def _commits(payload: Payload, line: str, output: str) -> list[Draft]:
     told = mapping(mapping(mapping(payload, "tool_response"), "gitOperation"), "commit")
-    written = _written(output) if told or _SAYS_COMMIT.search(line) else []
+    announced = parse_answers(output) if told or _SAYS_COMMIT.search(line) else []
     sha = text(told, "sha")
-    if sha is not None and _HEX.match(sha) and not any(_same(sha, commit["commit_hash"]) for commit in written):
+    if sha is not None and _HEX.match(sha) and not any(_same(sha, commit.commit_hash) for commit in announced):
         said = _MESSAGE.search(line)
-        written.append(_commit(sha, said["text"] if said else None, text(told, "branch")))
+        announced.append(Commit(sha, said["text"] if said else "", text(told, "branch")))
     return [
-        Draft("commit.created", commit, "commit" if number == 0 else f"commit{number + 1}")
-        for number, commit in enumerate(written[-MOST_COMMITS:])
+        Draft("commit.created", commit.data(), "commit" if number == 0 else f"commit{number + 1}")
+        for number, commit in enumerate(announced[-MOST_COMMITS:])
     ]
 
 
 def _same(one: str, other: str) -> bool:
     return one.lower().startswith(other.lower()) or other.lower().startswith(one.lower())
-
-
-def _written(output: str) -> list[dict[str, Any]]:
-    """What `git commit` says: `[main 1a2b3c4] Subject`, and in a line below how much has changed."""
-    commits = []
-    for match in _COMMIT.finditer(output):
-        branch = match[1].removesuffix(" (root-commit)")
-        changed = _CHANGED.search(output, match.end(), match.end() + 400)
-        counts = {}
-        if changed:
-            plus, minus = changed["plus"], changed["minus"]
-            counts = {"insertions": int(plus or 0), "deletions": int(minus or 0)}
-        commits.append(_commit(match[2], match[3], None if branch == _DETACHED else branch) | counts)
-    return commits
-
-
-def _commit(sha: str, subject: str | None, branch: str | None) -> dict[str, Any]:
-    mentions = list(dict.fromkeys(_STORY.findall(subject)))[:10] if subject else []
-    return present(
-        commit_hash=sha, subject=one_line(subject, 500) if subject else None, branch=branch, mentions=mentions or None
-    )
 
 
 # -- lists of tasks ------------------------------------------------------------------------------------------------

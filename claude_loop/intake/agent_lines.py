@@ -66,7 +66,7 @@ class AgentLines:
         at_us = None if stamp is None else time_us(stamp)
         envelope["at"] = (self._clock.now_us() if at_us is None else at_us) // 1000
         envelope["id"] = envelope.get("id") or derived_id
-        main, *parts = drafts(envelope["type"], payload, self._summarize)
+        main, *parts = drafts(envelope["type"], payload, self._summarize, envelope["at"])
         main = main._replace(data=marked(main.data, extra, [self._redactor.text(reason) for reason in reasons]))
         return tuple(self._event(draft, envelope) for draft in (main, *parts)), at_us
 

@@ -9,7 +9,6 @@ from claude_loop.progress.documents import ErrorSummary, Owner, ProgressSummary,
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.reading import (
     LONGEST_NAME,
-    LONGEST_TEXT,
     count,
     line,
     number,
@@ -17,7 +16,7 @@ from claude_loop.progress.reading import (
     text,
     whole,
 )
-from claude_loop.progress.stories import leave_open_stories
+from claude_loop.progress.stories import entitle, leave_open_stories
 from claude_loop.progress.timing import estimate_end
 from claude_loop.progress.waits import end_waits
 
@@ -31,9 +30,7 @@ def started(draft: Draft) -> None:
     run["paused"] = None
     if event.type not in run["begun_by"]:
         run["begun_by"] = [*run["begun_by"], event.type]
-    title = text(data, "title", LONGEST_TEXT)
-    if title is not None and draft.prd()["title"] != title:
-        draft.prd()["title"] = title
+    entitle(draft)
     owner = _owner(data.get("owner"))
     if owner is not None and owner != run["owner"]:
         run["owner"] = owner

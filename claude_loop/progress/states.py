@@ -94,7 +94,7 @@ def _missing_stories(run: RunDocument) -> list[str]:
     missing = []
     if run["prd_success"] is None and run["run_success"] is None:
         missing.append("whether it succeeded was not said")
-    missing += [f"{claim['story_id']}: {', '.join(claim['why'])}" for claim in run["claims"]]
+    missing += _claims(run)
     unnamed = counts["claimed"] - len(run["claims"])
     if unnamed > 0:
         missing.append(f"{_stories(unnamed)} more without proof")
@@ -108,6 +108,14 @@ def _missing_stories(run: RunDocument) -> list[str]:
     elif total is None:
         missing.append("how many stories there are was not said")
     return missing
+
+
+def _claims(run: RunDocument) -> list[str]:
+    """``US-001, US-003: no commit``: stories that lack the same are named together."""
+    lacking: dict[str, list[str]] = {}
+    for claim in run["claims"]:
+        lacking.setdefault(", ".join(claim["why"]), []).append(claim["story_id"])
+    return [f"{', '.join(stories)}: {why}" for why, stories in lacking.items()]
 
 
 def _stories(number: int) -> str:

@@ -70,15 +70,20 @@ def started(draft: Draft) -> None:
 def planned(draft: Draft) -> None:
     """`plan.updated`: the stories there are, before anything was done about them."""
     plan = draft.data.get("stories")
-    title = text(draft.data, "title", LONGEST_TEXT)
-    if title is not None and draft.prd()["title"] != title:
-        draft.prd()["title"] = title
+    entitle(draft)
     if type(plan) is not list:
         return
     known = [entry for entry in plan[:KEPT_PLANNED] if type(entry) is dict and identifier(entry.get("story_id"))]
     for entry in sorted(known, key=_priority):
         _plan(draft, entry)
     draft.run_draft.expect_stories(len({entry["story_id"] for entry in known}))
+
+
+def entitle(draft: Draft) -> None:
+    """The PRD's title as the event says it, unless that only says its id again."""
+    title = text(draft.data, "title", LONGEST_TEXT)
+    if title not in (None, draft.event.prd_id) and draft.prd()["title"] != title:
+        draft.prd()["title"] = title
 
 
 def _priority(entry: dict[str, Any]) -> tuple[bool, int]:
@@ -106,8 +111,9 @@ def _plan(draft: Draft, entry: dict[str, Any]) -> None:
 def completed(draft: Draft) -> None:
     """`story.completed`: the attempt is over, with or without success."""
     story, success = draft.story, outcome(draft.data)
-    if story is None or (story["completed"] and story["success"] is success):
+    if story is None or (story["completed"] and story["success"] is success and not story["done_before"]):
         return  # of no story, or said before
+    story["done_before"] = False
     done = success is not False
     was_done = story["completed"] and story["success"] is not False
     _end_attempt(draft, story, "completed" if done else "failed")

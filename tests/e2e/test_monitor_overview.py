@@ -50,9 +50,9 @@ async def test_an_empty_monitor_says_what_makes_something_appear(daemon):
         await expect(page.get_by_role("heading", name="Nothing yet.")).to_be_visible()
         await page.get_by_role("button", name="Copy").click()
         copied = await page.evaluate("navigator.clipboard.readText()")
-        assert copied.splitlines() == ["source emit_progress.sh", "emit_story_started MY-PRD US-001"]
+        assert copied.splitlines() == ["claude-loop run -- ./your-loop.sh", "claude-loop hooks install"]
         assert await violations(page) == []
-        await asyncio.to_thread(emit, daemon.home.root, copied)
+        await asyncio.to_thread(daemon.run, "run", "--prd", "MY-PRD", "--", "true")
         await expect(card(page, "MY-PRD")).to_be_visible()
         assert page.complaints == []
 

@@ -67,6 +67,8 @@ def test_formats_ranges_and_projects(daemon):
     assert "prefers-color-scheme: dark" in html
     markdown = daemon.run("report", "--format", "md").stdout
     assert r"Cart \<b\>totals\</b\>" in markdown
+    assert "\n  - " in markdown
+    assert "- - " not in markdown
     answer = json.loads(daemon.run("report", "--format", "json").stdout)
     assert [need["state"] for need in answer["needs"]] == ["waiting", "failed"]
     assert answer["until"] - answer["since"] == 12 * 3600 * 1000

@@ -63,6 +63,18 @@ async def test_commits_since_the_run_began_are_told_with_what_they_changed(world
     ] * 2
 
 
+async def test_a_commit_of_the_same_second_before_the_run_is_not_its_own(world, git):
+    git.init()
+    git.commit("just before the run")
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    assert await world.told("git") == []
+    later = git.commit("the first of the run")
+    await watch.look()
+    assert await hashes(world) == [later]
+
+
 async def test_a_repository_may_come_later_and_begin_without_commits(world, git, monkeypatch):
     monkeypatch.setattr("claude_loop.adopt.git_watch._SEARCH_SECONDS", 0.0)
     await world.begin()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from claude_loop.cli.prds import detail_lines, list_lines
+from claude_loop.cli.prds import agent_lines, detail_lines, list_lines
 from claude_loop.cli.terminal import clock_time, printable
 from claude_loop.progress.views import Moment, list_cards, prd_detail
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
@@ -44,6 +44,28 @@ def test_live_agents_say_what_they_do():
     assert shown(world)[2] == "  ◇ claude US-001: Bash pytest -q · 12s"
     world.play("agent.idle session=S1 → 1 min")
     assert listed(world)[2] == "         ◇ claude US-001: idle · 1m00s"
+
+
+def test_a_run_says_what_keeps_its_only_agent():
+    world = play("prd.started → session.started session=S1 agent=claude")
+    world.play('agent.retrying session=S1 error="overloaded" → 12 s')
+    assert listed(world)[0] == "▶ PRD-1  running, claude is trying again after overloaded · 14s"
+    world.play("session.started session=S2 agent=codex")
+    assert "trying" not in listed(world)[0]
+
+
+def test_agents_without_a_prd_have_a_line_each():
+    session = {
+        "project": "shop", "agent": "claude", "state": "running", "doing": "Grep TODO", "doing_since": 1000,
+        "last": {"at": 3000}, "silent_ms": 2000, "waiting": None,
+    }  # fmt: skip
+    waiting = session | {"project": None, "waiting": {"for": "human", "since": 0, "reason": "permission Bash ls"}}
+    assert list(agent_lines([session, waiting])) == [
+        "Agents without a PRD:",
+        "◇ - claude: waiting for you: permission Bash ls · 5s",
+        "◇ shop claude: Grep TODO · 4s",
+    ]
+    assert list(agent_lines([])) == []
 
 
 def test_who_was_told_is_said():

@@ -71,10 +71,10 @@ def test_a_run_is_opened_and_everything_below_knows_it(home, folder):
     ("place", "content", "named"),
     [
         ("prd.json", '{"project": "Cart"}', "Cart"),
-        ("scripts/ralph/prd.json", '{"branchName": "ralph/cart"}', "ralph/cart"),
-        ("prds/active/X-1/prd.json", '{"project": "Active"}', "Active"),
+        ("scripts/ralph/prd.json", '{"project": "Cart", "branchName": "ralph/totals"}', "totals"),
+        ("prds/active/X-1/prd.json", '{"project": "Active"}', "X-1"),
         ("prd.json", "{", "true"),
-        ("prd.json", '{"project": 5}', "true"),
+        ("prd.json", '["US-001"]', "true"),
         ("elsewhere.json", '{"project": "Elsewhere"}', "true"),
     ],
 )

@@ -23,11 +23,12 @@ def rows(agent: str) -> list[tuple[str, list[str], dict[str, Any]]]:
     return [(agent, row["events"], row["payload"]) for row in map(json.loads, lines)]
 
 
+AT_MS = 1_795_150_000_000
 ROWS = rows("claude") + rows("codex")
 
 
 def read(payload: dict[str, Any], agent: str = "claude") -> list[Draft]:
-    return drafts(f"hook.{agent}", payload, summarize)
+    return drafts(f"hook.{agent}", payload, summarize, AT_MS)
 
 
 @pytest.mark.parametrize(("agent", "events", "payload"), ROWS)
@@ -82,7 +83,7 @@ def test_what_the_events_hold() -> None:
         "for": "rate_limit",
         "reason": "Usage limit reached|1795168814",
         "kind": "rate_limit",
-        "until": 1795168814,
+        "until": "2026-11-20T10:00:14.000Z",
     }
     assert data["StopFailureoverloaded"]["attempt"] == 2
     assert data["StopFailureoverloaded"]["max_attempts"] == 10
@@ -161,3 +162,16 @@ def test_no_shape_of_a_field_breaks_anything(row: tuple[str, list[str], dict[str
     for draft in read({**payload, **odd}, agent):
         known = CATALOGUE[draft.type]
         known.complete(draft.data, "US-001" if known.story == "required" else None)
+
+
+def test_when_a_limit_ends_counts_from_the_hooks_own_time() -> None:
+    failure = {"hook_event_name": "StopFailure", "error": "rate_limit"}
+    said = {details: read({**failure, "error_details": details})[0].data.get("until") for details in LIMITS}
+    assert said == LIMITS
+
+
+LIMITS = {
+    "You've hit your limit, resets in 2h": "2026-11-20T06:46:40.000Z",
+    "You've hit your limit · resets 3pm (UTC)": "2026-11-20T15:00:00.000Z",
+    "slow down": None,
+}

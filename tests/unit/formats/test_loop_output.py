@@ -113,6 +113,7 @@ def at(*moment: int, zone=BERLIN) -> int:
         ("Usage limit reached · resets 5pm (Mars/Olympus)", None),
         ("Usage limit reached · resets Feb 31 at 5pm", None),
         ("Usage limit reached · resets 25:00", None),
+        ("Usage limit reached · resets 9999-12-31 23:59-12:00", None),  # beyond the calendar
     ],
 )  # fmt: skip
 def test_usage_limits(line, until):

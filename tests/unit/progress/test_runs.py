@@ -134,11 +134,7 @@ def test_many_claims_are_counted_and_the_latest_named():
     world.play("prd.completed success=true")
     why = world.run()["why"]
     assert [words.split(":")[0] for words in why] == [
-        "US-3",
-        "US-4",
-        "US-5",
-        "US-6",
-        "US-7",
+        "US-3, US-4, US-5, US-6, US-7",
         "3 stories more without proof",
     ]
 

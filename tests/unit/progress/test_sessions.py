@@ -170,6 +170,19 @@ def test_a_plan_names_stories_before_they_begin():
     assert world.story()["state"] == "running"
 
 
+def test_a_story_that_passes_during_the_run_was_not_done_before_it():
+    world = play("run.started")
+    world.say("plan.updated", stories=[{"story_id": "US-001", "passes": False}])
+    world.say("plan.updated", stories=[{"story_id": "US-001", "passes": True}])
+    world.play("story.completed success=true")
+    assert (world.story()["state"], world.story()["why"]) == ("done·claimed", ["no test run", "no commit"])
+
+
+def test_a_title_that_only_says_the_id_again_is_none():
+    world = play(f"run.started title={play('run.started').prd()['prd_id']}")
+    assert world.prd()["title"] is None
+
+
 def test_who_was_told_stands_on_the_run_until_the_cause_ends():
     world = play("prd.started → alert.sent kind=waiting channel=phone")
     assert world.run()["notified"] == {"kind": "waiting", "at": world.now_ms, "channel": "phone"}

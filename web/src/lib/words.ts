@@ -22,8 +22,15 @@ export function stateWords(run: RunDocument, now: number): string {
     case "done·verified":
       return `Done and verified${run.finished_at ? ` ${ago(run.finished_at, now)}` : ""}`;
     case "running":
-      return `Running, last: ${run.last.type} ${ago(run.last.at, now)}`;
+      return heldUp(run, now) ?? `Running, last: ${run.last.type} ${ago(run.last.at, now)}`;
   }
+}
+
+/** What keeps the run's only agent from working, where nobody is asked for anything. */
+function heldUp({ agents }: RunDocument, now: number): string | null {
+  const agent = agents.length === 1 ? agents[0] : undefined;
+  if (!agent?.doing || (agent.state !== "retrying" && agent.state !== "compacting")) return null;
+  return `Running, ${agent.agent ?? "its agent"} is ${agent.doing} ${spoken(now - agent.since)}`;
 }
 
 export function waitWords(wait: Waiting, now: number): string {

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from claude_loop.adopt.plain_text import plain
+from claude_loop.formats.plain_text import plain
 
 
 @pytest.mark.parametrize(
