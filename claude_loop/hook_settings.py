@@ -175,6 +175,11 @@ def _checked(file: SettingsFile, text: str) -> Node:
         _insist(file, text, hooks, "object", "`hooks`")
         for event, groups in zip(hooks.keys, hooks.children, strict=True):
             _insist(file, text, groups, "list", f"`hooks.{event}`")
+            for group in groups.children:
+                _insist(file, text, group, "object", f"each entry of `hooks.{event}`")
+                handlers = group.child("hooks")
+                if handlers is not None:
+                    _insist(file, text, handlers, "list", f"`hooks` in an entry of `hooks.{event}`")
     return root
 
 

@@ -15,7 +15,7 @@ from claude_loop.errors import SettingsFileRefused
 from claude_loop.paths import Home, open_private
 
 # No settings file of anybody's is longer; what is will not be read.
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

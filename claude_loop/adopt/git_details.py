@@ -43,8 +43,8 @@ def harmless_environment() -> dict[str, str]:
     }
 
 
-async def details(top: Path, hashes: Sequence[str]) -> dict[str, Commit]:
-    """The commits by hash, those that git tells of. Empty where it is missing, refuses or takes too long."""
+async def details(top: Path, hashes: Sequence[str]) -> dict[str, Commit] | None:
+    """The commits by hash, those that git tells of: none where it is missing or refuses. None if it takes too long."""
     try:
         process = await asyncio.create_subprocess_exec(
             "git", *_HARMLESS, "-C", str(top), *_LOG, *LOG_ARGUMENTS, *hashes[:MOST_AT_ONCE], "--",
@@ -65,7 +65,7 @@ async def details(top: Path, hashes: Sequence[str]) -> dict[str, Commit]:
                 over = True
     except TimeoutError:
         log.warning("git took too long to say what commits changed", repository=str(top))
-        return {}
+        return None
     finally:
         if not over:
             process.kill()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -29,6 +30,8 @@ GRACE_SECONDS = 1.5
 # A directory may become a repository while the run is under way.
 _SEARCH_SECONDS = 5.0
 _MOST_KNOWN = 2000
+# A repository in which git hangs is asked no more for this long: every look at it would keep all others waiting.
+_UNASKED_SECONDS = 300.0
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Watched:
     trees: dict[str, WorkTree] = field(default_factory=dict)
     waiting: dict[str, tuple[Made, float]] = field(default_factory=dict)
     complained: bool = False
+    unasked_until: float = 0.0
 
 
 class GitWatch:
@@ -137,7 +141,7 @@ class GitWatch:
         for start in range(0, len(ready), MOST_AT_ONCE):
             some = ready[start : start + MOST_AT_ONCE]
             assert watched.repository is not None  # noqa: S101 - where they were found
-            told = await details(watched.repository.top, [made.commit_hash for made in some])
+            told = await self._details(watched, watched.repository.top, some)
             # Of somebody else's repository only git itself, by its `safe.directory`, may say that it is trusted.
             credible = [made for made in some if watched.repository.ours or made.commit_hash in told]
             events = [self._event(watched.run, made, told.get(made.commit_hash)) for made in credible]
@@ -146,6 +150,14 @@ class GitWatch:
                 await self._hub.publish(events)
             for made in some:
                 del watched.waiting[made.commit_hash]
+
+    async def _details(self, watched: Watched, top: Path, some: list[Made]) -> dict[str, Commit]:
+        if self._clock.monotonic() < watched.unasked_until:
+            return {}
+        told = await details(top, [made.commit_hash for made in some])
+        if told is None:
+            watched.unasked_until = self._clock.monotonic() + _UNASKED_SECONDS
+        return told or {}
 
     def _event(self, run: WrappedRun, made: Made, commit: Commit | None) -> Event:
         commit = commit or Commit(made.commit_hash, made.subject)

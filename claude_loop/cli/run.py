@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.formats.prd_json import name_of
+from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
 from claude_loop.plan_places import first_file, plan_files
@@ -23,6 +25,8 @@ from claude_loop.run_files import END_JSON, RUN_JSON, is_directory_name, own_pro
 from claude_loop.spool_writer import SpoolWriter
 from claude_loop.wrapper.child import NOT_EXECUTABLE, NOT_FOUND, execute
 
+# Of a plan that is larger the daemon takes no notice either.
+_LARGEST_PLAN = 4 * 1024 * 1024
 _WRAPPER = Path(__file__).resolve().parent.parent / "wrapper"
 
 
@@ -43,6 +47,8 @@ def run(prd_id: str | None, title: str | None, prd_file: Path | None, command: t
     if prd_file is not None and not prd_file.is_file():
         raise click.UsageError(f"{prd_file} is not a file.")
     program = _found(command[0])
+    if prd_id is not None and not re.match(ID_PATTERN, prd_id):
+        raise click.UsageError("--prd is to have 1 to 128 printable characters.")
     home = Home.from_environment()
     if silenced() or _is_within_a_run(home, prd_id):
         _become(program, command)
@@ -88,8 +94,8 @@ def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command:
     file = prd_file or first_file(plan_files(Path.cwd(), command))
     return {
         "run_id": _run_id(prd_id, context),
-        "project": context["project"],
-        "prd_id": prd_id or context["prd_id"] or _name_in(file) or Path(command[0]).name,
+        "project": _as_id(context["project"]),
+        "prd_id": prd_id or _as_id(context["prd_id"]) or _name_in(file) or _as_id(Path(command[0]).name),
         "title": title,
         "command": list(command),
         "cwd": os.getcwd(),
@@ -98,6 +104,13 @@ def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command:
         "owner": own_process(),
         "tty": os.isatty(0) and os.isatty(1),
     }
+
+
+def _as_id(name: str | None) -> str | None:
+    """What a script or a file is called is no mistake of who starts the run: made to fit where it does not."""
+    if name is None or re.match(ID_PATTERN, name):
+        return name
+    return "".join(c if re.match(ID_PATTERN, c) else "\N{REPLACEMENT CHARACTER}" for c in name[:MAX_ID_LENGTH])
 
 
 def _run_id(prd_id: str | None, context: dict[str, str | None]) -> str:
@@ -113,8 +126,9 @@ def _name_in(file: Path | None) -> str | None:
     if file is None:
         return None
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        with file.open("rb") as opened:
+            content = json.loads(opened.read(_LARGEST_PLAN))
+    except (OSError, ValueError, RecursionError):  # what is no plan has no name
         return None
     return name_of(content, file.absolute()) if isinstance(content, dict) else None
 

@@ -25,6 +25,8 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 900.0
 # The clock may be set and the machine may sleep: what is due is looked for this often at least, in seconds.
 LONGEST_SLEEP = 30.0
 STORAGE_RETRY = 5.0
+# Setting the clock back by more than this many milliseconds moves all that waits.
+_SET_BACK = 60_000
 
 
 class Sends(Protocol):
@@ -60,6 +62,7 @@ class Channel:
         self._news = asyncio.Event()
         self._failures = 0
         self._resume_at = 0  # after a failure nothing is sent before
+        self._looked_at = (self._now(), clock.monotonic())
         self.last_sent_at: int | None = None
         self.last_reason = ""
         self.failing_since: int | None = None
@@ -90,7 +93,7 @@ class Channel:
     async def _step(self) -> None:
         """Send one message, or wait until there may be one to send."""
         self._news.clear()
-        now = self._now()
+        now = await self._follow_clock()
         message = None
         if now >= self._resume_at:
             message = await self._ask(lambda outbox: outbox.due(self.target.name, now))
@@ -104,6 +107,16 @@ class Channel:
         if not await self._ask(lambda outbox: outbox.sending(message, now)):
             return  # its cause has just ended
         await self._settle(message, await self._dispatch.send(self.target, self._composed(message, now)))
+
+    async def _follow_clock(self) -> int:
+        """The present. What waits would wait until a clock that was set back has caught up: it is moved along."""
+        now, steady = self._now(), self._clock.monotonic()
+        back = round((steady - self._looked_at[1]) * 1000) - (now - self._looked_at[0])
+        self._looked_at = now, steady
+        if back > _SET_BACK:
+            self._resume_at -= back
+            await self._ask(lambda outbox: outbox.advance(self.target.name, back))
+        return now
 
     async def _wait(self, now: int) -> None:
         due = await self._ask(lambda outbox: outbox.next_due_at(self.target.name))

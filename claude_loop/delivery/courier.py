@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from typing import Any, NoReturn
 
 _STATUS = re.compile(r"error=(\d{3})\b")
 _REASON = 200
+# apprise reads an answer whole, whatever its length.
+_MOST_MEMORY = 1024 * 1024 * 1024
 
 
 class Courier:
@@ -37,7 +40,9 @@ class Courier:
         signal.signal(signal.SIGALRM, self._too_late)
         signal.setitimer(signal.ITIMER_REAL, self._job["time_limit"])
         try:
-            problem = self._by_command() if self._job["command"] else by_address(self._job)
+            problem = self._by_command() if self._job["command"] else self._by_address()
+        except MemoryError:
+            problem = "the answer was too long"
         except OSError as failure:
             problem = failure.strerror or type(failure).__name__
         self._end(problem)
@@ -55,6 +60,12 @@ class Courier:
         os.pwrite(self._receipt, outcome.encode(), 0)
         os.fsync(self._receipt)
         os._exit(0)
+
+    def _by_address(self) -> str:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = _MOST_MEMORY if hard == resource.RLIM_INFINITY else min(_MOST_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        return by_address(self._job)
 
     def _by_command(self) -> str:
         """What kept the command from taking the message; empty if nothing did."""

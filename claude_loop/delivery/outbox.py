@@ -189,6 +189,10 @@ class Outbox:
     def postpone(self, message: Message, due_at: int) -> None:
         self._db.execute("UPDATE message SET due_at=? WHERE message_id=?", (due_at, message.message_id))
 
+    def advance(self, channel: str, ms: int) -> None:
+        """Everything that waits is due that much earlier."""
+        self._db.execute("UPDATE message SET due_at=due_at-? WHERE channel=? AND state='pending'", (ms, channel))
+
     def sending(self, message: Message, now_ms: int) -> bool:
         """Whether it is still to be sent; if so it is marked, durably, before a channel hears of it."""
         changed = self._db.execute(

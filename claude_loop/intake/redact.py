@@ -20,6 +20,7 @@ from claude_loop.intake.redact_patterns import (
     key_kind,
     marker,
 )
+from claude_loop.intake.redact_vendors import VENDORS
 from claude_loop.settings import RedactSettings
 
 # The type of an event whose own type held a secret.
@@ -38,11 +39,27 @@ def _never(text: str) -> bool:
     return False
 
 
+def _without_keys_in_lines(items: list[Any]) -> list[Any]:
+    """``items`` without the lines of private keys: editors report what they changed line by line."""
+    kept: list[Any] = []
+    inside = False
+    for item in items:
+        if isinstance(item, str):
+            begin, end = item.rfind("-----BEGIN "), item.rfind("-----END ")
+            if inside:
+                kept.append(marker("private-key"))
+                inside = end < 0 or begin > end
+                continue
+            inside = begin > end and "PRIVATE KEY" in item[begin:]
+        kept.append(item)
+    return kept
+
+
 class Redactor:
     """Replaces secrets by ``[redacted:kind]``, in keys too, and what keys like ``password`` hold. Twice is as once."""
 
     def __init__(self, settings: RedactSettings) -> None:
-        patterns = SECRETS if settings.secrets else ()
+        patterns = (*SECRETS, *VENDORS) if settings.secrets else ()
         patterns += (EMAIL,) if settings.emails else ()
         patterns += (CARD,) if settings.cards else ()
         self._patterns: list[tuple[Gate, SecretPattern]] = [(_gate(pattern.gate), pattern) for pattern in patterns]
@@ -75,7 +92,7 @@ class Redactor:
         if isinstance(value, dict):
             return self._object(value)
         if isinstance(value, list):
-            return [self.data(item) for item in value]
+            return [self.data(item) for item in (_without_keys_in_lines(value) if self._keys else value)]
         if self._cards and isinstance(value, int) and value > 10**12:
             hidden = self.text(str(value))
             return value if hidden == str(value) else hidden

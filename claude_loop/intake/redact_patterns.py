@@ -42,11 +42,12 @@ class SecretPattern:
     replace: Replace | str
 
 
-def _token(kind: str, gate: str, find: str) -> SecretPattern:
+def token(kind: str, gate: str, find: str) -> SecretPattern:
+    """Something that is a secret by its looks alone."""
     return SecretPattern(gate, re.compile(find, re.ASCII), marker(kind))
 
 
-def _with_digit(kind: str) -> Replace:
+def with_digit(kind: str) -> Replace:
     """Words may be as long as keys, but words have no digits."""
 
     def replace(match: re.Match[str]) -> str:
@@ -77,6 +78,15 @@ def name_kind(name: str) -> str:
     return "password" if "pass" in name.lower() or "pwd" in name.lower() else "secret"
 
 
+def assigned(kind: str) -> Replace:
+    """What stands where a program expects a secret, unless it only says where the secret is."""
+
+    def replace(match: re.Match[str]) -> str:
+        return match["head"] + marker(kind) if is_secret_value(kind, match["value"]) else match[0]
+
+    return replace
+
+
 def _assigned(match: re.Match[str]) -> str:
     kind = name_kind(match["name"])
     return match["head"] + marker(kind) if is_secret_value(kind, match["value"]) else match[0]
@@ -101,38 +111,38 @@ _GAP = r"[\\\x22' \t\r\nnrt]{0,20}"
 
 SECRETS: tuple[SecretPattern, ...] = (
     # A block without its end, cut off by somebody's length limit, is a secret up to the end of the text.
-    _token(
+    token(
         "private-key",
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY",
         r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----[\s\S]*?"
         r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
     ),
-    _token("anthropic-key", r"sk-ant-[A-Za-z0-9_-]{12}", rf"sk-ant-{_W}{{12,}}"),
+    token("anthropic-key", r"sk-ant-[A-Za-z0-9_-]{12}", rf"sk-ant-{_W}{{12,}}"),
     SecretPattern(
         r"sk-[A-Za-z0-9_-]{16}",
         re.compile(rf"(?<![A-Za-z0-9])(?P<head>)(?P<value>sk-{_W}{{16,}})"),
-        _with_digit("api-key"),
+        with_digit("api-key"),
     ),
-    _token("github-token", r"gh[opusr]_[A-Za-z0-9]{20}", r"gh[opusr]_[A-Za-z0-9]{20,}"),
-    _token("github-token", r"github_pat_[A-Za-z0-9_]{20}", r"github_pat_[A-Za-z0-9_]{20,}"),
-    _token("gitlab-token", r"gl(?:pat|rt|dt|cbt|ptt)-[A-Za-z0-9_-]{16}", rf"gl(?:pat|rt|dt|cbt|ptt)-{_W}{{16,}}"),
-    _token("aws-key", r"A[KS]IA[A-Z0-9]{16}", r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _token("slack-token", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{8}", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{8,}"),
-    _token("slack-token", r"xapp-[A-Za-z0-9-]{8}", r"xapp-[A-Za-z0-9-]{8,}"),
-    _token("google-key", r"AIza[A-Za-z0-9_-]{30}", rf"AIza{_W}{{30,}}"),
-    _token("google-token", r"ya29\.[A-Za-z0-9_-]{16}", rf"ya29\.{_W}{{16,}}"),
-    _token("npm-token", r"npm_[A-Za-z0-9]{30}", r"npm_[A-Za-z0-9]{30,}"),
-    _token("pypi-token", r"pypi-[A-Za-z0-9_-]{30}", rf"pypi-{_W}{{30,}}"),
-    _token("huggingface-token", r"hf_[A-Za-z0-9]{20}", r"hf_[A-Za-z0-9]{20,}"),
-    _token("stripe-key", r"[rs]k_(?:live|test)_[A-Za-z0-9]{12}", r"[rs]k_(?:live|test)_[A-Za-z0-9]{12,}"),
-    _token("webhook-url", r"hooks\.slack\.com/services/", r"hooks\.slack\.com/services/[A-Za-z0-9/]{8,}"),
-    _token(
+    token("github-token", r"gh[opusr]_[A-Za-z0-9]{20}", r"gh[opusr]_[A-Za-z0-9]{20,}"),
+    token("github-token", r"github_pat_[A-Za-z0-9_]{20}", r"github_pat_[A-Za-z0-9_]{20,}"),
+    token("gitlab-token", r"gl(?:pat|rt|dt|cbt|ptt)-[A-Za-z0-9_-]{16}", rf"gl(?:pat|rt|dt|cbt|ptt)-{_W}{{16,}}"),
+    token("aws-key", r"A[KS]IA[A-Z0-9]{16}", r"(?<![A-Za-z0-9])A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    token("slack-token", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{8}", r"xox[a-z](?:\.xox[a-z])?-[A-Za-z0-9-]{8,}"),
+    token("slack-token", r"xapp-[A-Za-z0-9-]{8}", r"xapp-[A-Za-z0-9-]{8,}"),
+    token("google-key", r"AIza[A-Za-z0-9_-]{30}", rf"AIza{_W}{{30,}}"),
+    token("google-token", r"ya29\.[A-Za-z0-9_-]{16}", rf"ya29\.{_W}{{16,}}"),
+    token("npm-token", r"npm_[A-Za-z0-9]{30}", r"npm_[A-Za-z0-9]{30,}"),
+    token("pypi-token", r"pypi-[A-Za-z0-9_-]{30}", rf"pypi-{_W}{{30,}}"),
+    token("huggingface-token", r"hf_[A-Za-z0-9]{20}", r"hf_[A-Za-z0-9]{20,}"),
+    token("stripe-key", r"[rs]k_(?:live|test)_[A-Za-z0-9]{12}", r"[rs]k_(?:live|test)_[A-Za-z0-9]{12,}"),
+    token("webhook-url", r"hooks\.slack\.com/services/", r"hooks\.slack\.com/services/[A-Za-z0-9/]{8,}"),
+    token(
         "webhook-url",
         r"discord(?:app)?\.com/api/webhooks/",
         rf"discord(?:app)?\.com/api/webhooks/[0-9]{{1,24}}/{_W}{{8,}}",
     ),
     # One start a run of word characters, or `eyJeyJeyJ…` would be read from each of its starts to its end.
-    _token(
+    token(
         "jwt",
         r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8}",
         rf"(?<![A-Za-z0-9_-])eyJ{_W}{{8,}}+\.{_W}{{8,}}+(?:\.{_W}*+)?",
@@ -140,7 +150,7 @@ SECRETS: tuple[SecretPattern, ...] = (
     SecretPattern(
         r"(?i:bearer)(?:[ +]|\\[nrt]){1,8}[A-Za-z0-9._~+/=-]{12}",
         re.compile(r"(?P<head>bearer[ \t\r\n+]{1,8})(?P<value>[A-Za-z0-9._~+/=-]{12,})", _TEXT),
-        _with_digit("bearer-token"),
+        with_digit("bearer-token"),
     ),
     # The last @ before a slash ends the password: passwords hold @ more often than host names do.
     SecretPattern(
@@ -157,6 +167,16 @@ SECRETS: tuple[SecretPattern, ...] = (
             _TEXT,
         ),
         _header,
+    ),
+    # A quoted password may hold blanks.
+    SecretPattern(
+        r"(?i:passw(?:or)?d|passphrase)[\\\x22']{0,4}(?: ?= ?| ?: ?)[\\]{0,3}[\x22']",
+        re.compile(
+            r"""(?P<head>(?:passw(?:or)?d|passphrase)["']?(?: ?= ?| ?: ?)(?P<quote>["']))"""
+            r"""(?P<value>[^"'\r\n\\]{1,200})(?=(?P=quote))""",
+            re.ASCII | re.IGNORECASE,
+        ),
+        assigned("password"),
     ),
     SecretPattern(
         rf"(?i:{_NAME}){_GAP}[:=]",

@@ -299,3 +299,25 @@ async def test_a_secret_in_a_subject_stays_out_of_the_log(world, git):
     await watch_of(world).look()
     (told,) = await world.told("git")
     assert "A1b2C3d4" not in told.json
+
+
+async def test_a_repository_in_which_git_hangs_is_asked_once_in_a_while_only(world, git, tmp_path, monkeypatch):
+    git.init()
+    await world.begin()
+    made = [git.commit("one")]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexec sleep 60\n")
+    (programs / "git").chmod(0o755)
+    ordinary = os.environ["PATH"]
+    monkeypatch.setattr(git_details, "SECONDS", 0.3)
+    watch = watch_of(world)
+    for subject in ("two", "three"):
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+        await watch.look()
+        monkeypatch.setenv("PATH", ordinary)
+        made.append(git.commit(subject))
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    await watch.look()
+    assert await hashes(world) == made
+    assert (tmp_path / "asked").read_text().count("asked") == 1

@@ -171,6 +171,8 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(machine: Machine) ->
         ("[]", "line 1: the settings should be an object"),
         ('{\n  "hooks": []\n}', "line 2: `hooks` should be an object"),
         ('{\n  "hooks": {\n    "Stop": {}\n  }\n}', "line 3: `hooks.Stop` should be a list"),
+        ('{\n  "hooks": {\n    "Stop": ["x"]\n  }\n}', "line 3: each entry of `hooks.Stop` should be an object"),
+        ('{"hooks": {\n"Stop": [{"hooks": "x"}]}}', "line 2: `hooks` in an entry of `hooks.Stop` should be a list"),
         ('{"hooks": {}, "hooks": {}}', '"hooks" twice'),
     ],
 )

@@ -95,6 +95,30 @@ def test_a_file_that_is_named_goes_first(home, folder):
     assert run(folder, "--prd-file", "none.json", "true").returncode == 2
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"project": ' + "9" * 5000 + "}", '{"project"', "\0"])
+def test_a_plan_that_cannot_be_read_keeps_nobody_from_working(home, folder, content):
+    (folder / "prd.json").write_text(content)
+    done = run(folder, "echo", "done")
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+    assert [plan["prd_id"] for plan in plans(home)] == ["echo"]
+
+
+def test_names_that_are_no_ids_are_made_to_fit(home, folder):
+    program = folder / "a\nb"
+    program.write_text("#!/bin/sh\necho done\n")
+    program.chmod(0o755)
+    done = run(folder, str(program), CLAUDE_LOOP_PROJECT="p" * 200)
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+    (plan,) = plans(home)
+    assert (plan["prd_id"], plan["project"]) == ("a\N{REPLACEMENT CHARACTER}b", "p" * 128)
+
+
+def test_a_prd_that_is_no_id_is_refused(home, folder):
+    done = run(folder, "--prd", "x\ny", "--", "echo", "done")
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert "--prd is to have" in done.stderr
+
+
 def test_options_behind_the_command_are_its_own(home, folder):
     done = run(folder, "echo", "--prd", "X", "--", "-h")
     assert done.stdout == "--prd X -- -h\n"

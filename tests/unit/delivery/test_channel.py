@@ -145,3 +145,13 @@ async def test_what_a_crash_interrupted_is_settled_by_the_receipt(outbox, clock,
             await eventually(outbox.unlogged)
     assert len(dispatch.messages) == sends
     assert all(one["message_id"] == message.message_id for one in dispatch.messages)
+
+
+async def test_a_clock_that_is_set_back_keeps_nothing_waiting_for_a_day(outbox, clock):
+    dispatch = FakeDispatch(REFUSED, Outcome(sent=True))
+    begin(outbox, clock)
+    async with at_work(outbox, dispatch, clock):
+        await eventually(lambda: dispatch.messages)
+        clock.step_wall(-86_400)
+        clock.advance(10)
+        await eventually(lambda: len(dispatch.messages) == 2)

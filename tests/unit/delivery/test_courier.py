@@ -1,8 +1,11 @@
 """The courier as a process: commands and addresses, limits, and the receipt that outlives the daemon."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,20 @@ def test_each_address_is_a_target_of_its_own_that_does_not_show_it():
     targets = targets_of(channels)
     assert [target.name for target in targets] == ["phone", "phone#2", "desk"]
     assert "hunter2" not in repr(targets)
+
+
+async def test_an_answer_without_end_is_bounded_in_memory(dispatch):
+    def endless(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+            while True:
+                connection.sendall(b"x" * 4_000_000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=endless, args=(server,))
+        thread.start()
+        outcome = await dispatch.send(address(f"json://127.0.0.1:{server.getsockname()[1]}/", time_limit=60), MESSAGE)
+        thread.join(10)
+    assert not outcome.sent
+    assert "no answer" not in outcome.reason  # memory ended it, long before time did

@@ -17,6 +17,7 @@ from claude_loop.events import ENVELOPE_KEYS
 from claude_loop.ids import TYPE_PATTERN
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.redact_patterns import SECRETS
+from claude_loop.intake.redact_vendors import VENDORS
 from claude_loop.settings import LimitSettings, RedactSettings
 from tests.support import ROOT
 
@@ -93,7 +94,7 @@ def test_refusals_are_described_with_code_and_status() -> None:
 def test_every_kind_of_secret_is_described() -> None:
     described = set().union(*(names(cells[0]) for cells in table("Redaction")))
     made = set()
-    for pattern in SECRETS:
+    for pattern in (*SECRETS, *VENDORS):
         text = pattern.replace if isinstance(pattern.replace, str) else ""
         made |= set(re.findall(r"\[redacted:([a-z-]+)\]", text))
     # Those that depend on what is found are listed here; test_redact has an example of each.

@@ -20,6 +20,17 @@ A = "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1bC2dE3f"  # 40 characters that look like a
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7bq\nx+/=\n-----END RSA PRIVATE KEY-----"
 
+HEX = "8843d7f92416211de9ebb963ff4ce281"
+# Of each vendor one, composed so that nobody's scanner takes this file for a leak.
+VENDOR_TOKENS = [
+    "whsec" + f"_{A[:32]}", "dp.pt" + f".{A}", "dop_v1" + f"_{HEX}{HEX}", "lin_api" + f"_{A}", "ntn" + f"_{A}aB3dE5",
+    "shpat" + f"_{HEX}", "hvs" + f".{A}", "dckr_pat" + f"_{A[:27]}", "sbp" + f"_{HEX}{HEX[:8]}", "gsk" + f"_{A}{A[:12]}",
+    "xai" + f"-{A}{A}", "pplx" + f"-{A}", "r8" + f"_{A[:37]}", "fm2" + f"_{A}{A}", "AGE-SECRET-KEY" + f"-1{A.upper()}{A[:18].upper()}",
+    "nfp" + f"_{A}", "figd" + f"_{A}", "glsa" + f"_{A[:32]}", "ATATT3x" + f"FfGF0{A}", "rubygems" + f"_{HEX}{HEX[:16]}",
+    "pscale_tkn" + f"_{A}", "NRAK" + f"-{A[:27].upper()}", "sq0atp" + f"-{A[:22]}", "SG" + f".{A[:22]}.{A}",
+    "SK" + HEX, "key" + f"-{HEX}", "dapi" + HEX, "secret" + f"_{A}aB3",
+]  # fmt: skip
+
 SECRETS = [
     (f"sk-ant-api03-{A}", "[redacted:anthropic-key]"),
     (f"sk-proj-{A}", "[redacted:api-key]"),
@@ -54,6 +65,25 @@ SECRETS = [
     ("redis://:hunter2@127.0.0.1/0", "redis://:[redacted:password]@127.0.0.1/0"),
     ("Server=db;Uid=sa;Pwd=hunter2;", "Server=db;Uid=sa;Pwd=[redacted:password];"),
     (f"https://hooks.slack.com/services/T0/B0/{A[:24]}", "https://[redacted:webhook-url]"),
+    (f"1234567890:AA{A[:33]}", "[redacted:bot-token]"),
+    (f"{A}\n{A}\n-----END EC PRIVATE KEY-----", "[redacted:private-key]"),
+    (f"https://{HEX}@git.example/a", "https://[redacted:secret]@git.example/a"),
+    (f"https://b.example/o?X-Amz-Signature={HEX}&x=1", "https://b.example/o?X-Amz-Signature=[redacted:secret]&x=1"),
+    (f'{{"auth": "{A}=="}}', '{"auth": "[redacted:secret]"}'),
+    (f"//registry/:_auth={A}", "//registry/:_auth=[redacted:secret]"),
+    (f"RAILS_MASTER_KEY={HEX}", "RAILS_MASTER_KEY=[redacted:secret]"),
+    (f"SECRET_KEY_BASE: '{HEX}'", "SECRET_KEY_BASE: '[redacted:secret]'"),
+    ("SMTP_PASS=hunter2", "SMTP_PASS=[redacted:password]"),
+    (f"set -gx API_TOKEN {A}", "set -gx API_TOKEN [redacted:password]"),
+    ("DB_PASSWORD='two words'", "DB_PASSWORD='[redacted:password]'"),
+    ("curl -s -u admin:hunter2 https://x", "curl -s -u admin:[redacted:password] https://x"),
+    ("mysql -u root -phunter2 shop", "mysql -u root -p[redacted:password] shop"),
+    ("sshpass -p hunter2 ssh x", "sshpass -p [redacted:password] ssh x"),
+    ("docker login -u me -p hunter2 reg", "docker login -u me -p [redacted:password] reg"),
+    ("redis-cli -a hunter2 ping", "redis-cli -a [redacted:password] ping"),
+    ("machine h login me password hunter2", "machine h login me password [redacted:password]"),
+    ("db.example:5432:shop:app:hunter2", "db.example:5432:shop:app:[redacted:password]"),
+    *((f"{vendor}", "[redacted:api-key]") for vendor in VENDOR_TOKENS),
 ]
 
 KEPT = [
@@ -73,6 +103,11 @@ KEPT = [
     "story-1 by 2026-01-26T12:00:00.123Z id 01KAB0000000000000000000",
     "550e8400-e29b-41d4-a716-446655440000",
     "token = get_token()",
+    "docker run -u 1000:1000 image; chown -R me:staff x; mysql --port 3306 -P 3306",
+    "TESTS_PASS=12 CACHE_KEY=users PRIMARY_KEY: id",
+    "https://example.com/?key=name&code=403",
+    f"{HEX} and npm key-{HEX[:8]} and dapi.example.com",
+    "src/app.py:5432:12: error: expected token",
 ]
 
 
@@ -125,6 +160,13 @@ def test_secrets_go_from_keys_and_from_below_keys_named_like_one() -> None:
         "input_tokens": 17,
         "commit_hash": "8843d7f92416211de9ebb963ff4ce28125932878",
     }
+
+
+def test_a_private_key_goes_that_is_told_line_by_line() -> None:
+    lines = ["+before", *(f"+{line}" for line in PEM.split("\n")), "+after"]
+    hidden = "[redacted:private-key]"
+    assert REDACTOR.data({"lines": lines}) == {"lines": ["+before", f"+{hidden}", hidden, hidden, hidden, "+after"]}
+    assert REDACTOR.suspects(orjson.dumps(lines).decode())
 
 
 def test_emails_and_cards_go_by_setting_only() -> None:
@@ -182,7 +224,8 @@ def test_the_gate_lets_everything_through_that_would_change(value: object) -> No
 HOSTILE = [
     "eyJ", "eyJaaaaaaaa.", "sk-", "sk-ant-", "a", "A", "9", "9 ", "=", "://", "://a:", "://a:a@", "password", "password=", "token=",
     "token: ", "pass", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "-", "--a-", "--token ", "bearer ", "bearer+", "authorization:",
-    "cookie: ", "ghp_", "AKIA", "a@", "a@a.", "@", "xoxb-", "hooks.slack.com/services/", ";pwd=", "; ", "\\", '"', "' ", "0-",
+    "cookie: ", "ghp_", "AKIA", "a@", "a@a.", "@", "xoxb-", "hooks.slack.com/services/", ";pwd=", "; ", "curl ", "curl -u a:", "mysql ", "mysql -p", "_KEY=", "_PASS=", "?key=", "login a password ",
+    ":5432:a:b:", "set -x TOKEN ", "SG.", f"{A}\n", "1234567890:AA", "password='", "key-", "ATATT3x", '"auth": "', "\\", '"', "' ", "0-",
 ]  # fmt: skip
 
 
