@@ -31,7 +31,7 @@ for i in $(seq 1 "$MAX_ITERATIONS"); do
     exit 0
   fi
   echo "Iteration $i complete. Continuing..."
-  sleep 1
+  sleep 0.5
 done
 echo ""
 echo "Ralph reached max iterations ($MAX_ITERATIONS) without completing all tasks."

@@ -21,7 +21,7 @@ HERE = Path.cwd()
 FOLDER = Path(os.environ["STAND_IN_FOLDER"])
 # Composed here, of the looks of a real one.
 SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
-ONE_BY_ONE = 0.15
+ONE_BY_ONE = 0.08
 MODULE = "def {name}(amounts):\n    return sum(amounts){bug}\n"
 TEST = """import unittest
 
@@ -187,6 +187,8 @@ def work(agent: Agent, trouble: str) -> None:
     if trouble == "permission":
         agent.bash("rm -rf build", asks=True)
     agent.plan(1)
+    if os.environ.get("STAND_IN_HOLDS"):
+        hold("ready")
     tests = agent.bash(f"export API_KEY={SECRET}; python3 -m unittest 2>&1")
     if os.environ.get("STAND_IN_HOLD_AT") == story["id"]:
         hold("tested")
