@@ -151,6 +151,8 @@ class OutputFollower:
             if events:
                 await self._hub.publish(events)
                 await self._in(lambda: followed.directory.drop_before(followed.output.offset))
+            if followed.over_since is not None:
+                await self._in(followed.directory.drop_output)
             if not more:
                 return False
         await asyncio.sleep(max(_SHORTEST_PAUSE, _PAUSE_TO_WORK * (self._clock.monotonic() - begun)))

@@ -48,6 +48,14 @@ class Watched:
     fresh: bool = False
     scripted: bool = False
     iterations: list[int] = field(default_factory=list)
+    heard: int = 0
+
+    def hear(self, event: Event) -> None:
+        """An iteration has begun; what was read from the log comes from the subscription once more."""
+        number = event.data.get("iteration")
+        if type(number) is int and event.seq > self.heard:
+            self.heard = event.seq
+            self.iterations.append(number)
 
 
 class PrdWatch:
@@ -116,8 +124,8 @@ class PrdWatch:
                 continue
             if event.type != "iteration.started":
                 watched.scripted = watched.scripted or event.source not in OBSERVERS
-            elif type(number := event.data.get("iteration")) is int:
-                watched.iterations.append(number)
+            else:
+                watched.hear(event)
 
     async def _take_up(self, run: WrappedRun) -> Watched:
         """As it stands in the log: what was told before a restart is not told again."""
@@ -127,8 +135,9 @@ class PrdWatch:
         started = next((e for e in told if e.type == "story.started" and e.source == SOURCE), None)
         if started is not None:
             watched.started = started.story_id
-            iterations = await events_of(self._hub, run, "iteration.started", most=1)
-            watched.fresh = not iterations or iterations[0].seq < started.seq
+            watched.fresh, watched.heard = "iteration" not in started.data, started.seq
+            for event in reversed(await events_of(self._hub, run, "iteration.started", most=_MOST_STORED)):
+                watched.hear(event)
         for plan in await events_of(self._hub, run, "plan.updated", most=1):
             watched.plan_id, watched.stored = plan.id, plan.data.get("stories")
         return watched
@@ -179,7 +188,9 @@ class PrdWatch:
             return []  # the order has changed; whoever works goes on with what was begun
         name = f"start.{_digest(watched.plan_id, current.story_id, iterations[-1:])}"
         watched.started, watched.fresh = current.story_id, not iterations
-        data = {"status": "in_progress", **self._tidy({"title": current.title} if current.title else {})}
+        data: dict[str, Any] = {"status": "in_progress"}
+        data |= self._tidy({"title": current.title} if current.title else {})
+        data |= {"iteration": iterations[-1]} if iterations else {}
         return [self._event(watched, "story.started", data, name, current.story_id)]
 
     def _event(

@@ -94,6 +94,11 @@ class RunDirectory:
             if number * SEGMENT_BYTES <= offset:
                 os.unlink(segment_name(number), dir_fd=self._descriptor)
 
+    def drop_output(self) -> None:
+        """Remove all segments: the run is over, and the log has its output, without the secrets."""
+        for number in self._segments():
+            os.unlink(segment_name(number), dir_fd=self._descriptor)
+
     def remove(self, runs: Path) -> None:
         """Remove everything. What somebody has put there besides stays, and the directory with it."""
         for entry in os.listdir(self._descriptor):

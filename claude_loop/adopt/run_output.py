@@ -47,6 +47,8 @@ class RunOutput:
         self._line = b""  # the beginning of one, up to what has been read
         self._line_since = 0.0
         self._at_ms = 0
+        # When there was nothing yet of what is read next. Unknown of what was printed while no daemon was there.
+        self._earliest_ms = self._plan.started_at if place.offset == 0 else None
         self._is_late = False
 
     @property
@@ -64,6 +66,7 @@ class RunOutput:
         now = self._clock.monotonic()
         self._date(written_at)
         if not data:
+            self._earliest_ms = self._clock.now_us() // 1000
             return list(self._pause(now)), False
         events = list(self._take(begin, data, now))
         self._read_upto = begin + len(data)
@@ -134,7 +137,10 @@ class RunOutput:
         data = {"iteration": banner.iteration, "max_iterations": banner.max_iterations}
         # A beginning that is told of after the run's end would reopen it.
         type_ = "iteration.completed" if self._is_late else "iteration.started"
-        yield self._event(type_, data, said.offset, "iteration")
+        event = self._event(type_, data, said.offset, "iteration")
+        # What an agent reported meanwhile, such as a limit reached at once, came after the banner.
+        event.at = self._at_ms if self._earliest_ms is None else min(self._at_ms, self._earliest_ms)
+        yield event
 
     def _found(self, finding: Said | Counted) -> Iterator[Event]:
         if isinstance(finding, Counted):

@@ -16,6 +16,8 @@ from claude_loop.progress.keys import PRDS, prd_key, run_key
 
 Prd = tuple[str | None, str]
 _ENDS = frozenset({"failed", "done"})
+# What is found out by itself, such as the last story that passes, is told a moment after the end; the words count it.
+AFTER_END_MS = 600
 
 
 class Seen(NamedTuple):
@@ -85,8 +87,8 @@ class Policy:
 
 
 def _grace_ms(target: Target, condition: Condition) -> int:
-    """What has come to its end is not undone by waiting a little."""
-    return 0 if condition.kind in _ENDS else round(target.settings.grace * 1000)
+    """What has come to its end is not undone by waiting longer."""
+    return AFTER_END_MS if condition.kind in _ENDS else round(target.settings.grace * 1000)
 
 
 def glob_patterns(globs: Iterable[str]) -> list[re.Pattern[str]]:

@@ -277,8 +277,11 @@ class Outbox:
             condition.prd_id, json.dumps(asdict(condition)), due_at, lasts,
         )  # fmt: skip
         self._db.execute(
-            "INSERT OR IGNORE INTO message (message_id, channel, run, kind, since, step, phase, project, prd_id,"
-            " condition, state, due_at, lasts) VALUES (?,?,?,?,?,?,?,?,?,?,'pending',?,?)",
+            "INSERT INTO message (message_id, channel, run, kind, since, step, phase, project, prd_id,"
+            " condition, state, due_at, lasts) VALUES (?,?,?,?,?,?,?,?,?,?,'pending',?,?)"
+            # Nobody has it yet: it is to say what is known by now.
+            " ON CONFLICT (message_id) DO UPDATE SET condition=excluded.condition"
+            " WHERE state='pending' AND attempts=0",
             values,
         )
 

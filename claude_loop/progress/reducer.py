@@ -28,6 +28,7 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "agent.waiting": waits.waiting,
     "agent.resumed": waits.resumed,
     "agent.idle": waits.turned_idle,
+    "session.ended": waits.left,
     "plan.updated": stories.planned,
     "output.chunk": runs.printed,
     "alert.sent": runs.notified,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from claude_loop.events import Event
+from claude_loop.events import OBSERVERS, Event
 from claude_loop.progress.documents import RunDocument, Waiting, WaitingFor
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.reading import identifier, text, time_ms
 
 KEPT_WAITS = 8
 KEPT_PAST_WAITS = 20
+# These tell of work that is over by the time they see it: it says nothing about now.
+_LOOKING_BACK = frozenset({"git", "prd.json"})
 # Most urgent first: a person can act now, a limit ends by itself.
 _URGENCY = {"human": 0, "other": 1, "rate_limit": 2}
 
@@ -28,9 +30,19 @@ def wait_of(event: Event, data: dict[str, Any], moment: int, known: Waiting | No
         "session_id": event.session_id,
         "agent_id": identifier(data.get("agent_id")),
     }
-    if known is not None and (known["for"], known["reason"]) == (wait["for"], wait["reason"]):
+    if known is None:
+        return wait
+    if (known["for"], known["reason"]) == (wait["for"], wait["reason"]) or _is_one_limit(known, wait):
         wait["since"] = known["since"]
+        wait["until"] = wait["until"] or known["until"]
     return wait
+
+
+def _is_one_limit(known: Waiting, wait: Waiting) -> bool:
+    """Whether two reports of a limit are of the same one, though their words differ."""
+    if known["for"] != "rate_limit" or wait["for"] != "rate_limit":
+        return False
+    return known["until"] is None or wait["until"] is None or abs(known["until"] - wait["until"]) < 60_000
 
 
 def is_ended_by_work(wait: Waiting, event: Event) -> bool:
@@ -47,10 +59,34 @@ def waiting(draft: Draft) -> None:
     run = draft.run
     if run["finished_at"] is not None:
         return
-    session_id = draft.event.session_id
-    known = next((wait for wait in run["waits"] if wait["session_id"] == session_id), None)
+    known = _known(run, draft.event)
     wait = wait_of(draft.event, draft.data, draft.moment, known)
+    if draft.story is not None:
+        wait["story_id"] = draft.story["story_id"]
+    if known is not None and wait["session_id"] is None:
+        wait["session_id"] = known["session_id"]
     _keep_waits(run, [*(other for other in run["waits"] if other is not known), wait][-KEPT_WAITS:])
+
+
+def _known(run: RunDocument, event: Event) -> Waiting | None:
+    """The wait that this event tells of again: its session's own; or a limit that the loop's output tells too, which
+    names no session."""
+    own = next((wait for wait in run["waits"] if wait["session_id"] == event.session_id), None)
+    if own is not None or event.source not in OBSERVERS or event.data.get("for") != "rate_limit":
+        return own
+    limits = [wait for wait in run["waits"] if wait["for"] == "rate_limit"]
+    return next((limit for limit in limits if event.session_id is None or limit["session_id"] is None), None)
+
+
+def left(draft: Draft) -> None:
+    """`session.ended`: nobody is asked any more. A limit holds the run all the same, whoever hit it."""
+    run, session_id = draft.run, draft.event.session_id
+    if session_id is None or not run["waits"]:
+        return
+    waits = [w for w in run["waits"] if w["session_id"] == session_id]
+    _end(draft, [w for w in waits if w["for"] != "rate_limit"])
+    if any(w["for"] == "rate_limit" for w in waits):
+        _keep_waits(run, [{**w, "session_id": None} if w["session_id"] == session_id else w for w in run["waits"]])
 
 
 def resumed(draft: Draft) -> None:
@@ -67,7 +103,20 @@ def turned_idle(draft: Draft) -> None:
 def worked(draft: Draft) -> None:
     """Work ends the waits of its session."""
     event = draft.event
-    _end(draft, [wait for wait in _of_session(draft.run, event.session_id) if is_ended_by_work(wait, event)])
+    if event.source in _LOOKING_BACK:
+        return
+    waits = _of_session(draft.run, event.session_id)
+    if event.source in OBSERVERS:
+        waits = [wait for wait in waits if _is_news_for(wait, event, draft.moment)]
+    _end(draft, [wait for wait in waits if is_ended_by_work(wait, event)])
+
+
+def _is_news_for(wait: Waiting, event: Event, moment: int) -> bool:
+    """An observer may be late with what happened before the wait began. And what is seen in a loop's output says
+    nothing about a session that speaks for itself, unless the loop has gone on to the next one."""
+    if moment < wait["since"]:
+        return False
+    return event.session_id is not None or wait["session_id"] is None or event.type == "iteration.started"
 
 
 def end_waits(draft: Draft, session_id: str | None) -> None:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from claude_loop.clock import ManualClock
+from claude_loop.delivery import look as looking
 from claude_loop.delivery import notifier as notifying
 from claude_loop.delivery.dispatch import Outcome
 from claude_loop.delivery.notifier import Notifier
@@ -42,8 +43,9 @@ class Rig:
             await tasks.close()
             await notifier.close()
 
-    async def emit(self, type_, prd_id="SHOP-7", project="shop", **data):
-        event = Event(type_, data, new_event_id(self.clock), project, prd_id, at=self.clock.now_us() // 1000)
+    async def emit(self, type_, prd_id="SHOP-7", project="shop", story_id=None, **data):
+        at = self.clock.now_us() // 1000
+        event = Event(type_, data, new_event_id(self.clock), project, prd_id, at=at, story_id=story_id)
         (outcome,) = await self.hub.publish([event])
         assert outcome.error is None, outcome.error
 
@@ -69,6 +71,7 @@ class Rig:
 @pytest.fixture
 async def rig(home, monkeypatch):
     monkeypatch.setattr(notifying, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(looking, "AFTER_END_MS", 0)
     monkeypatch.setattr(notifying, "LONGEST_SLEEP", 0.05)  # the clock of the test stands still
     home.mkdir(parents=True)
     one = Rig(home, ManualClock())
@@ -90,6 +93,19 @@ async def test_kinds_and_their_words(rig):
         await eventually(lambda: len(rig.dispatch.messages) == 3)
         assert rig.dispatch.texts[2].startswith("SHOP-8 is done, claimed: ")
         await rig.wait_for_alerts("alert.sent", "alert.sent", "alert.sent")
+
+
+async def test_the_words_of_an_end_count_what_is_found_out_a_moment_after_it(rig, monkeypatch):
+    monkeypatch.setattr(looking, "AFTER_END_MS", 600)
+    async with rig.notifying() as notifier:
+        await rig.emit("prd.started", total_stories=1)
+        await rig.emit("story.started", story_id="US-001")
+        await rig.emit("run.completed", success=True)
+        await eventually(lambda: _one_waits(notifier))
+        await rig.emit("story.completed", story_id="US-001", success=True)
+        rig.clock.advance(1)
+        await rig.emit("note.made", "SHOP-8")
+        await rig.wait_for("SHOP-7 is done, claimed: US-001: no test run, no commit · 1 of 1 stories done")
 
 
 async def test_silence_is_told_when_its_time_has_come_and_so_is_its_end(rig):
@@ -160,6 +176,10 @@ async def test_a_run_that_was_put_away_or_forgotten_says_no_more(rig):
         await rig.emit("prd.forgotten")
         await eventually(lambda: _none_waiting(notifier))
     assert b"hunter2" not in b"".join(path.read_bytes() for path in rig.home.root.glob("notify.db"))
+
+
+async def _one_waits(notifier):
+    return (await notifier.report())["channels"][0]["waiting"] == 1
 
 
 async def _none_waiting(notifier):

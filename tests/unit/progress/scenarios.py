@@ -1,7 +1,7 @@
 """A few words for what happens to a PRD, and the read model that comes of it.
 
 A scenario is ``type key=value … → type … → 5 min``. Keys are those of ``data``, except ``prd``, ``story``, ``run``,
-``session`` and ``project``; values are JSON, or else strings. Types of stories are about US-001 unless they say otherwise.
+``session``, ``project`` and ``source``; values are JSON, or else strings. Types of stories are about US-001 unless they say otherwise.
 Events are a second apart.
 """
 
@@ -53,6 +53,7 @@ class World:
         """Publish one event now; it happened at ``at``."""
         envelope = {_ENVELOPE[key]: given.pop(key) for key in list(given) if key in _ENVELOPE}
         envelope.setdefault("prd_id", "PRD-1")
+        source = given.pop("source", "test")
         if type_.startswith(_ABOUT_STORIES):
             envelope.setdefault("story_id", "US-001")
         data, story_id = given, envelope.pop("story_id", None)
@@ -60,7 +61,7 @@ class World:
             data, story_id = CATALOGUE[type_].complete(given, story_id)
         self.now_ms += 1000
         return self.publish(
-            Event(type_, data, story_id=story_id, source="test", at=self.now_ms if at is None else at, **envelope)
+            Event(type_, data, story_id=story_id, source=source, at=self.now_ms if at is None else at, **envelope)
         )
 
     def publish(self, event: Event) -> Event:

@@ -193,6 +193,67 @@ def test_a_wait_said_again_goes_on_since_the_first_time():
     assert world.run()["waiting"]["since"] == world.now_ms
 
 
+LIMIT = "agent.waiting for=rate_limit"
+IN_OUTPUT = f'{LIMIT} reason="limit|1769432400" until=2026-01-26T13:00:00Z source=output'
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        f"{LIMIT} reason=limit session=A source=claude → {IN_OUTPUT}",
+        f"{IN_OUTPUT} → {LIMIT} reason=limit session=A source=claude",
+        f"{LIMIT} reason=limit session=A source=claude → session.ended session=A source=claude → {IN_OUTPUT}",
+        f"{IN_OUTPUT} → {LIMIT} reason=limit session=A source=claude → session.ended session=A source=claude",
+    ],
+)
+def test_a_limit_that_hook_and_output_tell_of_is_one_wait_and_outlives_the_session(reports: str):
+    world = play(f"prd.started → {reports}")
+    (wait,) = world.run()["waits"]
+    assert (wait["since"], wait["until"]) == (START_MS + 2000, 1_769_432_400_000)
+    world.play("iteration.started iteration=2 source=output")
+    assert (world.run()["state"], len(world.run()["past_waits"])) == ("running", 1)
+
+
+def test_another_limit_and_another_session_wait_for_themselves():
+    world = play(f"prd.started → {LIMIT} reason=limit session=A → {LIMIT} reason=limit session=B")
+    assert len(world.run()["waits"]) == 2
+    world = play(f"prd.started → {IN_OUTPUT} → 5 min → {LIMIT} reason=weekly until=2026-01-30T13:00:00Z source=output")
+    assert world.run()["waiting"]["since"] == world.now_ms
+
+
+def test_a_session_that_ends_asks_nobody_any_more():
+    world = play("prd.started → agent.waiting for=human reason=permission session=A → session.ended session=B")
+    assert world.run()["state"] == "waiting"
+    world.play("session.ended session=A")
+    assert (world.run()["state"], len(world.run()["past_waits"])) == ("running", 1)
+
+
+@pytest.mark.parametrize(
+    ("late", "state"),
+    [
+        ("commit.created commit_hash=abc1234 source=git", "waiting"),
+        ("story.completed success=true source=prd.json", "waiting"),
+        ("test.run passed=1 failed=0 source=output", "waiting"),
+        ("iteration.started iteration=2 source=output", "running"),
+        ("tool.started tool=Bash session=A source=claude", "running"),
+    ],
+)
+def test_what_observers_see_late_ends_no_wait_of_a_session(late: str, state: str):
+    world = play(f"prd.started → story.started → agent.waiting for=human reason=x session=A → {late}")
+    assert world.run()["state"] == state
+
+
+def test_a_banner_that_is_read_after_the_wait_began_but_was_printed_before_does_not_end_it():
+    world = play("prd.started → agent.waiting for=human reason=x session=A source=claude")
+    world.say("iteration.started", iteration=1, source="output", at=world.now_ms - 500)
+    assert world.run()["state"] == "waiting"
+
+
+def test_a_wait_that_an_observer_tells_of_is_of_the_story_at_work():
+    world = play("prd.started → story.started → agent.waiting for=human reason=x session=A source=claude")
+    assert world.run()["waiting"]["story_id"] == "US-001"
+
+
 def test_an_unknown_kind_of_wait_and_an_unreadable_end_are_kept_as_far_as_they_go():
     world = play("prd.started")
     event = world.events[0]

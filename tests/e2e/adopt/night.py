@@ -1,0 +1,159 @@
+"""A night under `claude-loop run`: a repository with a plan, a loop of ralph's shape, and the stand-in as `claude`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.daemon import Daemon
+from tests.support import until
+
+HERE = Path(__file__).parent
+SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
+STORIES = {"US-001": "Cart totals", "US-002": "Shipping costs", "US-003": "Receipts"}
+PLAN = {
+    "project": "Checkout",
+    "branchName": "ralph/checkout",
+    "description": "Checkout that adds up",
+    "userStories": [
+        {
+            "id": id_,
+            "title": title,
+            "description": f"As a customer I see the {title.lower()}.",
+            "acceptanceCriteria": ["Tests pass"],
+            "priority": priority,
+            "passes": False,
+            "notes": "",
+        }
+        for priority, (id_, title) in enumerate(STORIES.items(), 1)
+    ],
+}
+
+
+class Night:
+    """A daemon, and beside it everything that the loop needs. ``environ`` is what the loop sees."""
+
+    def __init__(self, home: Path, trouble: str = "", agent: str = "claude", **environ: str) -> None:
+        base = home.parent
+        self.daemon = Daemon(home)
+        del self.daemon.environ["CLAUDE_LOOP_PROJECT"]
+        self.repository, self.folder, self.shown = base / "shop", base / "stand-in", base / "shown"
+        programs, person = base / "programs", base / "person"
+        for folder in (self.repository, self.folder, programs, person):
+            folder.mkdir()
+        (programs / agent).write_text(f'#!/bin/bash\nexec {sys.executable} {HERE / "stand_in.py"} "$@"\n')
+        (programs / agent).chmod(0o755)
+        self.environ = self.daemon.environ | {
+            "HOME": str(person),
+            "XDG_CONFIG_HOME": str(base / "config"),
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "CLAUDE_LOOP_AUTOSTART": "0",
+            "STAND_IN": trouble,
+            "STAND_IN_FOLDER": str(self.folder),
+            **environ,
+        }
+        self.agent = agent
+        self.daemon.environ = self.environ
+        self.loop: subprocess.Popen[bytes] | None = None
+        self._prepare()
+
+    def _prepare(self) -> None:
+        shutil.copy(HERE / "ralph.sh", self.repository)
+        (self.repository / "CLAUDE.md").write_text("Do the next story of prd.json.\n")
+        (self.repository / "prd.json").write_text(json.dumps(PLAN, indent=2))
+        (self.repository / ".gitignore").write_text("__pycache__/\nprd.json\nprogress.txt\n")
+        self.git("init", "-q", "-b", "ralph/checkout")
+        self.git("config", "user.email", "loop@example.org")
+        self.git("config", "user.name", "Loop")
+        self.git("add", "-A")
+        self.git("commit", "-qm", "Begin")
+        done = self.daemon.run("hooks", "install", "--agent", self.agent)
+        assert done.returncode == 0, done.stderr
+
+    def git(self, *arguments: str) -> str:
+        line = ["git", *arguments]
+        return subprocess.run(
+            line, cwd=self.repository, env=self.environ, check=True, capture_output=True, text=True
+        ).stdout
+
+    def begin(self, *arguments: str) -> None:
+        """Start the loop, in a process group of its own."""
+        line = [sys.executable, "-m", "claude_loop", "run", "--", "./ralph.sh", "10", *arguments]
+        with self.shown.open("wb") as shown:
+            self.loop = subprocess.Popen(
+                line,
+                cwd=self.repository,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=shown,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def await_end(self) -> int:
+        assert self.loop is not None
+        return self.loop.wait(60)
+
+    def end(self) -> None:
+        if self.loop is not None and self.loop.poll() is None:
+            os.killpg(self.loop.pid, signal.SIGKILL)
+            self.loop.wait()
+        if self.daemon.process is not None:
+            self.daemon.stop()
+
+    # -- what the stand-in waits for ---------------------------------------------------------------------------------
+
+    def await_hold(self, name: str) -> None:
+        until((self.folder / f"hold-{name}").exists, 30, f"the stand-in comes to {name}")
+
+    def release(self, name: str) -> None:
+        (self.folder / f"hold-{name}").unlink()
+
+    # -- what is seen ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def card(self) -> dict[str, Any]:
+        return next(iter(self.get("/api/prds")["prds"]), {})
+
+    def await_state(self, state: str, seconds: float = 20) -> dict[str, Any]:
+        until(lambda: self.card().get("state") == state, seconds, f"{state}, not {self.card()}")
+        return self.card()
+
+    def detail(self) -> dict[str, Any]:
+        return self.get("/api/prds/Checkout")
+
+    def events(self, *types: str) -> list[dict[str, Any]]:
+        """As `tail --json` has them, oldest first."""
+        chosen = [word for type_ in types for word in ("--type", type_)]
+        said = self.daemon.run("tail", "--no-follow", "--json", "-n", "2000", *chosen)
+        assert said.returncode == 0, said.stderr
+        return [json.loads(line) for line in said.stdout.splitlines()]
+
+    def told(self) -> Counter[tuple[str, str | None]]:
+        """How often each kind of fact was told of each story."""
+        facts = self.events("story.*", "commit.created", "test.run", "run.*", "iteration.*", "session.*")
+        return Counter((event["type"], event.get("story_id")) for event in facts)
+
+    def output(self, iteration: int) -> str:
+        (run_id,) = {event["run_id"] for event in self.events("run.started")}
+        page = self.get(f"/api/runs/{run_id}/output?iteration={iteration}&limit=500")
+        return "".join(chunk["text"] for chunk in page["chunks"])
+
+    def leaks(self) -> list[str]:
+        """Files of the state directory that hold the secret, and outputs of commands."""
+        files = [path for path in self.daemon.home.root.rglob("*") if path.is_file()]
+        found = [str(path) for path in [*files, self.daemon.log] if SECRET.encode() in path.read_bytes()]
+        for arguments in (("tail", "--no-follow", "--json", "-n", "2000"), ("prds", "--json"), ("report",)):
+            found += [str(arguments)] if SECRET in self.daemon.run(*arguments).stdout else []
+        return found

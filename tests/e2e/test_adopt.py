@@ -1,0 +1,272 @@
+"""A night from end to end: a loop of ralph's shape under `claude-loop run`, hooks installed, a stand-in for the agent.
+
+Nothing here emits anything: loop, agent, git and tests are what they are without us. tests/e2e/adopt has the stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.adopt.night import STORIES, Night
+from tests.e2e.monitor import browser_context, new_page
+from tests.notify_receiver import configure, receiving
+from tests.support import alive, until
+
+pytestmark = [pytest.mark.requires("linux"), pytest.mark.timeout(120)]
+PHONE = '[[notify]]\nname = "phone"\nurls = ["{url}"]\ngrace = 0\nkinds = ["waiting", "rate_limited", "vanished", "done"]\n'
+
+
+@pytest.fixture
+def begin(home: Path) -> Iterator[Callable[..., Night]]:
+    """Start a night with its daemon and its loop."""
+    nights: list[Night] = []
+
+    def begin(trouble: str = "", **options: str) -> Night:
+        nights.append(Night(home, trouble, **options))
+        nights[0].daemon.start()
+        nights[0].begin()
+        return nights[0]
+
+    yield begin
+    for night in nights:
+        night.end()
+
+
+def assert_all_is_there_once(night: Night, *, attempts: int = 1) -> None:
+    """What a night without a scar comes to, whatever happened on the way; ``attempts`` are those of the first story."""
+    until(lambda: night.card()["state"] == "done·verified", 20, f"verified, not {night.card()}")
+    until(lambda: sum(c["data"]["bytes"] for c in night.events("output.chunk")) == night.shown.stat().st_size, 20)
+    told = night.told()
+    stories = dict.fromkeys(STORIES, 1) | {"US-001": attempts}
+    for type_, times in {"story.started": stories, "story.completed": dict.fromkeys(STORIES, 1)}.items():
+        assert {story: told[type_, story] for story in STORIES} == times
+    commits = night.events("commit.created")
+    made = night.git("log", "--reverse", "--format=%H %s", "HEAD~3..HEAD").splitlines()
+    assert [event["story_id"] for event in commits] == list(STORIES)
+    for event, line in zip(commits, made, strict=True):
+        hash_, _, subject = line.partition(" ")
+        assert hash_.startswith(event["data"]["commit_hash"])
+        assert event["data"]["subject"] == subject
+    (begun,), (ended,) = night.events("run.started"), night.events("run.completed")
+    assert begun["data"]["command"] == "./ralph.sh 10"
+    assert (ended["data"]["exit_code"], ended["data"]["success"]) == (0, True)
+    assert {event["run_id"] for event in night.events()} == {begun["run_id"]}
+    events = night.events()
+    assert max(Counter(event["id"] for event in events).values()) == 1
+    calls = Counter((event["type"], event["data"]["call_id"]) for event in events if event["type"].startswith("tool."))
+    assert max(calls.values()) == 1
+    until(lambda: night.leaks() == [], 20, "no file and no answer holds the secret")
+
+
+def told_tests(night: Night) -> list[tuple[str, int, int]]:
+    return [(e["story_id"], e["data"]["passed"], e["data"]["failed"]) for e in night.events("test.run")]
+
+
+PASSED = [("US-001", 2, 0), ("US-002", 4, 0), ("US-003", 6, 0)]
+
+
+def sessions_of(night: Night) -> list[dict[str, Any]]:
+    sessions = night.get("/api/sessions?prd_id=Checkout")["sessions"]
+    return sorted(sessions, key=lambda session: session["first_at"])
+
+
+@pytest.mark.requires("chromium", "page")
+async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
+    night = begin()
+    assert night.await_end() == 0
+    assert_all_is_there_once(night)
+    assert told_tests(night) == PASSED
+    assert "<promise>COMPLETE</promise>" in night.shown.read_text()
+    # The command line and HTTP say the same.
+    (card,) = json.loads(night.daemon.run("prds", "--json").stdout)["prds"]
+    assert (card["project"], card["prd_id"], card["state"], card["why"]) == ("shop", "Checkout", "done·verified", [])
+    assert (card["stories"], card["commits"], card["tests"], card["iteration"]) == (3, 3, 3, 3)
+    assert card["counts"]["verified"] == 3
+    detail = json.loads(night.daemon.run("show", "Checkout", "--json").stdout)
+    assert detail["stories"] == night.detail()["stories"]
+    for story in detail["stories"]:
+        assert (story["title"], story["state"], story["why"]) == (STORIES[story["story_id"]], "done·verified", [])
+        assert (story["tests"], story["commits"], story["attempt"]) == (1, 1, 1)
+    # One session a story, each with its calls, and ended.
+    sessions = sessions_of(night)
+    assert [(s["story_id"], s["agent"], s["state"]) for s in sessions] == [
+        (story, "claude", "ended") for story in STORIES
+    ]
+    assert {session["run_id"] for session in sessions} == {card["run_id"]}
+    whole = night.get(f"/api/sessions/{sessions[0]['session_id']}?project=shop")
+    assert Counter(call["tool"] for call in whole["calls"]) == {
+        "TodoWrite": 3, "Write": 2, "Bash": 2, "Read": 1, "Edit": 1,
+    }  # fmt: skip
+    assert all(call["ok"] for call in whole["calls"])
+    for number, story in enumerate(STORIES, 1):
+        assert f"Ralph Iteration {number} of 10" in night.output(number)
+        assert f"Implemented {story} with key [redacted:anthropic-key]." in night.output(number)
+    report = night.daemon.run("report").stdout
+    assert "Nothing needs you." in report
+    assert "stories of 3: 3 verified" in report
+    assert "3 commits: " in report
+    assert "tests: 3 runs, 3 passed" in report
+    await _assert_monitor_shows(night, sessions[0]["session_id"])
+
+
+async def _assert_monitor_shows(night: Night, session_id: str) -> None:
+    async with browser_context() as context:
+        page = await new_page(context)
+        await page.goto(f"{night.daemon.url}/prd/Checkout?project=shop")
+        for story in STORIES:
+            await expect(page.get_by_text(STORIES[story]).first).to_be_visible()
+        await expect(page.get_by_text("verified").first).to_be_visible()
+        await expect(page.get_by_text("feat: [US-002] - Shipping costs").first).to_be_visible()
+        await page.get_by_text("bytes printed").click()
+        output = page.get_by_role("region", name="Output of the run")
+        await expect(output).to_contain_text("Ralph Iteration 3 of 10 (claude)")
+        await expect(output).to_contain_text("Implemented US-003 with key [redacted:anthropic-key].")
+        await page.goto(f"{night.daemon.url}/session/{session_id}?project=shop")
+        await expect(page.get_by_role("region", name="Conversation")).to_contain_text("Do the next story of prd.json.")
+        calls = page.get_by_role("region", name="Tool calls")
+        await expect(calls.get_by_role("listitem")).to_have_count(9)
+        await expect(calls).to_contain_text("git add -A && git commit -m 'feat: [US-001] - Cart totals'")
+        assert page.complaints == []
+
+
+def test_a_failing_test_is_a_failing_story_until_the_next_attempt(begin):
+    night = begin("failing")
+    first = until(lambda: _story(night, "US-001", "failing"), 20)
+    assert first["why"] == ["last test run had 2 failing"]
+    assert first["last_test"]["failing"] == ["test_us_001.TestsUs001.test_nothing", "test_us_001.TestsUs001.test_two"]
+    assert night.await_end() == 0
+    assert_all_is_there_once(night, attempts=2)
+    assert told_tests(night) == [("US-001", 0, 2), *PASSED]
+    assert [attempt["outcome"] for attempt in _story(night, "US-001")["attempts"]] == ["restarted", "completed"]
+
+
+def _story(night: Night, story_id: str, state: str = "") -> dict[str, Any] | None:
+    if not night.card():
+        return None
+    stories = night.detail()["stories"]
+    return next((s for s in stories if s["story_id"] == story_id and state in ("", s["state"])), None)
+
+
+def test_a_permission_wakes_a_person_once_and_so_does_its_end(begin, home):
+    with receiving() as receiver:
+        configure(home, PHONE.format(url=receiver.url))
+        night = begin("permission")
+        night.await_hold("permission")
+        card = night.await_state("waiting")
+        waiting = card["waiting"]
+        assert (waiting["for"], waiting["reason"]) == ("human", "permission Bash rm -rf build")
+        until(lambda: receiver.bodies)
+        assert receiver.texts == ["Checkout waits for you: permission Bash rm -rf build"]
+        until(lambda: night.card()["notified"])
+        assert "needs you" not in night.daemon.run("report").stdout.splitlines()[0]
+        assert "permission Bash rm -rf build" in night.daemon.run("report").stdout
+        (agent,) = night.card()["agents"]
+        assert agent["state"] == "waiting"
+        night.release("permission")
+        assert night.await_end() == 0
+        assert_all_is_there_once(night)
+        until(lambda: len(receiver.bodies) == 3)
+        assert receiver.texts[1].startswith("Resolved: Checkout no longer waits: permission Bash rm -rf build")
+        assert receiver.texts[2].startswith("Checkout is done, verified · 3 of 3 stories done, 3 verified")
+        assert [e["type"] for e in night.events("alert.*")] == ["alert.sent", "alert.resolved", "alert.sent"]
+
+
+def test_a_usage_limit_holds_the_run_until_it_resets(begin, home):
+    reset = int(time.time()) + 3600
+    with receiving() as receiver:
+        configure(home, PHONE.format(url=receiver.url))
+        night = begin("rate_limit", STAND_IN_RESET=str(reset))
+        night.await_hold("rate_limit")
+        until(lambda: len(night.events("agent.waiting")) == 2, 20, "by hook and by output")
+        card = night.await_state("waiting")
+        assert (card["waiting"]["for"], card["waiting"]["until"]) == ("rate_limit", reset * 1000)
+        assert len(card["waits"]) == 1
+        assert "waiting for the rate limit since" in night.daemon.run("prds").stdout
+        until(lambda: receiver.bodies)
+        night.release("rate_limit")
+        assert night.await_end() == 0
+        assert_all_is_there_once(night, attempts=2)
+        until(lambda: len(receiver.bodies) == 3)
+        texts = [text.partition(" until ")[0] for text in receiver.texts]
+        assert texts[0] == "Checkout waits for the rate limit"
+        assert texts[1].startswith("Resolved: Checkout is no longer held by the rate limit")
+        assert texts[2].startswith("Checkout is done, verified")
+        assert [wait["waited_for"] for wait in night.card()["past_waits"]] == ["rate_limit"]
+
+
+def test_an_error_of_the_api_that_is_tried_again_holds_nobody_up(begin):
+    night = begin("retry")
+    night.await_hold("retry")
+    agent = until(lambda: next((a for a in night.card().get("agents", ()) if a["state"] == "retrying"), None), 20)
+    assert agent["doing"].startswith("trying again after overloaded: 529 overloaded_error")
+    assert night.card()["state"] == "running"
+    night.release("retry")
+    assert night.await_end() == 0
+    assert_all_is_there_once(night)
+    assert told_tests(night) == PASSED
+
+
+def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
+    with receiving() as receiver:
+        configure(home, PHONE.format(url=receiver.url))
+        night = begin(STAND_IN_HOLD_AT="US-002")
+        night.await_hold("tested")
+        until(lambda: night.card().get("owned") is True, 20)
+        until(lambda: len(told_tests(night)) == 2, 20)
+        assert night.loop is not None
+        os.killpg(night.loop.pid, signal.SIGKILL)
+        night.loop.wait()
+        card = night.await_state("vanished")
+        assert (card["commits"], card["tests"]) == (1, 2)
+        assert [(s["story_id"], s["state"]) for s in night.detail()["stories"]] == [
+            ("US-001", "done·verified"), ("US-002", "running"), ("US-003", "todo"),
+        ]  # fmt: skip
+        assert card["agents"] == []
+        assert [session["state"] for session in sessions_of(night)] == ["ended", "ended"]
+        until(lambda: receiver.bodies)
+        assert receiver.texts[0].startswith("Checkout vanished") or "vanished" in receiver.texts[0]
+        report = night.daemon.run("report").stdout
+        assert "Needs you now:" in report
+        assert "vanished" in report
+        until(lambda: night.leaks() == [], 20)
+        assert not alive(night.loop.pid)
+
+
+def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin, home):
+    """In each iteration it is killed before the tests, and comes back when the agent has ended."""
+    with receiving() as receiver:
+        configure(home, PHONE.format(url=receiver.url))
+        night = begin("failing", STAND_IN_HOLDS="1")
+        for number, story in enumerate(("US-001", *STORIES), 1):
+            night.await_hold("ready")
+            until(lambda story=story: _story(night, story, "running"), 20, f"{story} is running")
+            night.daemon.kill()
+            night.release("ready")
+            until(lambda number=number: f"Iteration {number}" in _last_words(night), 20)
+            night.daemon.start()
+        assert night.await_end() == 0
+        assert_all_is_there_once(night, attempts=2)
+        assert told_tests(night) == [("US-001", 0, 2), *PASSED]
+        assert [(s["story_id"], s["state"]) for s in sessions_of(night)] == [
+            (story, "ended") for story in ("US-001", *STORIES)
+        ]
+        until(lambda: receiver.bodies)
+        assert len(receiver.texts) == 1
+        assert receiver.texts[0].startswith("Checkout is done, verified")
+
+
+def _last_words(night: Night) -> str:
+    """Lines with which ralph ends an iteration."""
+    ends = ("Iteration ", "Completed at iteration ")
+    lines = [line for line in night.shown.read_text().splitlines() if line.startswith(ends)]
+    return lines[-1].replace("Completed at iteration", "Iteration") if lines else ""
