@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("daemon:down", "Stop the daemon."),
     "status": ("daemon:status", "Show the daemon's state."),
     "serve": ("serve:serve", "Run the daemon in the foreground."),
+    "doctor": ("doctor:doctor", "Say what does not work here, and how to mend it."),
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
