@@ -80,7 +80,7 @@ def rejected_lines(scene: Scene) -> Iterator[Finding]:
         return
     quoted = shlex.quote(str(path))
     last = [note for line in lines[-SHOWN:] if (note := _note(line)) is not None]
-    reasons = "; ".join(f"{note.get('file')}: {note.get('reason')}" for note in last)
+    reasons = "; ".join(f"{note.get('file')}: {str(note.get('reason')).rstrip('.')}" for note in last)
     count = "1 spooled line was" if len(lines) == 1 else f"{len(lines)} spooled lines were"
     yield warning(f"{count} rejected, last: {reasons[:400]}.", f"less {quoted} && rm {quoted}")
 

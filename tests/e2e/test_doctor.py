@@ -73,4 +73,4 @@ def test_spooled_lines_that_are_no_events(daemon):
     until((daemon.home.rejected / "lines.jsonl").exists)
     status, found = examined(daemon)
     assert status == 0
-    assert "1 spooled line was rejected, last: garbage.jsonl: " in found["spool.rejected"][0][1]
+    assert "1 spooled line was rejected, last: garbage.jsonl." in found["spool.rejected"][0][1]
