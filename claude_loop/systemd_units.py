@@ -39,6 +39,7 @@ def stop_units(home: Home) -> None:
 
 def enable_units() -> None:
     """Read the files anew; open the port and watch the spool, now and at each login. Raises ``UnitFailed``."""
+    _succeeds("stop", PATH, SOCKET, SERVICE)  # units of another directory or port would go on as they began
     _insist("daemon-reload")
     _insist("enable", "--now", SOCKET, PATH)
 

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve:serve", "Run the daemon in the foreground."),
     "doctor": ("doctor:doctor", "Say what does not work here, and how to mend it."),
     "completion": ("completion:completion", "Print what completes commands in your shell."),
+    "service": ("service:service", "Run the daemon as a service of yours, under systemd."),
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
