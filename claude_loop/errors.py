@@ -12,7 +12,7 @@
     ├── HomeError             the state directory cannot be used
     │   └── UnsafeHome · LinkedDirectory · AlreadyRunning · NewerLog
     ├── StartError            the daemon cannot start as asked
-    │   └── SettingsRefused · PortTaken · ActivationFailed
+    │   └── SettingsRefused · PortTaken · ActivationFailed · NoUserManager · UnitFailed
     ├── DaemonUnreachable · Internal
     └── LockError             names promised to existing users of ``session_lock``
         └── LockTimeout
@@ -280,6 +280,19 @@ class PortTaken(StartError):
 class ActivationFailed(StartError):
     code = "activation_failed"
     default_hint = "The socket unit must have ListenStream= lines and Accept=no, as in systemd/claude-loop.socket."
+
+
+class NoUserManager(StartError):
+    code = "no_user_manager"
+    default_hint = (
+        "Log in as this user, not by `su` or `sudo`, or `export XDG_RUNTIME_DIR=/run/user/$(id -u)`; "
+        "`claude-loop up` needs no systemd."
+    )
+
+
+class UnitFailed(StartError):
+    code = "unit_failed"
+    default_hint = "`journalctl --user -n 30` may say more."
 
 
 class DaemonUnreachable(ClaudeLoopError):

@@ -210,7 +210,12 @@ def _handlers(group: Node) -> list[int]:
 
 
 def _is_ours(handler: Node) -> bool:
-    return _OURS.search(_line(_plain(handler))) is not None
+    return is_our_handler(_plain(handler))
+
+
+def is_our_handler(handler: Any) -> bool:
+    """Whether one handler of an agent's settings, as parsed JSON, is ours."""
+    return _OURS.search(_line(handler)) is not None
 
 
 def _line(handler: Any) -> str:

@@ -21,6 +21,17 @@ def examples() -> Path:
     return root / "examples" if root else _PACKAGE / "examples"
 
 
+def command() -> Path:
+    """``claude-loop`` itself."""
+    return _command("claude-loop")
+
+
+def units() -> Path:
+    """The directory of systemd units."""
+    root = clone()
+    return root / "systemd" if root else _PACKAGE / "systemd"
+
+
 def emitter() -> Path:
     """``emit_progress.sh``."""
     return _command("emit_progress.sh")
@@ -29,6 +40,12 @@ def emitter() -> Path:
 def hook() -> Path:
     """``claude-loop-hook``, which agents run."""
     return _command("claude-loop-hook")
+
+
+def lasting(ours: Path) -> Path:
+    """The link to a command of ours that `claude-loop install` made, which outlives a clone that moves; else itself."""
+    link = Path.home() / ".local" / "bin" / ours.name
+    return link if link.exists() and ours.exists() and link.samefile(ours) else ours
 
 
 def _command(name: str) -> Path:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from claude_loop import __version__
 from claude_loop.cli.terminal import note, printable, write_anything
 from claude_loop.errors import ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 FAILED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 REFUSALS = frozenset({"unauthorized", "forbidden", "host_refused", "origin_refused", "foreign_file"})
@@ -35,6 +38,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("daemon:down", "Stop the daemon."),
     "status": ("daemon:status", "Show the daemon's state."),
     "serve": ("serve:serve", "Run the daemon in the foreground."),
+    "doctor": ("doctor:doctor", "Say what does not work here, and how to mend it."),
+    "completion": ("completion:completion", "Print what completes commands in your shell."),
+    "service": ("service:service", "Run the daemon as a service of yours, under systemd."),
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
@@ -57,6 +63,13 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"claude_loop.cli.{module}"), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """click's own loads every command that fits, to see whether it is hidden: too slow for a key press."""
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=COMMANDS[name][1]) for name in COMMANDS if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

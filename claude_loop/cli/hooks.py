@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +14,7 @@ from claude_loop import hook_settings, resources
 from claude_loop.cli.terminal import note, printable, put
 from claude_loop.errors import SettingsFileRefused
 from claude_loop.hook_settings import EVENTS, AgentName, Change, Scope
+from claude_loop.hook_status import codex_hooks_on, look
 from claude_loop.paths import Home
 from claude_loop.settings_files import SettingsFile
 
@@ -53,7 +52,7 @@ def hooks() -> None:
 def install(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: FBT001 - click's way
     """Add our hooks to the agent's settings; everything else in them stays as it is."""
     file = _file(agent, scope)
-    line = hook_settings.command(_hook(), agent)
+    line = hook_settings.command(resources.lasting(resources.hook()), agent)
     change = hook_settings.install(file, agent, line)
     if change.before == change.after:
         note(f"{file.path} has the hooks already")
@@ -96,21 +95,22 @@ def status(agent: AgentName | None, scope: Scope | None) -> None:
 
 def _state(agent: AgentName, file: SettingsFile) -> str:
     try:
-        found = hook_settings.installed(file)
+        found = look(file, agent)
     except SettingsFileRefused as refusal:
         return f"cannot be read: {printable(refusal.message)}"
-    if not found:
+    if not found.programs:
         return "not installed"
-    wanted = EVENTS[agent]
-    have = sum(event in found for event in wanted)
     words = (
-        "installed" if have == len(wanted) else f"{have} of {len(wanted)} hooks: `claude-loop hooks install` adds them"
+        "installed"
+        if found.is_complete
+        else f"{found.have} of {found.wanted} hooks: `claude-loop hooks install` adds them"
     )
-    commands = {shlex.split(line)[-2] for line in found.values()}
-    missing = sorted(path for path in commands if not os.access(path, os.X_OK))
-    if missing:
-        return f"{words}, but {printable(missing[0])} is not there"
-    return f"{words}, but all hooks are off there (disableAllHooks)" if hook_settings.hooks_disabled(file) else words
+    if found.missing:
+        return f"{words}, but {printable(found.missing[0])} is not there"
+    if not found.switched_off:
+        return words
+    switch = "disableAllHooks" if agent == "claude" else "`hooks = false` in config.toml"
+    return f"{words}, but all hooks are off there ({switch})"
 
 
 def _file(agent: AgentName, scope: Scope) -> SettingsFile:
@@ -121,13 +121,6 @@ def _file(agent: AgentName, scope: Scope) -> SettingsFile:
 def _project_root() -> Path:
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
-
-
-def _hook() -> Path:
-    """The link that `claude-loop install` made, which outlives a clone that moves; else the file itself."""
-    hook = resources.hook()
-    link = Path.home() / ".local" / "bin" / hook.name
-    return link if link.exists() and hook.exists() and link.samefile(hook) else hook
 
 
 def _show(file: SettingsFile, change: Change) -> None:
@@ -142,7 +135,7 @@ def _say_what_is_next(agent: AgentName, scope: Scope, file: SettingsFile) -> Non
         note(
             "Without a terminal nobody can be asked: `codex exec --dangerously-bypass-hook-trust` runs them untrusted."
         )
-        if not _codex_hooks_on():
+        if not codex_hooks_on(hook_settings.location("codex", "user", Path(), os.environ)):
             note("Hooks are off in config.toml: remove `hooks = false` under [features].")
         return
     note("Sessions that run already take them up by themselves; /hooks lists them.")
@@ -150,12 +143,3 @@ def _say_what_is_next(agent: AgentName, scope: Scope, file: SettingsFile) -> Non
         note("The file names a path of this machine: for others who use the repository, --user is the better place.")
     if hook_settings.hooks_disabled(file):
         note("All hooks are off in these settings: remove `disableAllHooks`.")
-
-
-def _codex_hooks_on() -> bool:
-    path = hook_settings.location("codex", "user", Path(), os.environ).with_name("config.toml")
-    try:
-        features = tomllib.loads(path.read_text()).get("features", {})
-    except (OSError, ValueError):  # none, or Codex will say itself what is wrong with it
-        return True
-    return not isinstance(features, dict) or features.get("hooks") is not False

@@ -11,6 +11,7 @@ import pytest
 
 from claude_loop.paths import Home
 from claude_loop.settings import DEFAULT_PORT
+from claude_loop.unit_files import Plan
 from tests.support import BIN, ROOT
 
 UNITS = ["claude-loop.service", "claude-loop.socket", "claude-loop.path"]
@@ -80,6 +81,19 @@ def test_systemd_would_have_complained_about_a_slip(verified, unit, before, afte
     (verified.units / unit).write_text(text.replace(before, after))
     status, words = verified.verify(unit)
     assert status != 0 or words
+
+
+@pytest.mark.requires("systemd-analyze")
+@pytest.mark.parametrize("folder", ["plain", "with a space and 50%"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_accepts_what_service_install_writes(verified, tmp_path, folder, unit):
+    command = tmp_path / folder / "bin" / "claude-loop"
+    command.parent.mkdir(parents=True)
+    command.symlink_to(BIN / "claude-loop")
+    plan = Plan(ROOT / "systemd", command, tmp_path / folder / "state", 18791)
+    for name in UNITS:
+        (verified.units / name).write_text(plan.text(name))
+    assert verified.verify(unit) == (0, "")
 
 
 def test_service_and_path_unit_mean_the_directory_that_emitters_use():

@@ -1,0 +1,148 @@
+"""The daemon: whether it runs, answers, is well and of this version; its port; and the settings it starts with."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from claude_loop import __version__, resources
+from claude_loop.clock import parse_time
+from claude_loop.doctor.finding import Finding, ok, problem, warning
+from claude_loop.doctor.scene import Scene
+from claude_loop.errors import SettingsRefused
+from claude_loop.settings import Settings, config_file
+from claude_loop.transports.port_holder import Holder, holder
+
+AGAIN = "claude-loop down && claude-loop up"
+_LOOPBACK = {"127.0.0.1": ("127.0.0.1", "::1"), "localhost": ("127.0.0.1", "::1"), "::1": ("::1",)}
+
+
+def settings(scene: Scene) -> Iterator[Finding]:
+    path = config_file()
+    edit = f'"${{EDITOR:-vi}}" {shlex.quote(str(path))}'
+    if isinstance(scene.settings, SettingsRefused):
+        yield problem(scene.settings.message, edit if path.exists() else "env | grep ^CLAUDE_LOOP_")
+        return
+    if not path.exists():
+        yield ok("The settings are the defaults and what the environment says.")
+        return
+    unknown = sorted(set(_keys(path)) - set(Settings.model_fields))
+    if unknown:
+        yield warning(f"{path} has settings that do not exist: {', '.join(unknown)[:200]}.", edit)
+    secrets = scene.settings.tells_people
+    if secrets and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        yield warning(f"{path} holds addresses of channels and may be read by others.", f"chmod 600 {path}")
+    if not unknown:
+        yield ok(f"{path} is valid.")
+
+
+def _keys(path: Path) -> Sequence[str]:
+    return list(tomllib.loads(path.read_text()))
+
+
+def surroundings(scene: Scene) -> Iterator[Finding]:
+    """Variables that make what one sees something else than one thinks."""
+    if scene.environ.get("CLAUDE_LOOP_DISABLE") == "1":
+        yield warning("CLAUDE_LOOP_DISABLE=1 silences every emitter started from here.", "unset CLAUDE_LOOP_DISABLE")
+    if scene.environ.get("CLAUDE_LOOP_URL"):
+        yield warning(
+            "CLAUDE_LOOP_URL is set: `tail`, `prds` and their like ask a daemon elsewhere, not this one.",
+            "unset CLAUDE_LOOP_URL",
+        )
+
+
+def answer(scene: Scene) -> Iterator[Finding]:
+    daemon, home = scene.daemon, scene.home
+    if daemon.status is not None:
+        status = daemon.status
+        if status.get("status") == "healthy":
+            yield ok(f"The daemon (pid {status.get('pid')}) is healthy at {status.get('url') or home.socket}.")
+        else:
+            yield problem(f"The daemon is unhealthy: {status.get('reason')}", "claude-loop status")
+    elif daemon.runs:
+        yield problem(f"A daemon runs{_who(scene)}, but: {daemon.failure}", AGAIN)
+    elif daemon.failure:
+        yield problem(f"It cannot be told whether a daemon runs: {daemon.failure}.", f"ls -ld {home.root}")
+    elif daemon.note is not None:
+        yield warning(
+            f"No daemon runs: one that was pid {daemon.note.pid} crashed, and left its daemon.json.", "claude-loop up"
+        )
+    else:
+        yield warning("No daemon runs; what scripts emit waits in the spool.", "claude-loop up")
+
+
+def note(scene: Scene) -> Iterator[Finding]:
+    """What clients are led by, while a daemon runs."""
+    if not scene.daemon.runs or scene.daemon.status is None:
+        return
+    if scene.daemon.note is None:
+        yield warning(f"{scene.home.daemon_json} is missing: clients do not find the port.", AGAIN)
+    elif scene.daemon.pid is None:
+        yield warning(f"{scene.home.daemon_json} names pid {scene.daemon.note.pid}, which is not the daemon.", AGAIN)
+
+
+def version(scene: Scene) -> Iterator[Finding]:
+    status = scene.daemon.status
+    if status is None:
+        yield ok(f"This is version {__version__}.")
+        return
+    if status.get("version") != __version__:
+        yield warning(f"The running daemon is version {status.get('version')}, this is {__version__}.", AGAIN)
+    elif parse_time(str(status["started_at"])) // 1_000_000 < _youngest_source():
+        yield warning(f"The daemon has run since before this code (version {__version__}) was put here.", AGAIN)
+    else:
+        yield ok(f"The running daemon and this command are version {__version__}.")
+
+
+def _youngest_source() -> float:
+    """When the code last changed, which in a clone is oftener than its version."""
+    return max(path.stat().st_mtime for path in Path(resources.__file__).parent.rglob("*.py"))
+
+
+def port(scene: Scene) -> Iterator[Finding]:
+    if isinstance(scene.settings, SettingsRefused):
+        return
+    wanted, host = scene.settings.port, scene.settings.host
+    if scene.daemon.runs:
+        noted = scene.daemon.note.url if scene.daemon.note else ""
+        if wanted and noted and not noted.endswith(f":{wanted}"):
+            yield warning(f"The daemon listens at {noted}, while the settings say port {wanted}.", AGAIN)
+        elif noted:
+            yield ok(f"The daemon has its port: {noted}.")
+        return
+    if not wanted:
+        yield ok("The next daemon takes any free port.")
+        return
+    try:
+        found = [held for address in _LOOPBACK.get(host, ()) if (held := holder(address, wanted))]
+    except OSError:  # another system than Linux, or a sandbox without netlink
+        yield ok(f"Who has port {wanted} cannot be told here.")
+        return
+    yield _held(found, wanted)
+
+
+def _held(found: list[Holder], wanted: int) -> Finding:
+    strangers = [one for one in found if not (one.command == "systemd" and one.uid == os.geteuid())]
+    if strangers:
+        return problem(f"Port {wanted} is taken by {strangers[0]}.", "CLAUDE_LOOP_PORT=0 claude-loop up")
+    if found:
+        return ok(f"Port {wanted} is held by systemd, which starts the daemon with the first connection.")
+    return ok(f"Port {wanted} is free.")
+
+
+def _who(scene: Scene) -> str:
+    return f" (pid {scene.daemon.pid})" if scene.daemon.pid else ""
+
+
+CHECKS = {
+    "settings": settings,
+    "environment": surroundings,
+    "daemon": answer,
+    "daemon.note": note,
+    "version": version,
+    "port": port,
+}
