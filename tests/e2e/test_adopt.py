@@ -23,7 +23,9 @@ from tests.notify_receiver import configure, receiving
 from tests.support import alive, until
 
 pytestmark = [pytest.mark.requires("linux"), pytest.mark.timeout(120)]
-PHONE = '[[notify]]\nname = "phone"\nurls = ["{url}"]\ngrace = 0\nkinds = ["waiting", "rate_limited", "vanished", "done"]\n'
+PHONE = (
+    '[[notify]]\nname = "phone"\nurls = ["{url}"]\ngrace = 0\nkinds = ["waiting", "rate_limited", "vanished", "done"]\n'
+)
 
 
 @pytest.fixture
