@@ -15,7 +15,7 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
-from claude_loop.formats.prd_json import name_of
+from claude_loop.formats.prd_json import name_of, parse_plan, read_document
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
 from claude_loop.plan_places import first_file, plan_files
@@ -86,14 +86,16 @@ def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command:
     """What `run.json` says."""
     context = inherited()
     file = prd_file or first_file(plan_files(Path.cwd(), command))
+    name, passing = _planned(file)
     return {
         "run_id": _run_id(prd_id, context),
         "project": context["project"],
-        "prd_id": prd_id or context["prd_id"] or _name_in(file) or Path(command[0]).name,
+        "prd_id": prd_id or context["prd_id"] or name or Path(command[0]).name,
         "title": title,
         "command": list(command),
         "cwd": os.getcwd(),
         "prd_file": None if file is None else str(file.absolute()),
+        "passing": passing,
         "started_at": time.time_ns() // 1000,
         "owner": own_process(),
         "tty": os.isatty(0) and os.isatty(1),
@@ -108,15 +110,17 @@ def _run_id(prd_id: str | None, context: dict[str, str | None]) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
 
-def _name_in(file: Path | None) -> str | None:
-    """The name that a prd.json gives its PRD."""
-    if file is None:
-        return None
+def _planned(file: Path | None) -> tuple[str | None, list[str] | None]:
+    """The name that a prd.json gives its PRD, and the stories that pass before anything is done."""
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return name_of(content, file.absolute()) if isinstance(content, dict) else None
+        document = None if file is None else read_document(file.read_bytes())
+    except OSError:
+        document = None  # the daemon looks again
+    if file is None or document is None:
+        return None, None
+    plan = parse_plan(document)
+    passing = None if plan is None else [story.story_id for story in plan.stories if story.passes]
+    return name_of(document, file.absolute()), passing
 
 
 def _open_run(home: Home, plan: dict[str, Any]) -> Path:
