@@ -15,11 +15,12 @@ KEPT_SUBAGENTS = 16
 
 
 class Said(NamedTuple):
-    """An event, what can be read of its data, and when it counts as having happened."""
+    """An event, what can be read of its data, when it counts as having happened, and the story found for it."""
 
     event: Event
     data: dict[str, Any]
     moment: int
+    story_id: str | None
 
 
 Rule = Callable[[SessionDocument, Said], None]
@@ -98,7 +99,9 @@ def _said(session: SessionDocument, said: Said) -> None:
 
 
 def _waits(session: SessionDocument, said: Said) -> None:
-    session["waiting"] = wait_of(said.event, said.data, said.moment, session["waiting"])
+    wait = wait_of(said.event, said.data, said.moment, session["waiting"])
+    wait["story_id"] = said.story_id  # the event's own is filled in later: a rebuild is to give the same
+    session["waiting"] = wait
     session["idle"] = False
 
 

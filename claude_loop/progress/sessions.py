@@ -34,7 +34,7 @@ def follow(draft: Draft, event: Event, moment: int, run: RunDocument | None, sto
     rule = RULES.get(event.type)
     if rule is not None:
         data = event.data
-        rule(session, Said(event, data if type(data) is dict else {}, moment))
+        rule(session, Said(event, data if type(data) is dict else {}, moment, story_id))
     _settle(session, moment)
     if run is not None:
         _show(run, session)
