@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_loop import hook_settings
+from claude_loop import hook_entries, hook_settings
 from claude_loop.hook_settings import EVENTS, AgentName
 from claude_loop.settings_files import SettingsFile
 
@@ -72,7 +72,7 @@ def _places(event: str, groups: list[Any]) -> Iterator[str]:
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", event).lower()
     for number, group in enumerate(groups):
         for index, handler in enumerate(group.get("hooks", [])):
-            if hook_settings.is_our_handler(handler):
+            if hook_entries.is_our_handler(handler):
                 yield f"{snake}:{number}:{index}"
 
 

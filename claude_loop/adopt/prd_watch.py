@@ -162,6 +162,8 @@ class PrdWatch:
         if data.get("stories") == watched.stored:
             return []
         before = {s["story_id"]: s["passes"] for s in watched.stored or () if isinstance(s, dict)}
+        if watched.stored is None and watched.run.passing is not None:  # the daemon may have come later than the run
+            before = {story.story_id: story.story_id in watched.run.passing for story in plan.stories}
         event = self._event(watched, "plan.updated", data, f"plan.{_digest(watched.plan_id, data)}")
         events = [event]
         for story in plan.stories:

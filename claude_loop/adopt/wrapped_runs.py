@@ -45,6 +45,7 @@ class WrappedRun:
     command: tuple[str, ...] = ()
     prd_file: str | None = None
     title: str | None = None
+    passing: frozenset[str] | None = None  # what its plan had as done when it began; None: not known
     started_at: int = 0
     ended_at: int | None = None
 
@@ -159,6 +160,7 @@ def parse_run(text: bytes, name: str) -> WrappedRun:
         tuple(words),
         prd_file if isinstance(prd_file, str) and prd_file else None,
         title if isinstance(title, str) and title else None,
+        frozenset(map(str, passing)) if isinstance(passing := note.get("passing"), list) else None,
         started // 1000,
     )
 

@@ -16,7 +16,7 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
-from claude_loop.formats.prd_json import name_of
+from claude_loop.formats.prd_json import name_of, parse_plan, read_document
 from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
@@ -92,14 +92,16 @@ def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command:
     """What `run.json` says."""
     context = inherited()
     file = prd_file or first_file(plan_files(Path.cwd(), command))
+    name, passing = _planned(file)
     return {
         "run_id": _run_id(prd_id, context),
         "project": _as_id(context["project"]),
-        "prd_id": prd_id or _as_id(context["prd_id"]) or _name_in(file) or _as_id(Path(command[0]).name),
+        "prd_id": prd_id or _as_id(context["prd_id"]) or name or _as_id(Path(command[0]).name),
         "title": title,
         "command": list(command),
         "cwd": os.getcwd(),
         "prd_file": None if file is None else str(file.absolute()),
+        "passing": passing,
         "started_at": time.time_ns() // 1000,
         "owner": own_process(),
         "tty": os.isatty(0) and os.isatty(1),
@@ -121,16 +123,22 @@ def _run_id(prd_id: str | None, context: dict[str, str | None]) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
 
-def _name_in(file: Path | None) -> str | None:
-    """The name that a prd.json gives its PRD."""
-    if file is None:
-        return None
+def _planned(file: Path | None) -> tuple[str | None, list[str] | None]:
+    """The name that a prd.json gives its PRD, and the stories that pass before anything is done."""
     try:
-        with file.open("rb") as opened:
-            content = json.loads(opened.read(_LARGEST_PLAN))
-    except (OSError, ValueError, RecursionError):  # what is no plan has no name
-        return None
-    return name_of(content, file.absolute()) if isinstance(content, dict) else None
+        document = None if file is None else read_document(_beginning(file))
+    except OSError:  # the daemon looks again
+        document = None
+    if file is None or document is None:
+        return None, None
+    plan = parse_plan(document)
+    passing = None if plan is None else [story.story_id for story in plan.stories if story.passes]
+    return name_of(document, file.absolute()), passing
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_LARGEST_PLAN)
 
 
 def _open_run(home: Home, plan: dict[str, Any]) -> Path:

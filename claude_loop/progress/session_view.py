@@ -13,6 +13,7 @@ from typing_extensions import TypedDict  # pydantic describes these, and before 
 from claude_loop.events import Event
 from claude_loop.progress.reading import LONGEST_NAME, identifier, line, moment_of, number, text
 from claude_loop.progress.session_documents import SessionDocument
+from claude_loop.progress.session_rules import is_end_of
 
 Kind = Literal[
     "started",
@@ -125,13 +126,7 @@ class Whole:
         call["error"] = text(data, "error")
 
     def _open_call(self, data: dict[str, Any]) -> Call | None:
-        call_id, tool = identifier(data.get("call_id")), text(data, "tool", LONGEST_NAME)
-        agent_id = identifier(data.get("agent_id"))
-        for call in reversed(self.calls):
-            by_id, by_name = call["call_id"] == call_id, (call["tool"], call["agent_id"]) == (tool, agent_id)
-            if call["ended_at"] is None and (by_name if call_id is None else by_id):
-                return call
-        return None
+        return next((c for c in reversed(self.calls) if c["ended_at"] is None and is_end_of(c, data)), None)
 
     def _subagent(self, event: Event, data: dict[str, Any]) -> None:
         agent_id, moment = identifier(data.get("agent_id")), moment_of(event)

@@ -106,6 +106,13 @@ async def test_a_restart_tells_nothing_twice_and_goes_on(world):
     ]
 
 
+async def test_what_passed_before_the_daemon_looked_is_told_if_the_run_began_without_it(world):
+    write(world.cwd / "prd.json", plan(US_1=True, US_2=True))
+    await world.begin(passing=["US-2"])
+    await watch_of(world).look()
+    assert await told(world) == [("plan.updated", [True, True]), ("story.completed", "US-1")]
+
+
 async def test_what_was_true_before_and_is_true_again_is_news(world):
     file = world.cwd / "prd.json"
     await world.begin()

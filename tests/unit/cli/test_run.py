@@ -87,6 +87,14 @@ def test_the_prd_has_the_name_that_its_file_gives_it(home, folder, place, conten
     assert plan["prd_file"] == (None if place == "elsewhere.json" else str(folder / place))
 
 
+def test_what_passes_as_it_begins_is_written_down(home, folder):
+    stories = [{"id": "US-1", "passes": True}, {"id": "US-2", "passes": False}]
+    (folder / "prd.json").write_text(json.dumps({"userStories": stories}))
+    assert run(folder, "true").returncode == 0
+    (plan,) = plans(home)
+    assert plan["passing"] == ["US-1"]
+
+
 def test_a_file_that_is_named_goes_first(home, folder):
     (folder / "prd.json").write_text('{"project": "Here"}')
     (folder / "other.json").write_text('{"project": "Other"}')

@@ -16,7 +16,7 @@ from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.reducer import RULES, fold_one, reduce
-from claude_loop.progress.sessions import RULES as SESSION_RULES
+from claude_loop.progress.session_rules import RULES as SESSION_RULES
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, Documents
 
 KEYS = [

@@ -146,3 +146,13 @@ def test_both_backends_and_a_rebuild_agree_on_every_story(stream: list[dict[str,
         in_memory = asyncio.run(told_by(MemoryEventLog(ProgressProjection(), ManualClock())))
         path = Path(folder) / "events.db"
         assert asyncio.run(told_by(SqliteEventLog(path, ProgressProjection(), ManualClock()))) == in_memory
+
+
+async def test_the_wait_of_a_session_has_the_story_found_for_it_also_after_a_rebuild(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1")])
+    data = {"for": "human", "reason": "permission Bash ls"}
+    await log.append([Event("agent.waiting", data, id="w", prd_id="PRD-1", session_id="S1", source="claude", at=5)])
+    before = await log.entities("session/")
+    await log.rebuild()
+    assert await log.entities("session/") == before
+    assert [session["waiting"]["story_id"] for session in before.values()] == ["US-1"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from claude_loop.progress.sessions import KEPT_AGENTS, KEPT_CALLS
+from claude_loop.progress.session_rules import KEPT_CALLS
+from claude_loop.progress.sessions import KEPT_AGENTS
 from tests.unit.progress.scenarios import World, play
 
 BEGUN = "run.started → session.started session=S1 agent=claude model=sonnet → prompt.submitted session=S1 prompt=go"
