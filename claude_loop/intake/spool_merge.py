@@ -37,7 +37,7 @@ from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 AHEAD_US = 2_000_000
 # Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
 HELD_BYTES = 4 * 1024 * 1024
-LEAST_PIECE, LARGEST_PIECE = 1_024, 65_536
+LEAST_PIECE, LARGEST_PIECE = 1_024, 12_288
 # Records handed on at a time.
 PORTION = 500
 SOURCE = "spool"
