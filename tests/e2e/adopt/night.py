@@ -19,30 +19,36 @@ from tests.support import until
 HERE = Path(__file__).parent
 SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
 STORIES = {"US-001": "Cart totals", "US-002": "Shipping costs", "US-003": "Receipts"}
-PLAN = {
-    "project": "Checkout",
-    "branchName": "ralph/checkout",
-    "description": "Checkout that adds up",
-    "userStories": [
-        {
-            "id": id_,
-            "title": title,
-            "description": f"As a customer I see the {title.lower()}.",
-            "acceptanceCriteria": ["Tests pass"],
-            "priority": priority,
-            "passes": False,
-            "notes": "",
-        }
-        for priority, (id_, title) in enumerate(STORIES.items(), 1)
-    ],
-}
+
+
+def plan_of(stories: dict[str, str]) -> dict[str, Any]:
+    """A `prd.json` as ralph has it."""
+    return {
+        "project": "Checkout",
+        "branchName": "ralph/checkout",
+        "description": "Checkout that adds up",
+        "userStories": [
+            {
+                "id": id_,
+                "title": title,
+                "description": f"As a customer I see the {title.lower()}.",
+                "acceptanceCriteria": ["Tests pass"],
+                "priority": priority,
+                "passes": False,
+                "notes": "",
+            }
+            for priority, (id_, title) in enumerate(stories.items(), 1)
+        ],
+    }
 
 
 class Night:
-    """A daemon, and beside it everything that the loop needs. ``environ`` is what the loop sees."""
+    """A daemon, and beside it everything that the loop needs. ``count`` is how many stories there are, ``environ`` what
+    the loop sees besides."""
 
-    def __init__(self, home: Path, trouble: str = "", agent: str = "claude", **environ: str) -> None:
-        base = home.parent
+    def __init__(self, home: Path, trouble: str = "", *, count: int = 3, **environ: str) -> None:
+        base, agent = home.parent, "claude"
+        self.stories = dict(list(STORIES.items())[:count])
         self.daemon = Daemon(home)
         del self.daemon.environ["CLAUDE_LOOP_PROJECT"]
         self.repository, self.folder, self.shown = base / "shop", base / "stand-in", base / "shown"
@@ -60,7 +66,6 @@ class Night:
             "STAND_IN_FOLDER": str(self.folder),
             **environ,
         }
-        self.agent = agent
         self.daemon.environ = self.environ
         self.loop: subprocess.Popen[bytes] | None = None
         self._prepare()
@@ -68,14 +73,14 @@ class Night:
     def _prepare(self) -> None:
         shutil.copy(HERE / "ralph.sh", self.repository)
         (self.repository / "CLAUDE.md").write_text("Do the next story of prd.json.\n")
-        (self.repository / "prd.json").write_text(json.dumps(PLAN, indent=2))
+        (self.repository / "prd.json").write_text(json.dumps(plan_of(self.stories), indent=2))
         (self.repository / ".gitignore").write_text("__pycache__/\nprd.json\nprogress.txt\n")
         self.git("init", "-q", "-b", "ralph/checkout")
         self.git("config", "user.email", "loop@example.org")
         self.git("config", "user.name", "Loop")
         self.git("add", "-A")
         self.git("commit", "-qm", "Begin")
-        done = self.daemon.run("hooks", "install", "--agent", self.agent)
+        done = self.daemon.run("hooks", "install", "--agent", "claude")
         assert done.returncode == 0, done.stderr
 
     def git(self, *arguments: str) -> str:
