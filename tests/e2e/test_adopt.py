@@ -91,6 +91,7 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
     assert told_tests(night) == PASSED
     assert "<promise>COMPLETE</promise>" in night.shown.read_text()
     # The command line and HTTP say the same.
+    assert [event["id"] for event in night.tail()] == [event["id"] for event in night.events()]
     (card,) = json.loads(night.daemon.run("prds", "--json").stdout)["prds"]
     assert (card["project"], card["prd_id"], card["state"], card["why"]) == ("shop", "Checkout", "done·verified", [])
     assert (card["stories"], card["commits"], card["tests"], card["iteration"]) == (3, 3, 3, 3)

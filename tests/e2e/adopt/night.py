@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,14 @@ class Night:
         return self.get("/api/prds/Checkout")
 
     def events(self, *types: str) -> list[dict[str, Any]]:
-        """As `tail --json` has them, oldest first."""
-        chosen = [word for type_ in types for word in ("--type", type_)]
-        said = self.daemon.run("tail", "--no-follow", "--json", "-n", "2000", *chosen)
-        assert said.returncode == 0, said.stderr
+        """Those of these types, or all; oldest first."""
+        events = self.get("/api/events?limit=1000")["events"]
+        chosen = [e for e in events if not types or any(fnmatchcase(e["type"], type_) for type_ in types)]
+        return sorted(chosen, key=lambda event: event["seq"])
+
+    def tail(self) -> list[dict[str, Any]]:
+        """What `tail` tells."""
+        said = self.daemon.run("tail", "--no-follow", "--json", "-n", "1000", "--type", "*")
         return [json.loads(line) for line in said.stdout.splitlines()]
 
     def told(self) -> Counter[tuple[str, str | None]]:
@@ -159,6 +164,5 @@ class Night:
         """Files of the state directory that hold the secret, and outputs of commands."""
         files = [path for path in self.daemon.home.root.rglob("*") if path.is_file()]
         found = [str(path) for path in [*files, self.daemon.log] if SECRET.encode() in path.read_bytes()]
-        for arguments in (("tail", "--no-follow", "--json", "-n", "2000"), ("prds", "--json"), ("report",)):
-            found += [str(arguments)] if SECRET in self.daemon.run(*arguments).stdout else []
-        return found
+        told = json.dumps([self.events(), self.detail(), self.get("/api/prds"), self.get("/api/report")])
+        return [*found, "HTTP"] if SECRET in told else found

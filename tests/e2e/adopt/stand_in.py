@@ -95,7 +95,7 @@ class Agent:
 
     def bash(self, command: str, *, asks: bool = False) -> str:
         """Run it, and what it printed."""
-        given = {"command": command, "description": command.split()[0]}
+        given = {"command": command, "description": command.split(maxsplit=1)[0]}
         call = {"tool_name": "Bash", "tool_input": given, **self.begin()}
         self.say("PreToolUse", "Bash", **call)
         if asks:
