@@ -72,7 +72,7 @@ class Policy:
 
     def plans(self, condition: Condition, now_ms: int) -> list[Plan]:
         return [
-            Plan(target.name, max(now_ms, condition.since + _grace_ms(target, condition)))
+            Plan(target.name, _due_at(target, condition, now_ms))
             for target in self._targets
             if self._wants(target, condition, now_ms)
         ]
@@ -86,9 +86,11 @@ class Policy:
         return not patterns or any(pattern.fullmatch(condition.project or "") for pattern in patterns)
 
 
-def _grace_ms(target: Target, condition: Condition) -> int:
+def _due_at(target: Target, condition: Condition, now_ms: int) -> int:
     """What has come to its end is not undone by waiting longer."""
-    return AFTER_END_MS if condition.kind in _ENDS else round(target.settings.grace * 1000)
+    if condition.kind in _ENDS:
+        return max(now_ms, condition.since) + AFTER_END_MS
+    return max(now_ms, condition.since + round(target.settings.grace * 1000))
 
 
 def glob_patterns(globs: Iterable[str]) -> list[re.Pattern[str]]:

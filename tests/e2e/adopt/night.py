@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,36 @@ from tests.support import until
 HERE = Path(__file__).parent
 SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
 STORIES = {"US-001": "Cart totals", "US-002": "Shipping costs", "US-003": "Receipts"}
-PLAN = {
-    "project": "Checkout",
-    "branchName": "ralph/checkout",
-    "description": "Checkout that adds up",
-    "userStories": [
-        {
-            "id": id_,
-            "title": title,
-            "description": f"As a customer I see the {title.lower()}.",
-            "acceptanceCriteria": ["Tests pass"],
-            "priority": priority,
-            "passes": False,
-            "notes": "",
-        }
-        for priority, (id_, title) in enumerate(STORIES.items(), 1)
-    ],
-}
+
+
+def plan_of(stories: dict[str, str]) -> dict[str, Any]:
+    """A `prd.json` as ralph has it."""
+    return {
+        "project": "Checkout",
+        "branchName": "ralph/checkout",
+        "description": "Checkout that adds up",
+        "userStories": [
+            {
+                "id": id_,
+                "title": title,
+                "description": f"As a customer I see the {title.lower()}.",
+                "acceptanceCriteria": ["Tests pass"],
+                "priority": priority,
+                "passes": False,
+                "notes": "",
+            }
+            for priority, (id_, title) in enumerate(stories.items(), 1)
+        ],
+    }
 
 
 class Night:
-    """A daemon, and beside it everything that the loop needs. ``environ`` is what the loop sees."""
+    """A daemon, and beside it everything that the loop needs. ``count`` is how many stories there are, ``environ`` what
+    the loop sees besides."""
 
-    def __init__(self, home: Path, trouble: str = "", agent: str = "claude", **environ: str) -> None:
-        base = home.parent
+    def __init__(self, home: Path, trouble: str = "", *, count: int = 3, **environ: str) -> None:
+        base, agent = home.parent, "claude"
+        self.stories = dict(list(STORIES.items())[:count])
         self.daemon = Daemon(home)
         del self.daemon.environ["CLAUDE_LOOP_PROJECT"]
         self.repository, self.folder, self.shown = base / "shop", base / "stand-in", base / "shown"
@@ -60,7 +67,6 @@ class Night:
             "STAND_IN_FOLDER": str(self.folder),
             **environ,
         }
-        self.agent = agent
         self.daemon.environ = self.environ
         self.loop: subprocess.Popen[bytes] | None = None
         self._prepare()
@@ -68,14 +74,14 @@ class Night:
     def _prepare(self) -> None:
         shutil.copy(HERE / "ralph.sh", self.repository)
         (self.repository / "CLAUDE.md").write_text("Do the next story of prd.json.\n")
-        (self.repository / "prd.json").write_text(json.dumps(PLAN, indent=2))
+        (self.repository / "prd.json").write_text(json.dumps(plan_of(self.stories), indent=2))
         (self.repository / ".gitignore").write_text("__pycache__/\nprd.json\nprogress.txt\n")
         self.git("init", "-q", "-b", "ralph/checkout")
         self.git("config", "user.email", "loop@example.org")
         self.git("config", "user.name", "Loop")
         self.git("add", "-A")
         self.git("commit", "-qm", "Begin")
-        done = self.daemon.run("hooks", "install", "--agent", self.agent)
+        done = self.daemon.run("hooks", "install", "--agent", "claude")
         assert done.returncode == 0, done.stderr
 
     def git(self, *arguments: str) -> str:
@@ -134,10 +140,14 @@ class Night:
         return self.get("/api/prds/Checkout")
 
     def events(self, *types: str) -> list[dict[str, Any]]:
-        """As `tail --json` has them, oldest first."""
-        chosen = [word for type_ in types for word in ("--type", type_)]
-        said = self.daemon.run("tail", "--no-follow", "--json", "-n", "2000", *chosen)
-        assert said.returncode == 0, said.stderr
+        """Those of these types, or all; oldest first."""
+        events = self.get("/api/events?limit=1000")["events"]
+        chosen = [e for e in events if not types or any(fnmatchcase(e["type"], type_) for type_ in types)]
+        return sorted(chosen, key=lambda event: event["seq"])
+
+    def tail(self) -> list[dict[str, Any]]:
+        """What `tail` tells."""
+        said = self.daemon.run("tail", "--no-follow", "--json", "-n", "1000", "--type", "*")
         return [json.loads(line) for line in said.stdout.splitlines()]
 
     def told(self) -> Counter[tuple[str, str | None]]:
@@ -154,6 +164,5 @@ class Night:
         """Files of the state directory that hold the secret, and outputs of commands."""
         files = [path for path in self.daemon.home.root.rglob("*") if path.is_file()]
         found = [str(path) for path in [*files, self.daemon.log] if SECRET.encode() in path.read_bytes()]
-        for arguments in (("tail", "--no-follow", "--json", "-n", "2000"), ("prds", "--json"), ("report",)):
-            found += [str(arguments)] if SECRET in self.daemon.run(*arguments).stdout else []
-        return found
+        told = json.dumps([self.events(), self.detail(), self.get("/api/prds"), self.get("/api/report")])
+        return [*found, "HTTP"] if SECRET in told else found
