@@ -4,7 +4,7 @@
     ├── InputError            the caller sent something we refuse
     │   ├── InvalidJson · InvalidEvent · UnknownField · IdConflict · TooLarge
     │   ├── InvalidFilter · InvalidCursor · InvalidRequest · UnsupportedMediaType
-    │   └── NotFound · AmbiguousPrd · NotSupported · MethodNotAllowed · RequestTimeout
+    │   └── NotFound · AmbiguousPrd · NotSupported · MethodNotAllowed · RequestTimeout · UnusableBackup
     ├── RefusedError          the caller may not
     │   └── Unauthorized · Forbidden · HostRefused · OriginRefused · ForeignFile · SettingsFileRefused
     ├── LoadError             the caller should try again
@@ -152,6 +152,12 @@ class RequestTimeout(InputError):
     code = "request_timeout"
     status = 408
     default_hint = "Send the whole request at once."
+
+
+class UnusableBackup(InputError):
+    code = "backup_unusable"
+    status = 422
+    default_hint = "Nothing was changed. `claude-loop backup FILE` makes files that can be restored."
 
 
 class RefusedError(ClaudeLoopError):

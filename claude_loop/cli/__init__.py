@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
+    "backup": ("backup:backup", "Write the event log to a file, also while the daemon runs."),
+    "restore": ("backup:restore", "Put such a file in the place of the event log."),
     "install": ("install:install", "Link the commands of this clone into ~/.local/bin."),
     "uninstall": ("install:uninstall", "Remove those links."),
 }

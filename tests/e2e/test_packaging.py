@@ -135,6 +135,7 @@ def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sourc
     assert {
         "claude_loop/py.typed",
         "claude_loop/examples/prd_loop.sh",
+        "claude_loop/systemd/claude-loop.service",
         "claude_loop/web/dist/index.html",
         "claude_loop/web/dist/export.html",
         f"claude_loop-{version}.data/scripts/claude-loop-hook",

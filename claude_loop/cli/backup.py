@@ -1,0 +1,61 @@
+"""`backup` and `restore`: the event log as one file, and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import click
+
+from claude_loop.cli.terminal import note, plural, put
+from claude_loop.errors import ForeignFile, NotFound, UnusableBackup
+from claude_loop.instance import InstanceLock
+from claude_loop.paths import Home
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def backup(file: Path) -> None:
+    """Write the event log as it is now to FILE, also while the daemon runs.
+
+    Prints the cursor of its last event: `tail --since CURSOR` shows what came later.
+    """
+    from claude_loop.eventlog.sqlite_backup import back_up
+
+    home = Home.from_environment()
+    if not home.database.is_file():
+        raise NotFound(f"There is no event log in {home.root}.", hint="It is made when the daemon first starts.")
+    try:
+        state = back_up(home.database, file.absolute())
+    except FileExistsError:
+        raise ForeignFile(f"{file} is there already.") from None
+    except sqlite3.Error as failure:
+        raise UnusableBackup(
+            f"The event log cannot be copied: {failure}.", hint="Is there room on both disks?"
+        ) from None
+    put(str(state.head_cursor))
+    note(f"{plural(state.head - state.first + 1, 'event')} in {file}.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def restore(file: Path) -> None:
+    """Put the event log in FILE in the place of the one that is there, with the daemon down.
+
+    The old log is kept under another name. Every reader is told to begin anew (`reset`), since numbers may mean other
+    events now. What still lies in the spool is read again; what the log has already is not stored twice.
+    """
+    from claude_loop.clock import SystemClock
+    from claude_loop.eventlog.sqlite_backup import put_back
+
+    home = Home.from_environment()
+    home.prepare()
+    lock = InstanceLock(home)
+    lock.acquire()
+    try:
+        state, kept = put_back(file.absolute(), home.database, SystemClock())
+    finally:
+        lock.release()
+    note(f"{plural(state.head - state.first + 1, 'event')} restored from {file}.")
+    if kept is not None:
+        note(f"The log that was there is {kept}; remove it when you do not need it.")

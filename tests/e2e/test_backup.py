@@ -1,0 +1,109 @@
+"""`backup` beside a daemon that stores events, and `restore` as its readers see it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.daemon import Daemon
+
+
+@pytest.fixture
+def daemon(home: Path, tmp_path: Path) -> Iterator[Daemon]:
+    one = Daemon(home, XDG_CONFIG_HOME=str(tmp_path))
+    one.start()
+    yield one
+    one.stop()
+
+
+def asked(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+    headers = {"Content-Type": "application/json"}
+    connection.request(method, path, None if body is None else json.dumps(body), headers)
+    answer = json.load(connection.getresponse())
+    connection.close()
+    return answer
+
+
+def publish(daemon: Daemon, *numbers: int) -> None:
+    events = [{"type": "a.b", "id": f"e{n}", "data": {"n": n}} for n in numbers]
+    assert not asked(daemon, "POST", "/api/events", events)["rejected"]
+
+
+def stored(daemon: Daemon) -> list[str]:
+    return [event["id"] for event in asked(daemon, "GET", "/api/events?limit=1000")["events"]]
+
+
+def test_a_backup_under_load_is_the_log_at_one_moment(daemon, tmp_path):
+    publish(daemon, 0)
+    ended = threading.Event()
+
+    def load() -> None:
+        number = 1
+        while not ended.is_set():
+            publish(daemon, *range(number, number + 20))
+            number += 20
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        done = [daemon.run("backup", str(tmp_path / f"{n}.db")) for n in range(3)]
+    finally:
+        ended.set()
+        loader.join()
+    assert [one.returncode for one in done] == [0, 0, 0], done[0].stderr
+    heads = [int(one.stdout.split(".")[1]) for one in done]
+    assert heads == sorted(heads)
+    daemon.stop()
+    assert daemon.run("restore", str(tmp_path / "2.db")).returncode == 0
+    daemon.start()
+    events = asked(daemon, "GET", "/api/events?limit=1000")["events"]
+    assert [event["seq"] for event in events] == list(range(1, min(heads[2], 1000) + 1))
+    assert daemon.run("status", "--json").returncode == 0
+    daemon.stop()
+    assert "the same as before" in daemon.run("rebuild").stderr
+
+
+def test_restore_refuses_beside_a_daemon_and_resets_readers(daemon, tmp_path):
+    publish(daemon, 1, 2)
+    file = str(tmp_path / "log.db")
+    cursor = daemon.run("backup", file).stdout.strip()
+    assert daemon.run("backup", file).returncode == 4
+    publish(daemon, 3)
+    after = asked(daemon, "GET", f"/api/events?after={cursor}")
+    assert [event["id"] for event in after["events"]] == ["e3"]
+
+    refused = daemon.run("restore", file)
+    assert refused.returncode == 1
+    assert "already runs" in refused.stderr
+    assert stored(daemon) == ["e1", "e2", "e3"]
+
+    daemon.stop()
+    done = daemon.run("restore", file)
+    assert done.returncode == 0
+    assert "events.db.replaced-" in done.stderr
+    daemon.start()
+    publish(daemon, 4)
+    assert stored(daemon) == ["e1", "e2", "e4"]
+    # A reader that saw e3 under the number that e4 has now, and one that saw no more than the backup.
+    for seen in (after["cursor"], cursor):
+        stream = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+        stream.request("GET", "/api/events/stream", headers={"Last-Event-ID": seen})
+        lines = iter(stream.getresponse().readline, b"")
+        assert b"event: reset\n" in lines
+        data = next(line for line in lines if line.startswith(b"data:"))
+        assert json.loads(data.removeprefix(b"data:"))["reason"] == "epoch"
+        stream.close()
+
+
+def test_what_cannot_be_restored(daemon, tmp_path):
+    daemon.stop()
+    (tmp_path / "text").write_text("not a log")
+    assert daemon.run("restore", str(tmp_path / "text")).returncode == 2
+    assert daemon.run("restore", str(tmp_path / "missing")).returncode == 2
