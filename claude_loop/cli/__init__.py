@@ -23,7 +23,7 @@ REFUSALS = frozenset({"unauthorized", "forbidden", "host_refused", "origin_refus
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Work through a small PRD for real, shown live."),
     "run": ("run:run", "Run any loop, unedited, and show it live."),
-    "hooks": ("hooks:hooks", "Have Claude Code or Codex report what they do, through their hooks."),
+    "hooks": ("hooks:hooks", "Have a coding agent report what it does, by its hooks."),
     "open": ("open:open_", "Open the monitor in the browser."),
     "tail": ("tail:tail", "Show events as they happen."),
     "prds": ("prds:prds", "List PRDs and agents: what waits, what is stuck, what runs."),

@@ -79,7 +79,7 @@ PASSED = [("US-001", 2, 0), ("US-002", 4, 0), ("US-003", 6, 0)]
 
 
 def sessions_of(night: Night) -> list[dict[str, Any]]:
-    sessions = night.get("/api/sessions?prd_id=Checkout")["sessions"]
+    sessions = night.get("/api/sessions?prd_id=checkout")["sessions"]
     return sorted(sessions, key=lambda session: session["first_at"])
 
 
@@ -93,10 +93,10 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
     # The command line and HTTP say the same.
     assert [event["id"] for event in night.tail()] == [event["id"] for event in night.events()]
     (card,) = json.loads(night.daemon.run("prds", "--json").stdout)["prds"]
-    assert (card["project"], card["prd_id"], card["state"], card["why"]) == ("shop", "Checkout", "done·verified", [])
+    assert (card["project"], card["prd_id"], card["state"], card["why"]) == ("shop", "checkout", "done·verified", [])
     assert (card["stories"], card["commits"], card["tests"], card["iteration"]) == (3, 3, 3, 3)
     assert card["counts"]["verified"] == 3
-    detail = json.loads(night.daemon.run("show", "Checkout", "--json").stdout)
+    detail = json.loads(night.daemon.run("show", "checkout", "--json").stdout)
     assert detail["stories"] == night.detail()["stories"]
     for story in detail["stories"]:
         assert (story["title"], story["state"], story["why"]) == (STORIES[story["story_id"]], "done·verified", [])
@@ -126,7 +126,7 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
 async def _assert_monitor_shows(night: Night, session_id: str) -> None:
     async with browser_context() as context:
         page = await new_page(context)
-        await page.goto(f"{night.daemon.url}/prd/Checkout?project=shop")
+        await page.goto(f"{night.daemon.url}/prd/checkout?project=shop")
         for story in STORIES:
             await expect(page.get_by_text(STORIES[story]).first).to_be_visible()
         await expect(page.get_by_text("verified").first).to_be_visible()
@@ -171,7 +171,7 @@ def test_a_permission_wakes_a_person_once_and_so_does_its_end(begin, home):
         waiting = card["waiting"]
         assert (waiting["for"], waiting["reason"]) == ("human", "permission Bash rm -rf build")
         until(lambda: receiver.bodies)
-        assert receiver.texts == ["Checkout waits for you: permission Bash rm -rf build"]
+        assert receiver.texts == ["checkout waits for you: permission Bash rm -rf build"]
         until(lambda: night.card()["notified"])
         assert "needs you" not in night.daemon.run("report").stdout.splitlines()[0]
         assert "permission Bash rm -rf build" in night.daemon.run("report").stdout
@@ -181,8 +181,8 @@ def test_a_permission_wakes_a_person_once_and_so_does_its_end(begin, home):
         assert night.await_end() == 0
         assert_all_is_there_once(night)
         until(lambda: len(receiver.bodies) == 3)
-        assert receiver.texts[1].startswith("Resolved: Checkout no longer waits: permission Bash rm -rf build")
-        assert receiver.texts[2].startswith("Checkout is done, verified · 1 of 1 stories done, 1 verified")
+        assert receiver.texts[1].startswith("Resolved: checkout no longer waits: permission Bash rm -rf build")
+        assert receiver.texts[2].startswith("checkout is done, verified · 1 of 1 stories done, 1 verified")
         assert [e["type"] for e in night.events("alert.*")] == ["alert.sent", "alert.resolved", "alert.sent"]
 
 
@@ -203,9 +203,9 @@ def test_a_usage_limit_holds_the_run_until_it_resets(begin, home):
         assert_all_is_there_once(night, attempts=2)
         until(lambda: len(receiver.bodies) == 3)
         texts = [text.partition(" until ")[0] for text in receiver.texts]
-        assert texts[0] == "Checkout waits for the rate limit"
-        assert texts[1].startswith("Resolved: Checkout is no longer held by the rate limit")
-        assert texts[2].startswith("Checkout is done, verified")
+        assert texts[0] == "checkout waits for the rate limit"
+        assert texts[1].startswith("Resolved: checkout is no longer held by the rate limit")
+        assert texts[2].startswith("checkout is done, verified")
         assert [wait["waited_for"] for wait in night.card()["past_waits"]] == ["rate_limit"]
 
 
@@ -239,7 +239,7 @@ def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
         assert card["agents"] == []
         assert [session["state"] for session in sessions_of(night)] == ["ended", "ended"]
         until(lambda: receiver.bodies)
-        assert receiver.texts[0].startswith("Checkout vanished") or "vanished" in receiver.texts[0]
+        assert receiver.texts[0].startswith("checkout vanished") or "vanished" in receiver.texts[0]
         report = night.daemon.run("report").stdout
         assert "Needs you now:" in report
         assert "vanished" in report
@@ -268,7 +268,7 @@ def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin,
         ]
         until(lambda: receiver.bodies)
         assert len(receiver.texts) == 1
-        assert receiver.texts[0].startswith("Checkout is done, verified")
+        assert receiver.texts[0].startswith("checkout is done, verified")
 
 
 def _at_work(night: Night, story_id: str) -> tuple[int, str] | None:

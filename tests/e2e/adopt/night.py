@@ -137,7 +137,7 @@ class Night:
         return self.card()
 
     def detail(self) -> dict[str, Any]:
-        return self.get("/api/prds/Checkout")
+        return self.get("/api/prds/checkout")
 
     def events(self, *types: str) -> list[dict[str, Any]]:
         """Those of these types, or all; oldest first."""
