@@ -233,9 +233,9 @@ def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
         night.loop.wait()
         card = night.await_state("vanished")
         assert (card["commits"], card["tests"]) == (1, 2)
-        assert [(s["story_id"], s["state"]) for s in night.detail()["stories"]] == [
-            ("US-001", "done·verified"), ("US-002", "running"), ("US-003", "todo"),
-        ]  # fmt: skip
+        states = [("US-001", "done·verified"), ("US-002", "running"), ("US-003", "todo")]
+        # What observers find is told a moment later.
+        until(lambda: [(s["story_id"], s["state"]) for s in night.detail()["stories"]] == states, 20)
         assert card["agents"] == []
         assert [session["state"] for session in sessions_of(night)] == ["ended", "ended"]
         until(lambda: receiver.bodies)
