@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from claude_loop.errors import AlreadyRunning
-from claude_loop.paths import Home, open_private
+from claude_loop.paths import Home, is_locked, open_private
 
 # `is_running` holds the lock for an instant while it looks: one refusal proves nothing.
 ACQUIRE_ATTEMPTS = 10
@@ -83,15 +83,4 @@ class InstanceLock:
 
 def is_running(home: Home) -> bool:
     """Whether some process holds the daemon's lock on this home."""
-    try:
-        descriptor = os.open(home.daemon_lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # A shared lock: two processes that ask at the same time do not take each other for a daemon.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_locked(home.daemon_lock)

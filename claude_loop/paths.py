@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Mapping
@@ -151,3 +152,19 @@ def file_system_type(path: Path) -> str | None:
         if head.split(" ", 3)[2] == wanted:
             return tail.split(" ", 1)[0]
     return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds a lock on this file; a file that is not there is not locked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # A shared lock: two processes that ask at the same time do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -14,9 +14,8 @@ import structlog
 
 from claude_loop.adopt.git_details import MOST_AT_ONCE, details
 from claude_loop.adopt.git_files import Made, Repository, WorkTree
-from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of
+from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of, keep_looking
 from claude_loop.clock import Clock
-from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.formats.git_log import Commit
 from claude_loop.hub import Hub
@@ -70,15 +69,10 @@ class GitWatch:
         self._watched: dict[str, Watched] = {}
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except ShuttingDown:
-                return
-            except (LoadError, OSError) as failure:
-                log.warning("could not look for commits; it is tried again", reason=str(failure))
-                self._watched.clear()  # what was found and not published is found again
-            await asyncio.sleep(self._poll)
+        await keep_looking(self.look, self._forget, self._poll, "commits")
+
+    def _forget(self) -> None:
+        self._watched.clear()
 
     async def look(self) -> None:
         """One look at every run. Raises ``LoadError`` and ``OSError``."""

@@ -15,9 +15,8 @@ import orjson
 import structlog
 
 from claude_loop.adopt.prd_file import DEBOUNCE_SECONDS, PrdFile
-from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of
+from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of, keep_looking
 from claude_loop.clock import Clock
-from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import OBSERVERS, Event
 from claude_loop.filters import Filter
 from claude_loop.formats.prd_json import Plan
@@ -81,15 +80,10 @@ class PrdWatch:
         self._heard: Subscription | None = None
 
     async def run(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except ShuttingDown:
-                return
-            except (LoadError, OSError) as failure:
-                log.warning("could not follow prd.json; it is tried again", reason=str(failure))
-                self._watched.clear()
-            await asyncio.sleep(self._poll)
+        await keep_looking(self.look, self._forget, self._poll, "changes of prd.json")
+
+    def _forget(self) -> None:
+        self._watched.clear()
 
     async def look(self) -> None:
         """One look at every run. Raises ``LoadError`` and ``OSError``."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import structlog
 
 from claude_loop.clock import Clock
+from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
@@ -186,6 +188,21 @@ def read_small_file(path: Path, most: int = _LARGEST_NOTE, *, follow: bool = Tru
         return os.read(descriptor, most + 1)
     finally:
         os.close(descriptor)
+
+
+async def keep_looking(
+    look: Callable[[], Awaitable[None]], forget: Callable[[], None], seconds: float, what: str
+) -> None:
+    """``look`` again and again, until the hub stops; after a failure ``forget`` what was found and not published."""
+    while True:
+        try:
+            await look()
+        except ShuttingDown:
+            return
+        except (LoadError, OSError) as failure:
+            log.warning("could not look at wrapped runs; it is tried again", what=what, reason=str(failure))
+            forget()
+        await asyncio.sleep(seconds)
 
 
 async def events_of(hub: Hub, run: WrappedRun, *types: str, most: int) -> list[Event]:

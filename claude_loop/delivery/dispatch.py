@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from claude_loop.paths import is_locked
 from claude_loop.settings import NotifySettings
 
 # A courier ends itself at its channel's limit; one that does not is ended this many seconds later.
@@ -98,7 +99,7 @@ class Dispatch:
         """What became of a message whose courier was left alone; None if nobody knows."""
         path = self._path(message_id)
         deadline = asyncio.get_running_loop().time() + seconds + _SLACK
-        while _is_out(path) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a file's lock
+        while is_locked(path) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - a file's lock
             await asyncio.sleep(_POLL)
         courier = self._couriers.pop(message_id, None)
         if courier is not None:
@@ -111,21 +112,6 @@ class Dispatch:
 
     def _path(self, message_id: str) -> Path:
         return self._folder / message_id
-
-
-def _is_out(receipt: Path) -> bool:
-    """Whether a courier is still on its way."""
-    try:
-        descriptor = os.open(receipt, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _outcome(receipt: Path) -> Outcome | None:

@@ -9,7 +9,6 @@ from claude_loop.formats import claude_hooks, codex_hooks, cut_payload, tool_fac
 from claude_loop.formats.hook_events import Reader
 from claude_loop.formats.hook_fields import Draft, Payload, one_line, text
 from claude_loop.formats.reset_times import find_reset
-from claude_loop.formats.tool_facts import Summarize
 
 PREFIX = "hook."
 UNKNOWN = "agent.hook"
@@ -27,7 +26,7 @@ def session_of(payload: Payload) -> str | None:
     return text(payload, "session_id", "thread-id", "thread_id")
 
 
-def drafts(type_: str, payload: dict[str, Any], summarize: Summarize, at_ms: int) -> list[Draft]:
+def drafts(type_: str, payload: dict[str, Any], at_ms: int) -> list[Draft]:
     """At least one: the first is what the hook says, with the payload as `raw`; the others have a ``part``.
 
     ``at_ms``: when the hook was called; what it says of a limit's end, such as "resets 3am", counts from there.
@@ -40,7 +39,7 @@ def drafts(type_: str, payload: dict[str, Any], summarize: Summarize, at_ms: int
     if main.type in _ENDED and not main.data.get("denied"):
         call_id = main.data.get("call_id")
         mark = {} if call_id is None else {"call_id": call_id}
-        parts += [fact._replace(data={**fact.data, **mark}) for fact in tool_facts.found(payload, summarize)]
+        parts += [fact._replace(data={**fact.data, **mark}) for fact in tool_facts.found(payload)]
     if main.data.get("for") == "rate_limit" and (until := find_reset(main.data["reason"], at_ms)) is not None:
         main = main._replace(data={**main.data, "until": rfc3339(until)})
     hook = {} if name is None else {"hook": one_line(name)}

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from claude_loop.formats.git_log import Commit, parse_answers
 from claude_loop.formats.hook_fields import Draft, Payload, command, mapping, one_line, present, rows, text
-
-# A test runner's closing words in an output: {passed, failed, …, runner}; None where there are none.
-Summarize = Callable[[str, str | None], dict[str, Any] | None]
-
-
-def no_summary(output: str, line: str | None) -> dict[str, Any] | None:
-    """Stands in where nobody reads runners' output."""
-    del output, line
-    return None
-
+from claude_loop.formats.test_summaries import summarize
 
 MOST_COMMITS = 20
 # Of a longer output the end is looked through: that is where runners and git say what came of it.
@@ -27,7 +17,7 @@ _HEX = re.compile(r"[0-9A-Fa-f]{4,64}\Z")
 _MESSAGE = re.compile(r"""(?:\s-[a-z]*m|\s--message)[ =]?(['"])(?P<text>[^'"\n]{1,500})""")
 
 
-def found(payload: Payload, summarize: Summarize) -> list[Draft]:
+def found(payload: Payload) -> list[Draft]:
     """The facts in a call that has ended."""
     given = mapping(payload, "tool_input")
     line, output = command(given), _output(payload)

@@ -10,7 +10,6 @@ from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import Clock
 from claude_loop.errors import InputError, InvalidEvent, InvalidJson, TooLarge
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS, RESERVED, Event
-from claude_loop.formats.test_summaries import summarize
 from claude_loop.ids import new_event_id
 from claude_loop.intake import wide_integers
 from claude_loop.intake.agent_lines import AgentLines
@@ -32,7 +31,7 @@ class Acceptor:
         self._clock = clock
         self._known_contexts: set[tuple[object, ...]] = set()
         self.redactor = Redactor(redact)
-        self._agents = AgentLines(limits, self.redactor, clock, summarize)
+        self._agents = AgentLines(limits, self.redactor, clock)
 
     def accept(self, raw: object, *, source: str) -> Event:
         """One decoded JSON value as an event; ``source`` is used where it names none.

@@ -18,7 +18,6 @@ from claude_loop.errors import InvalidEvent, InvalidJson
 from claude_loop.events import Event
 from claude_loop.formats.agent_hooks import drafts, is_hook, restored, session_of
 from claude_loop.formats.hook_fields import Draft
-from claude_loop.formats.tool_facts import Summarize
 from claude_loop.ids import MAX_ID_LENGTH
 from claude_loop.intake import wide_integers
 from claude_loop.intake.envelope import check_id, time_us
@@ -35,11 +34,10 @@ _ANCHOR = b'"hook.'
 class AgentLines:
     """Turns lines of agents' hooks into events. Nothing that is a JSON object is refused."""
 
-    def __init__(self, limits: LimitSettings, redactor: Redactor, clock: Clock, summarize: Summarize) -> None:
+    def __init__(self, limits: LimitSettings, redactor: Redactor, clock: Clock) -> None:
         self._limits = limits
         self._redactor = redactor
         self._clock = clock
-        self._summarize = summarize
 
     def events(self, line: bytes, *, derived_id: str) -> tuple[tuple[Event, ...], int | None] | None:
         """The events of a hook's line and when it happened, in microseconds since the epoch; None for other lines.
@@ -66,7 +64,7 @@ class AgentLines:
         at_us = None if stamp is None else time_us(stamp)
         envelope["at"] = (self._clock.now_us() if at_us is None else at_us) // 1000
         envelope["id"] = envelope.get("id") or derived_id
-        main, *parts = drafts(envelope["type"], payload, self._summarize, envelope["at"])
+        main, *parts = drafts(envelope["type"], payload, envelope["at"])
         main = main._replace(data=marked(main.data, extra, [self._redactor.text(reason) for reason in reasons]))
         return tuple(self._event(draft, envelope) for draft in (main, *parts)), at_us
 

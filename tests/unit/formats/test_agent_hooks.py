@@ -13,7 +13,6 @@ from claude_loop.catalogue import CATALOGUE
 from claude_loop.formats import claude_hooks, codex_hooks
 from claude_loop.formats.agent_hooks import drafts, is_hook, session_of
 from claude_loop.formats.hook_fields import SUMMARY_CHARACTERS, TEXT_CHARACTERS, Draft, summary
-from claude_loop.formats.test_summaries import summarize
 from claude_loop.hook_settings import EVENTS
 from tests.support import ROOT
 
@@ -28,7 +27,7 @@ ROWS = rows("claude") + rows("codex")
 
 
 def read(payload: dict[str, Any], agent: str = "claude") -> list[Draft]:
-    return drafts(f"hook.{agent}", payload, summarize, AT_MS)
+    return drafts(f"hook.{agent}", payload, AT_MS)
 
 
 @pytest.mark.parametrize(("agent", "events", "payload"), ROWS)

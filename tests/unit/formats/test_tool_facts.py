@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from claude_loop.formats import tool_facts
 from claude_loop.formats.hook_fields import Draft
-from claude_loop.formats.tool_facts import LOOKED_THROUGH, MOST_COMMITS, found, no_summary, progress
+from claude_loop.formats.test_summaries import summarize
+from claude_loop.formats.tool_facts import LOOKED_THROUGH, MOST_COMMITS, found, progress
 
 
 def bash(command: str, response: Any = None, **more: Any) -> list[Draft]:
-    return found(
-        {"tool_name": "Bash", "tool_input": {"command": command}, "tool_response": response, **more}, no_summary
-    )
+    return found({"tool_name": "Bash", "tool_input": {"command": command}, "tool_response": response, **more})
 
 
 @pytest.mark.parametrize(
@@ -58,35 +58,33 @@ def test_what_only_looks_like_a_commit_is_none(command: str) -> None:
     assert bash(command, {"stdout": "[main 1a2b3c4] Cart totals\n"}) == []
 
 
-def test_test_runs_are_found_in_output_and_in_the_error_of_a_failed_command() -> None:
+def test_test_runs_are_found_in_output_and_in_the_error_of_a_failed_command(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str | None]] = []
 
-    def summarize(text: str, command: str | None) -> dict[str, Any] | None:
+    def watched(text: str, command: str | None) -> dict[str, Any] | None:
         seen.append((text, command))
-        return {"passed": 1, "failed": 1, "runner": "pytest"} if "passed" in text else None
+        return summarize(text, command)
 
+    monkeypatch.setattr(tool_facts, "summarize", watched)
     call = {"tool_name": "Bash", "tool_input": {"command": "pytest -q"}}
-    (fact,) = found({**call, "tool_response": {"stdout": "1 failed, 1 passed", "stderr": "warn"}}, summarize)
+    (fact,) = found({**call, "tool_response": {"stdout": "1 failed, 1 passed", "stderr": "warn"}})
     assert (fact.type, fact.part) == ("test.run", "test")
-    assert fact.data == {"command": "pytest -q", "passed": 1, "failed": 1, "runner": "pytest", "total": 2}
+    counts = {key: fact.data[key] for key in ("command", "passed", "failed", "runner", "total")}
+    assert counts == {"command": "pytest -q", "passed": 1, "failed": 1, "runner": "pytest", "total": 2}
     assert seen == [("1 failed, 1 passed\nwarn", "pytest -q")]
-    assert len(found({**call, "error": "Exit code 1\n1 passed"}, summarize)) == 1
-    assert found({**call, "tool_response": {"stdout": ""}}, summarize) == []
-    assert (
-        found({"tool_name": "Read", "tool_input": {"file_path": "log"}, "tool_response": "1 passed"}, summarize) == []
-    )
-    found({**call, "tool_response": "x" * 10 * LOOKED_THROUGH}, summarize)
+    assert len(found({**call, "error": "Exit code 1\n1 passed"})) == 1
+    assert found({**call, "tool_response": {"stdout": ""}}) == []
+    assert found({"tool_name": "Read", "tool_input": {"file_path": "log"}, "tool_response": "1 passed"}) == []
+    found({**call, "tool_response": "x" * 10 * LOOKED_THROUGH})
     assert len(seen[-1][0]) == LOOKED_THROUGH
 
 
 def test_lists_of_tasks() -> None:
     assert progress([{"text": "a", "completed": True}, {"text": "b", "completed": False}]) == {"current": 1, "total": 2}
     plan = {"plan": [{"step": "Test", "status": "completed"}, {"step": "Code", "status": "in_progress"}]}
-    (fact,) = found({"tool_name": "update_plan", "tool_input": plan}, no_summary)
+    (fact,) = found({"tool_name": "update_plan", "tool_input": plan})
     assert fact == Draft("progress.updated", {"current": 1, "total": 2, "message": "Code"}, "todo")
     listed = {"tasks": [{"id": "1", "subject": "a", "status": "completed"}]}
-    assert (
-        found({"tool_name": "TaskList", "tool_input": {}, "tool_response": listed}, no_summary)[0].data["current"] == 1
-    )
+    assert found({"tool_name": "TaskList", "tool_input": {}, "tool_response": listed})[0].data["current"] == 1
     for odd in ({"todos": "x"}, {"todos": []}, {"todos": [1, None]}, {"items": [{"price": 3}]}):
-        assert found({"tool_name": "TodoWrite", "tool_input": odd}, no_summary) == []
+        assert found({"tool_name": "TodoWrite", "tool_input": odd}) == []
