@@ -15,6 +15,7 @@ from claude_loop.clock import Clock
 from claude_loop.eventlog.retention import Retention
 from claude_loop.hub import Hub
 from claude_loop.intake.accept import Acceptor
+from claude_loop.intake.spool import SpoolIntake
 from claude_loop.observability.health import Health
 from claude_loop.paths import Home
 from claude_loop.progress.owners import OwnerWatch
@@ -60,23 +61,26 @@ def start_delivery(
     return delivery
 
 
-def follow_output(
-    stack: AsyncExitStack, hub: Hub, home: Home, acceptor: Acceptor, clock: Clock, health: Health
+def follow_wrapped_runs(
+    stack: AsyncExitStack, hub: Hub, home: Home, acceptor: Acceptor, clock: Clock, health: Health, spool: SpoolIntake
 ) -> None:
-    """What wrapped runs print."""
+    """What wrapped runs print, commit and plan; told after what they, and agents' hooks, have spooled meanwhile."""
     follower = OutputFollower(hub, home.runs, LoopScanners(), acceptor.redactor.text, clock)
     stack.push_async_callback(follower.close)
-    tasks = TaskOwner("output", on_failure=health.task_failed)
+    tasks = TaskOwner("wrapped runs", on_failure=health.task_failed)
     stack.push_async_callback(tasks.close)
-    tasks.spawn(follower.run(), "follower")
+
+    async def follow() -> None:
+        await spool.caught_up.wait()
+        watch_wrapped_runs(tasks, hub, home.runs, clock, acceptor.tidy)
+        await follower.run()
+
+    tasks.spawn(follow(), "follower")
 
 
-def start_upkeep(
-    tasks: TaskOwner, hub: Hub, home: Home, acceptor: Acceptor, clock: Clock, keep: RetentionSettings
-) -> None:
-    """Retention, the owners of runs, and what is found beside wrapped runs."""
+def start_upkeep(tasks: TaskOwner, hub: Hub, clock: Clock, keep: RetentionSettings) -> None:
+    """Retention, and the owners of runs."""
     owners = OwnerWatch(hub, clock)
     tasks.spawn(Retention(hub.log, clock, keep.days, keep.events).run(), "retention")
     tasks.spawn(owners.follow(), "owners of runs")
     tasks.spawn(owners.watch(), "watch of owners")
-    watch_wrapped_runs(tasks, hub, home.runs, clock, acceptor.tidy)

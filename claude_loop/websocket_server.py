@@ -169,8 +169,8 @@ class ClaudeLoopWebSocketServer:
         await self._serve(stack, listeners, tasks, health, spool, search)
         stack.push_async_callback(spool.stop)
         await spool.start()
-        background.follow_output(stack, self.hub, self.home, self._acceptor, self._clock, health)
-        background.start_upkeep(tasks, self.hub, self.home, self._acceptor, self._clock, self.settings.retention)
+        background.follow_wrapped_runs(stack, self.hub, self.home, self._acceptor, self._clock, health, spool)
+        background.start_upkeep(tasks, self.hub, self._clock, self.settings.retention)
         self._leave_note()
 
     async def _serve(

@@ -41,7 +41,9 @@ class PrdFile:
         if status is None:
             return None  # away for the moment: the last plan holds
         if status != self._seen:
-            self._seen, self._seen_at, self._read = status, now, False
+            # What lay there untouched before the run began is whole.
+            rested = self._seen is None and status[2] / 1e6 + self.debounce * 1000 <= self.run.started_at
+            self._seen, self._seen_at, self._read = status, now - self.debounce if rested else now, False
         if self._read or (not at_once and now - self._seen_at < self.debounce):
             return None
         self._read = True

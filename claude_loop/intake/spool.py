@@ -45,6 +45,8 @@ class SpoolIntake:
         self._drain: SpoolDrain | None = None
         self._watch: Inotify | None = None
         self._changes = Changes({}, complete=True)
+        # What was spooled while no daemon was there has been read: who tells what it finds itself waits for that.
+        self.caught_up = asyncio.Event()
 
     async def start(self) -> None:
         """Read the stored offsets and begin. Raises ``HomeError`` or ``LoadError``."""
@@ -80,6 +82,8 @@ class SpoolIntake:
         while not self._stopping:
             try:
                 pause = await drain.turn(self._take_changes)
+                if pause > 0:
+                    self.caught_up.set()
             except Stopping:
                 return
             except Exception:  # nothing is lost by it: what was not committed is read again

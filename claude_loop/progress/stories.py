@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from claude_loop.events import OBSERVERS
 from claude_loop.progress.documents import (
     Attempt,
     AttemptOutcome,
@@ -64,7 +65,24 @@ def started(draft: Draft) -> None:
     if title is not None:
         story["title"] = title
     _enter(draft.run, story, moment)
+    if draft.event.source in OBSERVERS:
+        _adopt(draft.run, story)
     draft.run_draft.settle(story)
+
+
+def _adopt(run: RunDocument, story: StoryDocument) -> None:
+    """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late."""
+    test, commit = run["last_test"], run["last_commit"]
+    if test is not None and test["story_id"] is None:
+        test = test.copy()
+        test["story_id"], test["attempt"] = story["story_id"], story["attempt"]
+        run["last_test"] = test
+        _add_test(story, test)
+    if commit is not None and commit["story_id"] is None:
+        commit = commit.copy()
+        commit["story_id"], commit["attempt"] = story["story_id"], story["attempt"]
+        run["last_commit"] = commit
+        _add_commit(story, commit)
 
 
 def planned(draft: Draft) -> None:
@@ -160,10 +178,14 @@ def tested(draft: Draft) -> None:
     run["tests"] += 1
     run["last_test"] = test
     if story is not None:
-        story["tests"] += 1
-        story["test_runs"] = [*story["test_runs"][1 - KEPT_TEST_RUNS :], test]
-        story["last_test"] = test
+        _add_test(story, test)
         draft.run_draft.settle(story)
+
+
+def _add_test(story: StoryDocument, test: TestSummary) -> None:
+    story["tests"] += 1
+    story["test_runs"] = [*story["test_runs"][1 - KEPT_TEST_RUNS :], test]
+    story["last_test"] = test
 
 
 def _test_summary(draft: Draft, story: StoryDocument | None) -> TestSummary:
@@ -223,14 +245,17 @@ def committed(draft: Draft) -> None:
         run["commits"] += 1
     run["last_commit"] = commit
     if story is not None:
-        recent = story["recent_commits"]
         if _stands_in_for(story["last_commit"], amends):
-            recent = recent[:-1]
-        else:
-            story["commits"] += 1
-        story["recent_commits"] = [*recent[1 - KEPT_COMMITS :], commit]
-        story["last_commit"] = commit
+            story["recent_commits"] = story["recent_commits"][:-1]
+            story["commits"] -= 1
+        _add_commit(story, commit)
         draft.run_draft.settle(story)
+
+
+def _add_commit(story: StoryDocument, commit: CommitSummary) -> None:
+    story["commits"] += 1
+    story["recent_commits"] = [*story["recent_commits"][1 - KEPT_COMMITS :], commit]
+    story["last_commit"] = commit
 
 
 def _stands_in_for(last: CommitSummary | None, amends: str | None) -> bool:

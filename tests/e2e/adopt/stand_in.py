@@ -22,6 +22,8 @@ FOLDER = Path(os.environ["STAND_IN_FOLDER"])
 # Composed here, of the looks of a real one.
 SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
 ONE_BY_ONE = 0.08
+# What a model takes before its first call, and much less than it really takes.
+THINKING = 1.2
 MODULE = "def {name}(amounts):\n    return sum(amounts){bug}\n"
 TEST = """import unittest
 
@@ -173,6 +175,7 @@ def overloaded(agent: Agent) -> None:
 
 
 def work(agent: Agent, trouble: str) -> None:
+    time.sleep(THINKING)
     file = HERE / "prd.json"
     agent.use("Read", {"file_path": str(file)}, {"type": "text", "file": {"filePath": str(file)}})
     story = next_story(json.loads(file.read_text()))

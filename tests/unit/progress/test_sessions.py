@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from claude_loop.events import Event
 from claude_loop.progress.session_rules import KEPT_CALLS
 from claude_loop.progress.sessions import KEPT_AGENTS
 from tests.unit.progress.scenarios import World, play
@@ -194,3 +195,26 @@ def test_who_was_told_stands_on_the_run_until_the_cause_ends():
 def test_output_is_life_and_no_work():
     world = play("prd.started → agent.waiting for=human reason=x → output.chunk offset=100 bytes=20 text=hello")
     assert (world.run()["state"], world.run()["output_bytes"]) == ("waiting", 120)
+
+
+def test_what_was_seen_before_a_story_was_known_to_be_at_work_counts_for_it():
+    world = play("run.started")
+    ids = {"story_id": None, "prd_id": "PRD-1"}
+    for type_, data in (("test.run", {"passed": 2, "failed": 0}), ("commit.created", {"commit_hash": "abc1234"})):
+        world.now_ms += 1000
+        world.publish(Event(type_, data, source="claude", at=world.now_ms, **ids))
+    world.now_ms += 1000
+    started = Event("story.started", {"status": "in_progress"}, source="prd.json", at=world.now_ms, prd_id="PRD-1")
+    started.story_id = "US-001"
+    world.publish(started)
+    world.play("story.completed success=true")
+    assert (world.story()["state"], world.story()["tests"], world.story()["commits"]) == ("done·verified", 1, 1)
+    assert (world.run()["tests"], world.run()["commits"]) == (1, 1)
+    assert world.run()["last_test"]["story_id"] == "US-001"
+
+
+def test_a_script_says_itself_what_belongs_to_a_story():
+    world = play("run.started")
+    world.publish(Event("test.run", {"passed": 2, "failed": 0}, source="claude", at=world.now_ms, prd_id="PRD-1"))
+    world.play("story.started → story.completed success=true")
+    assert (world.story()["state"], world.story()["tests"]) == ("done·claimed", 0)
