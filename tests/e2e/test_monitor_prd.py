@@ -92,8 +92,9 @@ async def test_an_earlier_run_can_be_chosen_and_an_ambiguous_id_asks_which(daemo
 
 
 async def _first_run(page) -> str:
-    options = await page.get_by_label("Run", exact=False).locator("option").all_inner_texts()
-    return options[-1]
+    options = page.get_by_label("Run", exact=False).locator("option")
+    await expect(options).to_have_count(2)
+    return (await options.all_inner_texts())[-1]
 
 
 async def test_replay_shows_the_page_as_it_was_at_any_moment(daemon):
