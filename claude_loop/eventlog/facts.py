@@ -78,12 +78,12 @@ class PrdFacts:
         kept, most = (self._commits, MOST_COMMITS) if fact.hash else (self._tests, MOST_TESTS)
         kept.append(fact)
         if len(kept) > most:
-            oldest = kept.popleft()
-            others = self.buckets[oldest.bucket]
+            oldest = kept.popleft().bucket
+            others = self.buckets[oldest]
             if len(others) == 1:
-                del self.buckets[oldest.bucket]
+                del self.buckets[oldest]
             else:
-                others.remove(oldest)
+                del others[0]  # a bucket's facts are of one kind, the oldest first
 
 
 class Facts:
@@ -112,10 +112,11 @@ class Facts:
         prd = self._prds.get(ids)
         if prd is None:
             prd = self._prds[ids] = self._load(*ids)
-        story_id = event.story_id or _story_in_data(event)
+        story_id, source = event.story_id or _story_in_data(event), event.source
         for fact in prd.buckets.get(bucket, ()):
-            if fact.seq >= first and fact.is_told_by(event, hash_, story_id):
-                fact.matched = {**(fact.matched or {}), event.source: event.id}
+            # Nearly all are the source's own; the rule is in `is_told_by`.
+            if fact.source != source and fact.seq >= first and fact.is_told_by(event, hash_, story_id):
+                fact.matched = {**(fact.matched or {}), source: event.id}
                 return fact.seq
         fact = Fact(event, seq, bucket, hash_, story_id)
         prd.add(fact)
