@@ -1,12 +1,13 @@
 """Durable ingest: NDJSON over HTTP, the spool, and single POSTs, beside a bare SQLite loop in the same run.
 
-    python bench/ingest.py [--events 200000]
+    python bench/ingest.py [--events 40000] [--rounds 5]
 
 Method. Every event is a `test.run` of about 330 bytes with ids, as `emit_progress.sh` writes it. The bare loop
 inserts the same JSON into a table with the same columns and indexes as events.db, 1000 rows a commit by
 `executemany`, with the same pragmas (WAL, synchronous=FULL): no validation, no redaction, no read model, no
 deduplication, and nobody listening. The daemon is a process of its own with its defaults; the client runs on the same
-cores. Each figure is the better of two rounds, the bare loop's the best of three. Spool: files of 200 lines are
+cores. The bare loop, NDJSON and the spool take turns, so that a slower moment of the machine meets all alike; the
+medians of the rounds count, and of a ratio that of the rounds' ratios. Spool: files of 200 lines are
 written first, then renamed into the spool; the time runs from the first rename until `/status` has all events. Single
 POSTs: 64 keep-alive connections, one event each, the next after the answer, from a second process that parses nothing
 but the status line.
@@ -20,12 +21,13 @@ import http.client
 import json
 import multiprocessing
 import sqlite3
+import statistics
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serving import Served, environment, json_bytes, machine, percentile, row, serving
+from serving import Served, json_bytes, machine, percentile, row, serving
 
 BATCH = 1000
 FILE_LINES = 200
@@ -174,38 +176,45 @@ async def _single_posts(port: int, count: int, result) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=100_000)
-    count = parser.parse_args().events
+    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    count = arguments.events
     print(f"ingest: {machine()}\n")
-    assert environment(Path()) is not None
     with serving() as served:
-        bare = max(bare_sqlite(count) for _ in range(2))
-        by_line = max(ndjson(served, count) for _ in range(2))
-        bare = max(bare, bare_sqlite(count))
-        by_file = max(spool(served, count) for _ in range(2))
-        results: multiprocessing.Queue = multiprocessing.Queue()
-        singles = []
-        for _ in range(2):
-            client = multiprocessing.Process(target=single_posts, args=(served.port, count // 5, results))
-            client.start()
-            singles.append(results.get())
-            client.join()
+        ndjson(served, count // 4)  # the first events cost more
+        rounds = [(bare_sqlite(count), ndjson(served, count), spool(served, count)) for _ in range(arguments.rounds)]
+        singles = [posts_of_a_process(served, count // 4) for _ in range(3)]
         stored, gone = small_files(served, 10_000)
-        rate, p50, p99 = max(singles)
-        row("bare SQLite loop, same schema, 1000 a commit", f"{bare:,.0f} events/s")
-        row("NDJSON, 5000 lines a request", f"{by_line:,.0f} events/s", "≥ 40,000 events/s", reached=by_line >= 40_000)
-        row("  of the bare loop", f"{by_line / bare:.0%}", "≥ 35%", reached=by_line / bare >= 0.35)
-        row(
-            f"spool, files of {FILE_LINES} lines",
-            f"{by_file:,.0f} events/s",
-            "≥ 40,000 events/s",
-            reached=by_file >= 40_000,
-        )
-        row("  of the bare loop", f"{by_file / bare:.0%}")
-        row("64 single POSTs at a time", f"{rate:,.0f} events/s", "≥ 6,000 events/s", reached=rate >= 6_000)
-        row("  latency p50, p99", f"{p50:.1f}, {p99:.1f} ms")
+        report(rounds, sorted(singles)[1])
         row("10,000 files of one line: stored, removed", f"{stored:.1f}, {gone:.1f} s")
         row("memory afterwards", f"{served.rss_mb():.0f} MB")
+
+
+def posts_of_a_process(served: Served, count: int) -> tuple[float, float, float]:
+    """Events a second, and the latency in milliseconds: p50, p99."""
+    results: multiprocessing.Queue = multiprocessing.Queue()
+    client = multiprocessing.Process(target=single_posts, args=(served.port, count, results))
+    client.start()
+    found = results.get()
+    client.join()
+    return found
+
+
+def report(rounds: list[tuple[float, float, float]], single: tuple[float, float, float]) -> None:
+    bare, by_line, by_file = (statistics.median(values) for values in zip(*rounds, strict=True))
+    of_line = statistics.median(line / alone for alone, line, _ in rounds)
+    of_file = statistics.median(file / alone for alone, _, file in rounds)
+    row("bare SQLite loop, same schema, 1000 a commit", f"{bare:,.0f} events/s")
+    for name, rate, share in (
+        ("NDJSON, 5000 lines a request", by_line, of_line),
+        (f"spool, files of {FILE_LINES} lines", by_file, of_file),
+    ):
+        row(name, f"{rate:,.0f} events/s", "≥ 60,000 events/s", reached=rate >= 60_000)
+        row("  of the bare loop", f"{share:.0%}", "≥ 50%", reached=share >= 0.5)
+    rate, p50, p99 = single
+    row("64 single POSTs at a time", f"{rate:,.0f} events/s", "≥ 10,000 events/s", reached=rate >= 10_000)
+    row("  latency p50, p99", f"{p50:.1f}, {p99:.1f} ms")
 
 
 if __name__ == "__main__":

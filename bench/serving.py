@@ -97,9 +97,19 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+# Where `bin/bench` collects the rows of all benchmarks: a file of JSON lines.
+RECORD = "BENCH_RECORD"
+
+
 def row(name: str, figure: str, target: str = "", *, reached: bool | None = None) -> None:
+    """A line of the table. A name that begins with two blanks belongs to the row above it."""
     mark = "" if reached is None else ("reached" if reached else "MISSED")
-    print(f"{name:<58} {figure:>24}  {target:<26} {mark}")
+    print(f"{name:<58} {figure:>24}  {target:<26} {mark}", flush=True)
+    record = os.environ.get(RECORD)
+    if record:
+        line = {"bench": Path(sys.argv[0]).stem, "name": name, "figure": figure, "target": target, "reached": reached}
+        with Path(record).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def json_bytes(value: object) -> bytes:

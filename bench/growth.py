@@ -1,0 +1,210 @@
+"""What becomes of starting, reading and writing as the log grows, and what a daemon costs while nothing happens.
+
+    python bench/growth.py [--sizes 10000,100000,1000000] [--idle-seconds 20]
+
+Method. The log is filled by its own `append` with the read model: runs of a thousand events and forty stories each,
+250 PRDs in 20 projects. At each size a daemon of its own is started on it. Ready: from the start of the process until
+`/health` answers 200, the best of four starts (the first one after the file was written is not counted). Then, with the
+search index caught up: the data of one PRD, the newest hundred events, and the first page of a search for a frequent
+and for a rare word (medians of 15 requests on one connection, at most one of them the first of its kind), a reader that
+has missed 10,000 events (SSE), and 20,000 events more as NDJSON, the better of two. Idle: the resident set and the
+processor time over some seconds in which nobody asks for anything, at the largest size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ingest import ndjson
+from resume import sse
+from serving import Served, machine, percentile, row, serving
+
+RUN_EVENTS = 1_000
+STORY_EVENTS = 25
+STARTS = 5
+SETTLE_SECONDS = 5
+MISSED = 10_000
+WRITTEN = 20_000
+DATA = {
+    "story.started": {"status": "in_progress"},
+    "test.run": {"passed": 12, "failed": 0, "total": 12, "duration_ms": 1843, "command": "python -m unittest -q"},
+    "commit.created": {"commit_hash": "abc123def456", "subject": "Cart totals"},
+    "story.completed": {"success": True, "status": "completed"},
+    "log.message": {"level": "info", "message": "reading the tests of the cart"},
+    "prd.started": {"status": "running", "total_stories": RUN_EVENTS // STORY_EVENTS},
+    "prd.completed": {"success": True, "status": "completed"},
+}
+_OF_STEP = {0: "story.started", 22: "test.run", 23: "commit.created", 24: "story.completed"}
+
+
+def runs(events: int, first_run: int = 0) -> Iterator[list]:
+    """Runs of a thousand events, as intake hands them over, the last one finished now."""
+    from claude_loop.events import Event
+
+    now_ms = time.time_ns() // 1_000_000
+    for run in range(first_run, first_run + events // RUN_EVENTS):
+        made = []
+        for n in range(RUN_EVENTS):
+            type_ = {0: "prd.started", RUN_EVENTS - 1: "prd.completed"}.get(n) or _OF_STEP.get(n % STORY_EVENTS)
+            type_ = type_ or "log.message"
+            data = DATA[type_]
+            if n == RUN_EVENTS // 2 + 1:
+                data = {"level": "info", "message": f"run {run} found pomegranate{run % 97}"}
+            of_run = type_.startswith("prd.")
+            made.append(
+                Event(
+                    type_,
+                    data,
+                    id=f"{now_ms * 1000 + run}-{run + 1}-00000000.{n + 1}",
+                    project=f"project-{run % 20}",
+                    prd_id=f"PRD-{run % 250:03d}",
+                    story_id=None if of_run else f"US-{n // STORY_EVENTS:03d}",
+                    source="bash",
+                    at=now_ms - (events - (run - first_run) * RUN_EVENTS - n) * 10,
+                )
+            )
+        yield made
+
+
+async def fill(home: Path, events: int, first_run: int = 0) -> dict:
+    """Add so many events to a log that no daemon has open."""
+    from claude_loop.eventlog.base import nobody
+    from claude_loop.eventlog.sqlite import SqliteEventLog
+    from claude_loop.paths import Home
+    from claude_loop.progress.projection import ProgressProjection
+
+    Home(home).prepare()
+    log = SqliteEventLog(Home(home).database, ProgressProjection())
+    await log.open(nobody)
+    for made in runs(events, first_run):
+        await log.append(made)
+    statistics = await log.statistics()
+    await log.close()
+    print(f"{statistics['events']:,} events, {statistics['bytes'] / 1e6:.0f} MB")
+    return statistics
+
+
+def ready(home: Path) -> tuple[float, float]:
+    """Seconds by the clock and of the processor; each the least of the starts."""
+    seconds, computed = [], []
+    for _ in range(STARTS):
+        with serving(home) as served:
+            seconds.append(served.ready_seconds)
+            computed.append(served.cpu_seconds())
+    return min(seconds[1:]), min(computed[1:])
+
+
+class Asking:
+    """One connection to the daemon."""
+
+    def __init__(self, served: Served) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+
+    def get(self, path: str) -> dict:
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"{path}: {answer.status} {body[:300]!r}")
+        return json.loads(body)
+
+    def median_ms(self, path: str) -> float:
+        times = []
+        for _ in range(15):
+            began = time.perf_counter()
+            self.get(path)
+            times.append((time.perf_counter() - began) * 1000)
+        return percentile(times, 0.5)
+
+    def until_indexed(self) -> None:
+        while True:
+            found = self.get("/api/search?q=cart&limit=1")
+            if found["indexed_upto"] == found["head"]:
+                return
+            time.sleep(0.2)
+
+
+def measured(served: Served) -> dict[str, float]:
+    """What one size is asked for: milliseconds, and events a second."""
+    asking = Asking(served)
+    asking.until_indexed()
+    figures = {
+        "prd": asking.median_ms("/api/prds/PRD-003?project=project-3"),
+        "newest": asking.median_ms("/api/events?order=desc&limit=100"),
+        "frequent": asking.median_ms("/api/search?q=cart"),
+        "rare": asking.median_ms("/api/search?q=pomegranate7"),
+    }
+    head = asking.get("/api/events?order=desc&limit=1")["cursor"]
+    figures["ingest"] = max(ndjson(served, WRITTEN) for _ in range(2))
+    cursor = asking.get(f"/api/events?after={head}&limit=1000")["cursor"]
+    figures["resume"] = min(sse(served, cursor, MISSED)[0] for _ in range(3)) * 1000
+    return figures
+
+
+def idle(home: Path, seconds: int) -> tuple[float, float]:
+    """MB, and the share of a core."""
+    with serving(home) as served:
+        Asking(served).until_indexed()
+        time.sleep(SETTLE_SECONDS)
+        before = served.cpu_seconds()
+        time.sleep(seconds)
+        return served.rss_mb(), (served.cpu_seconds() - before) / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="10000,100000,1000000", help="numbers, with commas between")
+    parser.add_argument("--idle-seconds", type=int, default=20)
+    arguments = parser.parse_args()
+    sizes = [int(size) for size in arguments.sizes.split(",")]
+    print(f"growth: {machine()}\n")
+    found: dict[int, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory(prefix="claude-loop-bench-") as folder:
+        home = Path(folder) / "home"
+        stored = first_run = 0
+        for size in sizes:
+            statistics = asyncio.run(fill(home, size - stored, first_run))
+            first_run += (size - stored) // RUN_EVENTS
+            stored = size + 2 * WRITTEN
+            seconds, computed = ready(home)
+            with serving(home) as served:
+                found[size] = {"ready": seconds, "computed": computed, **measured(served)}
+        memory, share = idle(home, arguments.idle_seconds)
+    row("bytes of events.db for an event", f"{statistics['bytes'] / statistics['events']:.0f}")
+    report(found)
+    row("memory while idle", f"{memory:.0f} MB", "≤ 85 MB", reached=memory <= 85)
+    row(f"processor time while idle, over {arguments.idle_seconds} s", f"{share:.2%}", "≤ 0.3%", reached=share <= 0.003)
+
+
+def report(found: dict[int, dict[str, float]]) -> None:
+    smallest, largest = min(found), max(found)
+
+    def line(title: str, key: str, shown: Callable[[float], str], target: str = "", most: float | None = None) -> None:
+        for size, figures in found.items():
+            value = figures[key]
+            judged = None if most is None or size != largest else value <= most
+            row(f"{title}, {size:,} events", shown(value), target if size == largest else "", reached=judged)
+
+    line("ready", "ready", lambda s: f"{s:.2f} s", "≤ 1.2 s", 1.2)
+    line("  of which the processor worked", "computed", lambda s: f"{s:.2f} s")
+    line("data of a PRD", "prd", lambda ms: f"{ms:.1f} ms", "≤ 50 ms", 50)
+    line("the newest hundred events", "newest", lambda ms: f"{ms:.1f} ms")
+    line("search for a frequent word, first page", "frequent", lambda ms: f"{ms:.1f} ms", "≤ 200 ms", 200)
+    line("search for a rare word, first page", "rare", lambda ms: f"{ms:.1f} ms", "≤ 200 ms", 200)
+    line(f"{MISSED:,} missed events by SSE", "resume", lambda ms: f"{ms:.0f} ms")
+    line("NDJSON", "ingest", lambda rate: f"{rate:,.0f} events/s")
+    slower = found[smallest]["ingest"] / found[largest]["ingest"]
+    row("  an event at the largest size against the smallest", f"{slower:.2f} ×", "≤ 1.5 ×", reached=slower <= 1.5)
+    later = found[largest]["resume"] / found[smallest]["resume"]
+    row("  the missed ones likewise", f"{later:.2f} ×", "≤ 1.5 ×", reached=later <= 1.5)
+
+
+if __name__ == "__main__":
+    main()
