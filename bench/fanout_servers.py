@@ -140,7 +140,7 @@ async def serve_nchan() -> None:
 
             await obey(port, {"prepare": nothing, "flat_out": flat_out}, nginx.pid)
         finally:
-            nginx.terminate()
+            nginx.kill()  # asked to end, nchan's nginx frees something twice and says so
             nginx.wait()
 
 
