@@ -7,6 +7,15 @@ import { testWords } from "../lib/words";
 export const KINDS = ["passed", "failed", "commit", "error"] as const;
 export type MarkKind = (typeof KINDS)[number];
 
+const CIRCLE = "M-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0z";
+/** What is drawn within a shape is an area of no width: the outline's stroke shows it. */
+export const OUTLINES: Record<MarkKind, string> = {
+  passed: `${CIRCLE}M-2.4 .2-.7 1.9 2.5-1.8-.7 1.9z`,
+  failed: `${CIRCLE}M-2-2 2 2zM2-2-2 2z`,
+  commit: "M0-5.6 5.6 0 0 5.6-5.6 0z",
+  error: "M0-5.8 6 4.8H-6zM0-2V.6zM0 2.9V3z",
+};
+
 export interface Mark {
   kind: MarkKind;
   at: number;
