@@ -21,6 +21,7 @@ from claude_loop.settings import LimitSettings, RedactSettings
 
 # Combinations of type, ids and source remembered as valid, at most.
 KNOWN_CONTEXTS = 4_096
+_AS_PARSED = frozenset((str, int, bool, type(None)))
 
 
 class Acceptor:
@@ -28,6 +29,8 @@ class Acceptor:
 
     def __init__(self, limits: LimitSettings, redact: RedactSettings, clock: Clock) -> None:
         self._limits = limits
+        self._data_bytes = limits.data_bytes
+        self._data_depth = limits.data_depth
         self._clock = clock
         self._known_contexts: set[tuple[object, ...]] = set()
         self.redactor = Redactor(redact)
@@ -54,8 +57,7 @@ class Acceptor:
         try:
             if raw.__class__ is not dict:
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")
-            self._check_limits(raw, line)
-            wide_integers.refuse_in_line(raw, line)
+            self._check(raw, line)
             return self._event(raw, _plain_text(line, raw), None, source)[0]
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
@@ -76,8 +78,7 @@ class Acceptor:
         if not line:
             return self._salvage_slowly(raw, derived_id, source)
         try:
-            self._check_limits(raw, line)
-            wide_integers.refuse_in_line(raw, line)
+            self._check(raw, line)
             return self._event(raw, _plain_text(line, raw), derived_id, source)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
@@ -92,7 +93,7 @@ class Acceptor:
 
     def tidy(self, data: dict[str, Any]) -> dict[str, Any]:
         """``data`` that the daemon has read somewhere itself, without secrets and within the limits of an event."""
-        return shorten(self.redactor.data(data), self._limits.data_bytes)
+        return shorten(self.redactor.data(data), self._data_bytes)
 
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
@@ -153,9 +154,9 @@ class Acceptor:
         reasons += wide_integers.reasons(raw)
         envelope = self.redactor.envelope(envelope)
         kind, story_id = envelope["type"], envelope.get("story_id")
-        data = flatten(marked(data, extra, reasons), self._limits.data_depth)
+        data = flatten(marked(data, extra, reasons), self._data_depth)
         # Shortened after redaction: half a key would no longer look like one.
-        data = shorten(self.redactor.data(data), self._limits.data_bytes)
+        data = shorten(self.redactor.data(data), self._data_bytes)
         try:
             data, story_id = _completed(kind, data, story_id)
         except InvalidEvent as refusal:
@@ -170,41 +171,46 @@ class Acceptor:
 
     def _as_json(self, data: dict[str, Any]) -> dict[str, Any]:
         """``data`` within its limits, as its readers will see it."""
-        if depth_exceeds(data, self._limits.data_depth):
+        if depth_exceeds(data, self._data_depth):
             raise self._too_deep()
         wide_integers.refuse(data)
         try:
             text = orjson.dumps(data)
         except TypeError as failure:
             raise InvalidEvent(f"`data` is not JSON: {failure}.", field="data", hint="Send bytes as text.") from None
-        if len(text) > self._limits.data_bytes:
+        if len(text) > self._data_bytes:
             raise self._too_large(len(text))
         # NaN, infinities and dates become something else in JSON.
         return orjson.loads(text)  # type: ignore[no-any-return]
 
-    def _check_limits(self, raw: dict[str, Any], line: bytes) -> None:
+    def _check(self, raw: dict[str, Any], line: bytes) -> None:
         """Raises ``TooLarge``, and ``InvalidEvent`` for integers beyond 64 bits."""
         data = raw.get("data")
         if data.__class__ is not dict:
             return  # refused later, with a better reason
-        limits = self._limits
         # A line that is short and has few brackets holds nothing larger or deeper: most are never measured.
-        if len(line) > limits.data_bytes or line.count(b"{") + line.count(b"[") > limits.data_depth:
-            if depth_exceeds(data, limits.data_depth):
-                raise self._too_deep()
-            size = json_size(data)
-            if size > limits.data_bytes:
-                raise self._too_large(size)
+        if len(line) > self._data_bytes or line.count(b"{") + line.count(b"[") > self._data_depth:
+            self._measure(data)
+        # Text and whole numbers are what they look like: nearly all are nothing else.
+        if not _AS_PARSED.issuperset(map(type, data.values())):
+            wide_integers.refuse_in_line(raw, line)
+
+    def _measure(self, data: dict[str, Any]) -> None:
+        if depth_exceeds(data, self._data_depth):
+            raise self._too_deep()
+        size = json_size(data)
+        if size > self._data_bytes:
+            raise self._too_large(size)
 
     def _too_deep(self) -> TooLarge:
         return TooLarge(
-            f"`data` is nested deeper than {self._limits.data_depth} levels.",
+            f"`data` is nested deeper than {self._data_depth} levels.",
             field="data",
             hint="Flatten it, or send the inner part as a string.",
         )
 
     def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(f"`data` has {size} bytes of JSON; the limit is {self._limits.data_bytes}.", field="data")
+        return TooLarge(f"`data` has {size} bytes of JSON; the limit is {self._data_bytes}.", field="data")
 
     def _without_secrets(self, refusal: InputError) -> InputError:
         text = self.redactor.text

@@ -87,8 +87,10 @@ def time_us(value: object) -> int:
     try:
         if isinstance(value, str):
             # What our emitters write: the second is the same for many events.
-            if len(value) == 27 and value[19] == "." and value[26] == "Z" and value[20:26].isdigit():
-                return _second_us(value[:19]) + int(value[20:26])
+            if len(value) == 27 and value[19] == "." and value[26] == "Z":
+                fraction = value[20:26]
+                if fraction.isdigit():
+                    return _second_us(value[:19]) + int(fraction)
             return parse_time(value)
         if isinstance(value, int | float):
             return parse_time(value)
