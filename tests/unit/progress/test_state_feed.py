@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock
@@ -251,7 +251,6 @@ watched = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(steps, steps, watched)
 def test_documents_and_patches_are_what_a_newcomer_gets(before: list[Any], after: list[Any], prd: WatchedPrd | None):
     async def run() -> None:
