@@ -36,7 +36,11 @@ class Daemon:
                 stderr=log,
             )
         process = self.process
-        until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+        try:
+            until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+        except BaseException:
+            self.kill()  # else it lives on, and Python warns of it in whatever test runs when it is forgotten
+            raise
 
     def _serves(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.log.read_text()[-3000:]
