@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from claude_loop.paths import Home
@@ -80,6 +84,19 @@ class Daemon:
             check=False,
             **options,
         )
+
+
+@contextmanager
+def shared_daemon(**environ: str) -> Iterator[Daemon]:
+    """One daemon for all tests of a module that leave it running and its log to others, on a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
+    daemon = Daemon(folder / "home", XDG_CONFIG_HOME=str(folder), **environ)
+    try:
+        daemon.start()
+        yield daemon
+        daemon.stop()
+    finally:
+        shutil.rmtree(folder)
 
 
 def clean_environment(home: Path) -> dict[str, str]:
