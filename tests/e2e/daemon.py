@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from claude_loop.paths import Home
 from tests.support import ROOT, free_port, until
@@ -71,30 +72,40 @@ class Daemon:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         """A command of the command line on this home."""
-        return subprocess.run(
-            [sys.executable, "-m", "claude_loop", *arguments],
-            env=self.environ,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            **options,
-        )
+        return run_command(self.environ, *arguments, **options)
+
+
+def run_command(environ: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """A command of the command line, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "claude_loop", *arguments],
+        env=environ,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
 
 
 @contextmanager
 def shared_daemon(**environ: str) -> Iterator[Daemon]:
     """One daemon for all tests of a module that leave it running and its log to others, on a short path."""
     folder = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
-    daemon = Daemon(folder / "home", XDG_CONFIG_HOME=str(folder), **environ)
     try:
-        daemon.start()
-        yield daemon
-        daemon.stop()
+        with Daemon(folder / "home", XDG_CONFIG_HOME=str(folder), **environ) as daemon:
+            yield daemon
     finally:
         shutil.rmtree(folder)
 

@@ -17,7 +17,7 @@ import pytest
 from claude_loop.client import DaemonClient
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
-from tests.e2e.daemon import Daemon, clean_environment, shared_daemon
+from tests.e2e.daemon import Daemon, clean_environment, run_command, shared_daemon
 from tests.support import ROOT, alive, until
 
 COMMAND = [sys.executable, "-m", "claude_loop"]
@@ -33,16 +33,7 @@ class Person:
         )
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environ | environ,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(self.environ | environ, *arguments)
 
     @property
     def pid(self) -> int:

@@ -37,10 +37,8 @@ emit_iteration SHOP-7 7 20
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        yield running
 
 
 def card(page, prd_id):

@@ -32,11 +32,9 @@ ADDRESS = "/prd/SHOP-7?project=shop"
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    emit(running.home.root, RUN)
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        emit(running.home.root, RUN)
+        yield running
 
 
 @pytest.fixture(scope="module")

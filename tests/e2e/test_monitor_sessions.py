@@ -37,11 +37,9 @@ ADDRESS = "/session/S1?project=shop"
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    emit(running.home.root, AGENT)
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        emit(running.home.root, AGENT)
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -77,10 +77,8 @@ def shared() -> Iterator[Daemon]:
 def mine(home: Path) -> Iterator[Daemon]:
     """A daemon that the test may kill."""
     home.parent.mkdir(exist_ok=True)
-    daemon = Daemon(home)
-    daemon.start()
-    yield daemon
-    daemon.stop()
+    with Daemon(home) as daemon:
+        yield daemon
 
 
 @pytest.fixture
