@@ -33,8 +33,8 @@ _KILL_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
 _NOTE_SECONDS = 2.0
 _POLL_SECONDS = 0.01
-# How long stopping waits for whoever starts the daemon right now: a start takes about a second. One that takes much
-# longer waits for a daemon that hangs, and stopping is what helps.
+# How long stopping waits for whoever starts the daemon right now, once there is a daemon: one that takes much longer to
+# answer hangs, and stopping is what helps. Until there is one, nothing can be stopped: then it waits as starting does.
 _TURN_SECONDS = 5.0
 # One generation of log is enough to explain the last start.
 MAX_LOG_BYTES = 10 * 1024 * 1024
@@ -87,19 +87,16 @@ def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> 
                 raise _start_failure(home, process.returncode, said_before) from None
             _await_answer(home, client)  # somebody's `serve` was quicker
             return False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # it is meant to outlive us
-            del process
         return True
 
 
 @contextmanager
-def _holding(path: Path, patience: float = math.inf) -> Iterator[None]:
-    """Hold the lock ``path`` inside the block; after ``patience`` seconds go on without it."""
+def _holding(path: Path, patience: Callable[[], float] = lambda: math.inf) -> Iterator[None]:
+    """Hold the lock ``path`` inside the block; after ``patience()`` seconds go on without it."""
     descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
-    deadline = time.monotonic() + patience
+    begun = time.monotonic()
     try:
-        while not _locked(descriptor, wait=patience == math.inf) and time.monotonic() < deadline:
+        while not _locked(descriptor, wait=patience() == math.inf) and time.monotonic() - begun < patience():
             time.sleep(_POLL_SECONDS)
         yield
     finally:
@@ -123,6 +120,15 @@ def _trim_log(home: Home) -> int:
     return 0
 
 
+class _Started(subprocess.Popen[bytes]):
+    """A daemon is meant to outlive us: letting go of one that runs is no oversight, whether it answered or not."""
+
+    def __del__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            super().__del__()
+
+
 def _spawn(home: Home, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
     log = open_private(home.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
@@ -130,7 +136,7 @@ def _spawn(home: Home, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
     isolation = ["-I"] if sys.flags.isolated else []
     try:
         # A session of its own: neither Ctrl-C here nor the end of this terminal reaches it.
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        return _Started(
             [sys.executable, *isolation, "-m", "claude_loop", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -193,7 +199,7 @@ def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
         return "not running"
     with contextlib.ExitStack() as turn:
         with contextlib.suppress(OSError):  # a disk that is read-only or full keeps no daemon from being stopped
-            turn.enter_context(_holding(home.up_lock, _TURN_SECONDS))
+            turn.enter_context(_holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else START_SECONDS))
         return _stop(home, patience)
 
 

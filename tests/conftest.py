@@ -19,8 +19,12 @@ from tests.requirements import REQUIREMENTS, missing
 from tests.support import free_port, kill
 
 ALL_REQUIRED = os.environ.get("CLAUDE_LOOP_TEST_REQUIRE") == "all"
+# Enough to see within minutes what a change has broken; a search for what is still hidden asks for more.
+EXAMPLES = int(os.environ.get("CLAUDE_LOOP_TEST_EXAMPLES", "40"))
 # Slow draws on a busy machine are no defect; a test that hangs has its time limit.
-settings.register_profile("claude-loop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "claude-loop", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("claude-loop")
 
 SKIPS = pytest.StashKey[dict[str, list[str]]]()

@@ -19,15 +19,22 @@ BIN = ROOT / "bin"
 
 # Short enough to add no latency worth measuring, long enough to leave the CPU to the process that is waited for.
 _STEP = 0.005
+# A look may be a request that the daemon works for, and several tests wait at a time: looking takes a fifth of a core at
+# the most. The longest pause bounds what a test loses by that.
+_REST = 4
+_LONGEST = 0.25
 
 
 def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
     """The first true value of ``predicate``, polled; an ``AssertionError`` that names ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
+    looked = time.monotonic()
     while not (value := predicate()):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"not within {seconds} s: {what or _source(predicate)} (last: {value!r})")
-        time.sleep(_STEP)
+        time.sleep(_pause(now - looked))
+        looked = time.monotonic()
     return value
 
 
@@ -35,14 +42,21 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float =
     """Like ``until``, for code that shares the event loop; ``predicate`` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
+        looked = time.monotonic()
         value = predicate()
         if inspect.isawaitable(value):
             value = await value
         if value:
             return value
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"not within {seconds} s: {what or _source(predicate)} (last: {value!r})")
-        await asyncio.sleep(_STEP)
+        await asyncio.sleep(_pause(now - looked))
+
+
+def _pause(look: float) -> float:
+    """How long to wait after a look that took so many seconds."""
+    return min(max(_STEP, _REST * look), _LONGEST)
 
 
 def _source(predicate: Callable[..., object]) -> str:

@@ -60,9 +60,7 @@ def agree_text(shown, real):
 
 @pytest.mark.requires("curl")
 async def test_the_examples_do_what_the_page_says(home):
-    server = LiveServer(home)
-    await server.start()
-    try:
+    async with LiveServer(home) as server:
         for endless, script, kind, shown in EXAMPLE.findall(PAGE):
             if "/api/search" in script:  # whose index runs a moment behind, as the page says
                 await eventually(lambda: _index_has_caught_up(server))
@@ -71,8 +69,6 @@ async def test_the_examples_do_what_the_page_says(home):
                 agree(json.loads(shown), json.loads(printed))
             else:
                 agree_text(shown, printed)
-    finally:
-        await server.stop()
 
 
 async def _index_has_caught_up(server):
@@ -81,23 +77,15 @@ async def _index_has_caught_up(server):
 
 
 async def test_the_tables_list_every_route(home):
-    server = LiveServer(home)
-    await server.start()
-    try:
+    async with LiveServer(home) as server:
         described = (await server.get("/api/openapi.json"))["paths"]
-    finally:
-        await server.stop()
     listed = set(re.findall(r"^\| `([A-Z]+ /[^`]*)`", PAGE, re.MULTILINE))
     assert listed - {"GET /"} == {f"{method.upper()} {path}" for path, item in described.items() for method in item}
 
 
 async def test_the_first_table_says_what_each_route_needs(home):
-    server = LiveServer(home)
-    await server.start()
-    try:
+    async with LiveServer(home) as server:
         described = (await server.get("/api/openapi.json"))["paths"]
-    finally:
-        await server.stop()
     for name, needs in re.findall(r"^\| `([A-Z]+ /[^`]*)` \| (\w+) \|", PAGE, re.MULTILINE):
         method, path = name.split()
         if path in described:

@@ -18,10 +18,8 @@ STREAMS = (SseFollower, SocketIOFollower)
 
 @pytest.fixture
 async def server(home):
-    live = LiveServer(home)
-    await live.start()
-    yield live
-    await live.stop()
+    async with LiveServer(home) as live:
+        yield live
 
 
 @pytest.fixture(params=FOLLOWERS, ids=lambda kind: kind.name)
@@ -30,13 +28,23 @@ def kind(request):
 
 
 @asynccontextmanager
-async def following(kind, server, start=None, **filter_):
-    follower = kind(server.url, filter_)
-    await follower.open(start)
+async def coming(reader, start=None):
+    await reader.open(start)
     try:
-        yield follower
+        yield reader
     finally:
-        await follower.close()
+        await reader.close()
+
+
+def following(kind, server, start=None, **filter_):
+    return coming(kind(server.url, filter_), start)
+
+
+async def gone_after(count, kind, server, **filter_):
+    """A reader that has read so many events, from the start, and has left."""
+    async with following(kind, server, "start", **filter_) as reader:
+        await reader.has(count)
+    return reader
 
 
 # --- where reading begins
@@ -126,15 +134,10 @@ async def test_filters_hold_for_the_past_and_for_the_present(kind, server):
 
 async def test_a_cursor_moves_past_what_the_filter_leaves_out(kind, home, monkeypatch):
     hurry(monkeypatch, write_timeout=5, quiet=0.2)
-    server = LiveServer(home)
-    await server.start()
-    try:
-        async with following(kind, server, "now", prd_ids=["MINE"]) as reader:
-            await server.publish(5, prd_id="OTHER")
-            await reader.reached(server.head)
-            assert reader.events == []
-    finally:
-        await server.stop()
+    async with LiveServer(home) as server, following(kind, server, "now", prd_ids=["MINE"]) as reader:
+        await server.publish(5, prd_id="OTHER")
+        await reader.reached(server.head)
+        assert reader.events == []
 
 
 # --- coming back
@@ -142,36 +145,25 @@ async def test_a_cursor_moves_past_what_the_filter_leaves_out(kind, home, monkey
 
 async def test_a_reader_that_comes_back_gets_exactly_what_it_missed(kind, server):
     await server.publish(3)
-    reader = kind(server.url)
-    await reader.open("start")
-    await reader.has(3)
-    await reader.reached(server.head)
-    await reader.close()
+    async with following(kind, server, "start") as reader:
+        await reader.has(3)
+        await reader.reached(server.head)
     await server.publish(700)
-    await reader.open()
-    try:
+    async with coming(reader):
         assert reader.status == "resumed"
         await server.publish(2)
         assert await reader.has(705) == list(range(1, 706))
         assert reader.resets == []
-    finally:
-        await reader.close()
 
 
 async def test_the_filter_may_change_from_one_visit_to_the_next(kind, server):
-    reader = kind(server.url, {"prd_ids": ["A"]})
-    await reader.open("start")
     await server.publish(1, prd_id="A")
-    await reader.has(1)
-    await reader.close()
+    reader = await gone_after(1, kind, server, prd_ids=["A"])
     await server.publish(1, prd_id="A")
     await server.publish(1, prd_id="B")
     reader.filter = {"prd_ids": ["B"]}
-    await reader.open()
-    try:
+    async with coming(reader):
         assert await reader.has(2) == [1, 3]
-    finally:
-        await reader.close()
 
 
 @pytest.mark.parametrize("reason", ["epoch", "ahead", "diverged"])
@@ -184,47 +176,33 @@ async def test_a_cursor_of_another_log_is_a_reset_and_reading_goes_on_at_the_hea
         "ahead": f"{epoch}.99.{'0' * 10}",
         "diverged": f"{epoch}.3.{'0' * 10}",
     }[reason]
-    await reader.open()
-    try:
+    async with coming(reader):
         assert (reader.status, reader.resets) == ("reset", [reason])
         await server.publish(2)
         assert await reader.has(2) == [6, 7]
         assert reader.resets == [reason]
-    finally:
-        await reader.close()
 
 
 async def test_a_cursor_whose_events_were_pruned_is_a_reset_and_reading_goes_on_at_the_oldest(kind, server):
     await server.publish(3)
-    reader = kind(server.url)
-    await reader.open("start")
-    await reader.has(3)
-    await reader.close()
+    reader = await gone_after(3, kind, server)
     await server.publish(10)
     await server.hub.log.prune(0, 4, 100)
-    await reader.open()
-    try:
+    async with coming(reader):
         assert await reader.has(7) == [1, 2, 3, 10, 11, 12, 13]
         assert (reader.status, reader.resets) == ("reset", ["trimmed"])
-    finally:
-        await reader.close()
 
 
 async def test_a_cursor_at_the_very_edge_of_pruning_still_resumes(kind, server):
     await server.publish(3)
-    reader = kind(server.url)
-    await reader.open("start")
-    await reader.has(3)
-    await reader.reached(server.head)
-    await reader.close()
+    async with following(kind, server, "start") as reader:
+        await reader.has(3)
+        await reader.reached(server.head)
     await server.publish(4)
     await server.hub.log.prune(0, 4, 100)
-    await reader.open()
-    try:
+    async with coming(reader):
         assert await reader.has(7) == [1, 2, 3, 4, 5, 6, 7]
         assert reader.resets == []
-    finally:
-        await reader.close()
 
 
 # --- restarts

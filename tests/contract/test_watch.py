@@ -61,10 +61,8 @@ class Page:
 
 @pytest.fixture
 async def server(home: Path) -> AsyncIterator[LiveServer]:
-    server = LiveServer(home)
-    await server.start()
-    yield server
-    await server.stop()
+    async with LiveServer(home) as server:
+        yield server
 
 
 async def publish(server: LiveServer, chance: random.Random, count: int, made: list[int]) -> None:

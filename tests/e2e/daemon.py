@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from claude_loop.paths import Home
 from tests.support import ROOT, free_port, until
@@ -36,7 +41,11 @@ class Daemon:
                 stderr=log,
             )
         process = self.process
-        until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+        try:
+            until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+        except BaseException:
+            self.kill()  # else it lives on, and Python warns of it in whatever test runs when it is forgotten
+            raise
 
     def _serves(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.log.read_text()[-3000:]
@@ -63,19 +72,42 @@ class Daemon:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         """A command of the command line on this home."""
-        return subprocess.run(
-            [sys.executable, "-m", "claude_loop", *arguments],
-            env=self.environ,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            **options,
-        )
+        return run_command(self.environ, *arguments, **options)
+
+
+def run_command(environ: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """A command of the command line, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "claude_loop", *arguments],
+        env=environ,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+@contextmanager
+def shared_daemon(**environ: str) -> Iterator[Daemon]:
+    """One daemon for all tests of a module that leave it running and its log to others, on a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="cl-", dir="/tmp"))
+    try:
+        with Daemon(folder / "home", XDG_CONFIG_HOME=str(folder), **environ) as daemon:
+            yield daemon
+    finally:
+        shutil.rmtree(folder)
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.requirements import find_chromium
 from tests.support import ROOT
@@ -29,13 +29,20 @@ expect.set_options(timeout=15_000)
 
 
 @asynccontextmanager
-async def browser_context(**options: object) -> AsyncIterator[BrowserContext]:
-    """A fresh profile in Chromium; ``options`` are Playwright's of a context."""
+async def launched() -> AsyncIterator[Browser]:
+    """Chromium."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(find_chromium()), args=list(FLAGS))
-        context = await browser.new_context(**{"viewport": WIDE, **options})
-        yield context
+        yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def browser_context(browser: Browser, **options: object) -> AsyncIterator[BrowserContext]:
+    """A fresh profile; ``options`` are Playwright's of a context."""
+    context = await browser.new_context(**{"viewport": WIDE, **options})
+    yield context
+    await context.close()
 
 
 async def new_page(context: BrowserContext) -> Page:

@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.e2e.adopt.night import STORIES, Night
-from tests.e2e.monitor import browser_context, new_page
+from tests.e2e.monitor import browser_context, launched, new_page
 from tests.notify_receiver import configure, receiving
 from tests.support import alive, until
 
@@ -124,7 +124,7 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
 
 
 async def _assert_monitor_shows(night: Night, session_id: str) -> None:
-    async with browser_context() as context:
+    async with launched() as browser, browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(f"{night.daemon.url}/prd/checkout?project=shop")
         for story in STORIES:

@@ -16,10 +16,8 @@ from tests.e2e.daemon import Daemon
 
 @pytest.fixture
 def daemon(home: Path, tmp_path: Path) -> Iterator[Daemon]:
-    one = Daemon(home, XDG_CONFIG_HOME=str(tmp_path))
-    one.start()
-    yield one
-    one.stop()
+    with Daemon(home, XDG_CONFIG_HOME=str(tmp_path)) as one:
+        yield one
 
 
 def asked(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import pytest
 from claude_loop.client import DaemonClient
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
-from tests.e2e.daemon import Daemon, clean_environment
+from tests.e2e.daemon import Daemon, clean_environment, run_command, shared_daemon
 from tests.support import ROOT, alive, until
 
 COMMAND = [sys.executable, "-m", "claude_loop"]
@@ -35,16 +33,7 @@ class Person:
         )
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environ | environ,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(self.environ | environ, *arguments)
 
     @property
     def pid(self) -> int:
@@ -63,13 +52,8 @@ def person(home: Path) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """One daemon for all tests that leave it running."""
-    folder = Path(tempfile.mkdtemp(prefix="cl-cli-", dir="/tmp"))
-    one = Daemon(folder / "home", XDG_CONFIG_HOME=str(folder))
-    one.start()
-    yield one
-    one.stop()
-    shutil.rmtree(folder)
+    with shared_daemon() as one:
+        yield one
 
 
 def test_up_status_down(person) -> None:

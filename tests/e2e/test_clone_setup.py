@@ -67,17 +67,24 @@ class Clone:
         return json.loads(out), err
 
 
+# A set-up takes ten seconds of a processor: the first runs that are looked at are also those that everything else needs.
+FIRST_ARGUMENTS = [["one", "two words", "--three", ""], ["2"], ["3"], ["4"]]
+
+
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone after its first run; tests work on copies."""
+def first_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[tuple[str, str]]]:
+    """A clone after its first runs, all at once, and what each of them said."""
     folder = tmp_path_factory.mktemp("original")
     (folder / "home").mkdir()
     clone = Clone.make(folder / "a clone", folder / "home")
-    said, words = clone.run("one", "two words", "--three", "")
-    assert said["arguments"] == ["one", "two words", "--three", ""]
-    assert words.startswith(SETTING_UP)
-    assert words.count("\n") == 1
-    return clone
+    processes = [clone.start(*arguments) for arguments in FIRST_ARGUMENTS]
+    return clone, [process.communicate(timeout=PATIENCE) for process in processes]
+
+
+@pytest.fixture(scope="module")
+def original(first_runs: tuple[Clone, list[tuple[str, str]]]) -> Clone:
+    """A clone that is set up; tests work on copies."""
+    return first_runs[0]
 
 
 @pytest.fixture
@@ -99,6 +106,14 @@ def clone(copy: Callable[[], Clone]) -> Clone:
 def bare(tmp_path: Path) -> Clone:
     """A clone nobody has run yet."""
     return Clone.make(tmp_path / "bare", tmp_path)
+
+
+def test_first_runs_at_once_set_up_once(first_runs):
+    _, answers = first_runs
+    assert [json.loads(out)["arguments"] for out, _ in answers] == FIRST_ARGUMENTS
+    (words,) = [err for _, err in answers if err]
+    assert words.startswith(SETTING_UP)
+    assert words.count("\n") == 1
 
 
 def test_the_second_run_sets_nothing_up(original):
@@ -189,11 +204,21 @@ def test_the_usual_run_starts_no_process_but_python_itself(clone, tmp_path):
     assert not [call for call in calls if call.startswith(("clone", "fork", "vfork"))]
 
 
-def test_other_pinned_versions_are_noticed_even_when_their_file_looks_older(clone):
-    clone.pin("second")
-    os.utime(clone.root / "requirements.lock", (1_000_000_000, 1_000_000_000))
+def test_other_pinned_versions_are_noticed_and_a_set_up_that_fails_says_why_until_one_mends_it(clone):
+    lock = clone.root / "requirements.lock"
+    lock.write_text("nothing @ file:///nowhere/nothing-1.0-py3-none-any.whl \\\n    --hash=sha256:" + "0" * 64 + "\n")
+    os.utime(lock, (1_000_000_000, 1_000_000_000))  # they are noticed even when their file looks older
+    process = clone.start()
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert out == ""
+    assert err.startswith(SETTING_UP)
+    assert "nowhere/nothing-1.0" in err, "pip's own reason"
+    assert err.splitlines()[-1].startswith("claude-loop: set-up failed:")
+    assert not clone.stamp.exists()
+    clone.pin("mended")
     assert clone.run()[1].startswith(SETTING_UP)
-    assert clone.stamp.read_text() == "# second\n"
+    assert clone.stamp.read_text() == "# mended\n"
     assert clone.run()[1] == ""
 
 
@@ -218,18 +243,21 @@ def test_an_interpreter_that_went_away_is_replaced(clone):
     assert clone.run()[1] == ""
 
 
-def test_four_first_runs_at_once_set_up_once(bare):
-    processes = [bare.start(str(number)) for number in range(4)]
-    answers = [process.communicate(timeout=PATIENCE) for process in processes]
-    assert [json.loads(out)["arguments"] for out, _ in answers] == [["0"], ["1"], ["2"], ["3"]]
-    assert "".join(err for _, err in answers).count("\n") == 1
-
-
 @pytest.mark.requires("linux")
-@pytest.mark.parametrize(("delay", "whole_group"), [(0.3, False), (1.0, True)], ids=["alone", "with pip"])
-def test_a_set_up_that_was_killed_is_never_taken_for_finished(bare, delay, whole_group):
-    """Killed alone, as the OOM killer would, it leaves its running step behind: the next set-up waits for that."""
-    process = bare.start(start_new_session=True)
+def test_a_set_up_that_was_killed_is_never_taken_for_finished(bare):
+    _kill_a_set_up(bare, 1.0, whole_group=True)
+    # Killed alone, as the OOM killer would, it leaves its running step behind: the next set-up waits for that.
+    _kill_a_set_up(bare, 0.3, whole_group=False)
+    said, words = bare.run("again")
+    assert said["arguments"] == ["again"]
+    assert words.startswith(SETTING_UP)
+    assert bare.stamp.read_text() == "# first\n"
+    pip = [bare.root / ".venv" / "bin" / "python", "-I", "-m", "pip", "--version"]
+    subprocess.run(pip, check=True, capture_output=True)
+
+
+def _kill_a_set_up(clone: Clone, delay: float, *, whole_group: bool) -> None:
+    process = clone.start(start_new_session=True)
     worker = until(lambda: _child(process.pid), PATIENCE)
     time.sleep(delay)  # any moment will do: what is killed is a set-up somewhere in its first seconds
     if whole_group:
@@ -237,12 +265,7 @@ def test_a_set_up_that_was_killed_is_never_taken_for_finished(bare, delay, whole
     else:
         os.kill(worker, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
-    assert not bare.stamp.exists()
-    said, _ = bare.run("again")
-    assert said["arguments"] == ["again"]
-    assert bare.stamp.read_text() == "# first\n"
-    pip = [bare.root / ".venv" / "bin" / "python", "-I", "-m", "pip", "--version"]
-    subprocess.run(pip, check=True, capture_output=True)
+    assert not clone.stamp.exists()
 
 
 def _child(pid: int) -> int | None:
@@ -252,20 +275,6 @@ def _child(pid: int) -> int | None:
             if b"make_venv.py" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
     return None
-
-
-def test_a_set_up_that_fails_says_why_and_the_next_one_mends_it(bare):
-    lock = bare.root / "requirements.lock"
-    lock.write_text("nothing @ file:///nowhere/nothing-1.0-py3-none-any.whl \\\n    --hash=sha256:" + "0" * 64 + "\n")
-    process = bare.start()
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert out == ""
-    assert "nowhere/nothing-1.0" in err, "pip's own reason"
-    assert err.splitlines()[-1].startswith("claude-loop: set-up failed:")
-    assert not bare.stamp.exists()
-    bare.pin("mended")
-    bare.run()
 
 
 def test_a_clone_that_may_not_be_written_to_is_said_to_be_so(bare):

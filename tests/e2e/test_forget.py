@@ -22,10 +22,8 @@ SECRET = "pellucid-walrus"
 
 @pytest.fixture
 def daemon(home: Path) -> Iterator[Daemon]:
-    daemon = Daemon(home)
-    daemon.start()
-    yield daemon
-    daemon.stop()
+    with Daemon(home) as daemon:
+        yield daemon
 
 
 def client(daemon: Daemon) -> DaemonClient:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import subprocess
 from collections import Counter
@@ -28,7 +29,7 @@ from claude_loop.supervision import TaskOwner
 from tests.e2e.daemon import Daemon
 from tests.support import BIN, eventually
 
-KILLS = 50
+KILLS = int(os.environ.get("CLAUDE_LOOP_TEST_KILLS", "30"))
 RETRY_SECONDS = 0.05
 
 # Each chain is a parent, its subshell, and the parent again: three spool files take part in two.

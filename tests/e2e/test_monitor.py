@@ -19,9 +19,7 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
     from claude_loop.client import DaemonClient
     from claude_loop.paths import Home
 
-    server = LiveServer(home, auth={"loopback": "token"})
-    await server.start()
-    try:
+    async with LiveServer(home, auth={"loopback": "token"}) as server:
         await server.publish(1, "prd.started", {}, prd_id="PRD-001", project="shop")
         await page.goto(server.url)
         await expect(page.get_by_role("alert")).to_contain_text("claude-loop open")
@@ -30,8 +28,6 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
         await page.goto(f"{server.url}/#{answer['code']}")
         await expect(page.get_by_role("article")).to_contain_text("PRD-001")
         assert "#" not in page.url
-    finally:
-        await server.stop()
 
 
 def test_the_page_applies_patches_as_the_daemon_does():

@@ -7,10 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import expect
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
 
-pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.requires("chromium", "node"),
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202egnp.exe" + "W" * 3000
 )
@@ -33,18 +37,16 @@ emit_iteration SHOP-7 7 20
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        yield running
 
 
 def card(page, prd_id):
     return page.locator("article", has=page.get_by_role("link", name=prd_id))
 
 
-async def test_an_empty_monitor_says_what_makes_something_appear(daemon):
-    async with browser_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+async def test_an_empty_monitor_says_what_makes_something_appear(browser, daemon):
+    async with browser_context(browser, permissions=["clipboard-read", "clipboard-write"]) as context:
         page = await new_page(context)
         await page.goto(daemon.url)
         await expect(page.get_by_role("heading", name="Nothing yet.")).to_be_visible()
@@ -57,7 +59,7 @@ async def test_an_empty_monitor_says_what_makes_something_appear(daemon):
         assert page.complaints == []
 
 
-async def test_cards_say_what_runs_what_waits_and_what_failed_in_that_order(daemon):
+async def test_cards_say_what_runs_what_waits_and_what_failed_in_that_order(browser, daemon):
     until = (datetime.now(UTC) + timedelta(minutes=43)).isoformat()
     script = f"""{CHECKOUT}
 emit_waiting SHOP-7 human "permission Bash rm -rf build"
@@ -67,7 +69,7 @@ emit_prd_started FAILS 1; emit_story_started FAILS US-001; emit_error FAILS US-0
 emit_prd_started CLAIMS 1; emit_story_started CLAIMS US-001; emit_story_completed CLAIMS US-001; emit_prd_completed CLAIMS
 """
     await asyncio.to_thread(emit, daemon.home.root, script)
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url)
         checkout = card(page, "SHOP-7")
@@ -87,9 +89,9 @@ emit_prd_started CLAIMS 1; emit_story_started CLAIMS US-001; emit_story_complete
         assert page.complaints == []
 
 
-async def test_a_page_left_open_follows_and_survives_a_killed_daemon(daemon):
+async def test_a_page_left_open_follows_and_survives_a_killed_daemon(browser, daemon):
     await asyncio.to_thread(emit, daemon.home.root, "emit_prd_started PRD-1 2; emit_story_started PRD-1 US-001")
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url)
         await expect(card(page, "PRD-1")).to_contain_text("1 running · 1 to do")
@@ -107,9 +109,9 @@ async def test_a_page_left_open_follows_and_survives_a_killed_daemon(daemon):
         await expect(card(page, "PRD-1")).to_contain_text("fade123")
 
 
-async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(daemon):
+async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(browser, daemon):
     await asyncio.to_thread(emit, daemon.home.root, "emit_prd_started PRD-1 1; emit_story_started PRD-1 US-001")
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url)
         await expect(card(page, "PRD-1")).to_be_visible()
@@ -128,18 +130,25 @@ async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(daemon):
         await expect(away).to_have_count(0)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
-async def test_hostile_text_stays_text_and_within_its_card(daemon, theme, viewport):
+@pytest.fixture(scope="module")
+def hostile():
+    """One daemon with hostile text, for all that look at it."""
     script = f"""{CHECKOUT}
 emit_event prd.started prd=EVIL title="$1" total_stories:=1
 emit_story_started EVIL US-001; emit_test_run EVIL US-001 1 1 "$1"; emit_waiting EVIL human "$1"
 """
     quoted = HOSTILE.replace("'", "'\\''")
-    await asyncio.to_thread(emit, daemon.home.root, f"set -- '{quoted}'\n{script}")
-    async with browser_context(color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
+    with shared_daemon() as one:
+        emit(one.home.root, f"set -- '{quoted}'\n{script}")
+        yield one
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
+async def test_hostile_text_stays_text_and_within_its_card(browser, hostile, theme, viewport):
+    async with browser_context(browser, color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
         page = await new_page(context)
-        await page.goto(daemon.url)
+        await page.goto(hostile.url)
         await expect(card(page, "EVIL")).to_contain_text("<img src=x onerror=")
         await expect(card(page, "SHOP-7")).to_be_visible()
         assert "owned" not in await page.title()

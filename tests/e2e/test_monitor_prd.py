@@ -7,10 +7,14 @@ import re
 import pytest
 from playwright.async_api import expect
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
 
-pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.requires("chromium", "node"),
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 # One failing story among finished ones. Pauses keep the marks of the timeline apart.
 RUN = r"""
 pause() { read -r -t "${1:-0.05}" _ <> <(:) || :; }
@@ -28,23 +32,29 @@ ADDRESS = "/prd/SHOP-7?project=shop"
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    emit(running.home.root, RUN)
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        emit(running.home.root, RUN)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def looked_at():
+    """One daemon for all tests that only look at the run."""
+    with shared_daemon() as daemon:
+        emit(daemon.home.root, RUN)
+        yield daemon
 
 
 def story_row(page, story):
     return page.get_by_role("row", name=story)
 
 
-async def test_from_the_overview_to_the_failing_test_in_one_click(daemon):
-    async with browser_context() as context:
+async def test_from_the_overview_to_the_failing_test_in_one_click(browser, looked_at):
+    async with browser_context(browser) as context:
         page = await new_page(context)
-        await page.goto(daemon.url)
+        await page.goto(looked_at.url)
         await page.get_by_role("link", name="SHOP-7").click()
-        await expect(page).to_have_url(f"{daemon.url}{ADDRESS}")
+        await expect(page).to_have_url(f"{looked_at.url}{ADDRESS}")
         failing = story_row(page, "US-002")
         await expect(failing).to_contain_text("failing")
         await expect(failing).to_contain_text("test_coupon")
@@ -55,8 +65,8 @@ async def test_from_the_overview_to_the_failing_test_in_one_click(daemon):
         assert page.complaints == []
 
 
-async def test_the_timeline_has_a_lane_a_story_follows_and_selects(daemon):
-    async with browser_context() as context:
+async def test_the_timeline_has_a_lane_a_story_follows_and_selects(browser, daemon):
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url + ADDRESS)
         timeline = page.get_by_role("region", name="Timeline")
@@ -73,9 +83,9 @@ async def test_the_timeline_has_a_lane_a_story_follows_and_selects(daemon):
         assert page.complaints == []
 
 
-async def test_an_earlier_run_can_be_chosen_and_an_ambiguous_id_asks_which(daemon):
+async def test_an_earlier_run_can_be_chosen_and_an_ambiguous_id_asks_which(browser, daemon):
     await asyncio.to_thread(emit, daemon.home.root, "emit_prd_completed SHOP-7 false; emit_prd_started SHOP-7 3")
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url + ADDRESS)
         await expect(page.get_by_role("row", name="US-002")).to_have_count(0)
@@ -97,10 +107,10 @@ async def _first_run(page) -> str:
     return (await options.all_inner_texts())[-1]
 
 
-async def test_replay_shows_the_page_as_it_was_at_any_moment(daemon):
-    async with browser_context() as context:
+async def test_replay_shows_the_page_as_it_was_at_any_moment(browser, looked_at):
+    async with browser_context(browser) as context:
         page = await new_page(context)
-        await page.goto(daemon.url + ADDRESS)
+        await page.goto(looked_at.url + ADDRESS)
         await page.get_by_role("button", name="Replay this run").click()
         moment = page.get_by_role("slider", name="Moment")
         await moment.evaluate(
@@ -119,14 +129,14 @@ async def test_replay_shows_the_page_as_it_was_at_any_moment(daemon):
         assert page.complaints == []
 
 
-async def test_an_exported_file_replays_from_disk_without_a_daemon(daemon, tmp_path):
+async def test_an_exported_file_replays_from_disk_without_a_daemon(browser, daemon, tmp_path):
     file = tmp_path / "run.html"
     hostile = "emit_log_message SHOP-7 US-002 info '</script><script>document.title=1</script><!--'"
     await asyncio.to_thread(emit, daemon.home.root, hostile)
     done = daemon.run("export", "--prd", "SHOP-7", "--format", "html", "--output", str(file))
     assert done.returncode == 0, done.stderr
     daemon.stop()
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         requests = []
         page.on("request", lambda request: requests.append(request.url))
@@ -142,10 +152,10 @@ async def test_an_exported_file_replays_from_disk_without_a_daemon(daemon, tmp_p
         assert page.complaints == []
 
 
-async def test_the_system_view_says_how_the_daemon_does_and_names_what_it_rejected(daemon):
+async def test_the_system_view_says_how_the_daemon_does_and_names_what_it_rejected(browser, daemon):
     spool = daemon.home.root / "spool" / "1700000000000000-1-00000000.jsonl"
     spool.write_text('\n"no object"\n')
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(f"{daemon.url}/system")
         await expect(page.locator("main")).to_contain_text("The line is JSON, but not an object.")
@@ -156,22 +166,22 @@ async def test_the_system_view_says_how_the_daemon_does_and_names_what_it_reject
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [None, NARROW], ids=["wide", "narrow"])
-async def test_every_view_is_accessible_and_fits(daemon, theme, viewport):
-    async with browser_context(color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
+async def test_every_view_is_accessible_and_fits(browser, looked_at, theme, viewport):
+    async with browser_context(browser, color_scheme=theme, **({"viewport": viewport} if viewport else {})) as context:
         page = await new_page(context)
         for path, sign in ((ADDRESS, "Timeline"), ("/events", "test_coupon"), ("/system", "Log")):
-            await page.goto(daemon.url + path)
+            await page.goto(looked_at.url + path)
             await expect(page.locator("main")).to_contain_text(sign)
             assert await violations(page) == [], path
             assert await overflow(page) <= 0, path
         assert page.complaints == []
 
 
-async def test_a_link_from_a_chat_opens_and_a_frame_elsewhere_does_not(daemon):
+async def test_a_link_from_a_chat_opens_and_a_frame_elsewhere_does_not(browser, looked_at):
     """Cross-site navigation is how a link from a chat comes; a frame would let its page steal clicks."""
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         page = await new_page(context)
-        link = f"<a href='{daemon.url}{ADDRESS}'>look</a><iframe src='{daemon.url}/'></iframe>"
+        link = f"<a href='{looked_at.url}{ADDRESS}'>look</a><iframe src='{looked_at.url}/'></iframe>"
         await page.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
         await page.goto("http://chat.example/")
         frame = page.frames[-1]

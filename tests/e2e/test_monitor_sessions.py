@@ -5,10 +5,14 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, WIDE, browser_context, emit, new_page, overflow, violations
 
-pytestmark = [pytest.mark.requires("chromium", "node"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.requires("chromium", "node"),
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 # Pauses give the waterfall something to draw.
 AGENT = r"""
 pause() { read -r -t "${1:-0.2}" _ <> <(:) || :; }
@@ -33,19 +37,25 @@ ADDRESS = "/session/S1?project=shop"
 
 @pytest.fixture
 def daemon(home):
-    running = Daemon(home)
-    running.start()
-    emit(running.home.root, AGENT)
-    yield running
-    running.stop()
+    with Daemon(home) as running:
+        emit(running.home.root, AGENT)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def looked_at():
+    """One daemon for all tests that only look at the session."""
+    with shared_daemon() as daemon:
+        emit(daemon.home.root, AGENT)
+        yield daemon
 
 
 async def say(daemon, script):
     await asyncio.to_thread(emit, daemon.home.root, script)
 
 
-async def test_a_card_says_what_its_agent_is_doing_and_leads_to_the_session(daemon):
-    async with browser_context() as context:
+async def test_a_card_says_what_its_agent_is_doing_and_leads_to_the_session(browser, daemon):
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url)
         line = page.locator("article a[href^='/session/']")
@@ -59,8 +69,8 @@ async def test_a_card_says_what_its_agent_is_doing_and_leads_to_the_session(daem
         assert page.complaints == []
 
 
-async def test_the_page_of_a_session_follows_it(daemon):
-    async with browser_context() as context:
+async def test_the_page_of_a_session_follows_it(browser, daemon):
+    async with browser_context(browser) as context:
         page = await new_page(context)
         await page.goto(daemon.url + ADDRESS)
         conversation = page.get_by_role("region", name="Conversation")
@@ -82,10 +92,10 @@ async def test_the_page_of_a_session_follows_it(daemon):
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", NARROW)])
-async def test_it_can_be_read_by_everybody(daemon, scheme, size):
-    async with browser_context(color_scheme=scheme, viewport=size) as context:
+async def test_it_can_be_read_by_everybody(browser, looked_at, scheme, size):
+    async with browser_context(browser, color_scheme=scheme, viewport=size) as context:
         page = await new_page(context)
-        await page.goto(daemon.url + ADDRESS)
+        await page.goto(looked_at.url + ADDRESS)
         await expect(page.locator("i.open")).to_be_visible()
         assert await violations(page) == []
         assert await overflow(page) <= 0

@@ -50,10 +50,8 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def daemon(home: Path) -> Iterator[Daemon]:
-    served = Daemon(home)
-    served.start()
-    yield served
-    served.stop()
+    with Daemon(home) as served:
+        yield served
 
 
 def emit(daemon: Daemon, script: str, *words: str) -> None:

@@ -187,46 +187,47 @@ class Installation:
 def installation(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     made = Installation(tmp_path_factory.mktemp("i"))
     (made.folder / "home").mkdir()
-    venv.create(made.folder / "venv", with_pip=True)
+    venv.create(made.folder / "venv")
     versions = made.folder / "versions.txt"  # without hashes: pip would ask for the sdist's own
     versions.write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins("requirements.lock").items()))
-    line = [made.bin / "python", "-I", "-m", "pip", "install", "--quiet", "--constraint", versions, sdist]
+    pip = [sys.executable, "-I", "-m", "pip", "--python", made.bin / "python"]
+    line = [*pip, "install", "--quiet", "--no-compile", "--constraint", versions, sdist]
     # In the environment of whoever runs the tests: it says where packages come from.
     done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return made
 
 
+# One test: an installation takes half a minute, and where the tests of a file are shared out, each process makes its own.
 @pytest.mark.timeout(300)
 @pytest.mark.requires("package-index")
-class TestInstalled:
-    def test_the_commands_are_on_the_path_and_declare_all_they_import(self, installation):
-        assert PROJECT["version"] in installation.run("claude-loop", "--version")
-        everything = (
-            "import importlib, pkgutil, claude_loop\n"
-            "for module in pkgutil.walk_packages(claude_loop.__path__, 'claude_loop.'):\n"
-            "    if not module.name.endswith('__main__') and '.examples' not in module.name:\n"
-            "        importlib.import_module(module.name)\n"
-        )
-        installation.run(str(installation.bin / "python"), "-I", "-c", everything)
-        assert os.access(installation.bin / "emit_progress.sh", os.X_OK)
-        assert os.access(installation.bin / "claude-loop-hook", os.X_OK)
+def test_an_installed_copy_has_its_commands_on_the_path_and_shows_what_bash_emits(installation):
+    assert PROJECT["version"] in installation.run("claude-loop", "--version")
+    _assert_all_it_imports_is_declared(installation)
+    assert os.access(installation.bin / "emit_progress.sh", os.X_OK)
+    assert os.access(installation.bin / "claude-loop-hook", os.X_OK)
+    installation.run("claude-loop", "install")
+    assert not (installation.folder / "home" / ".local" / "bin").exists(), "there is nothing to link"
+    script = """set -euo pipefail
+        source emit_progress.sh
+        emit_prd_started SHOP-7 1
+        emit_log_message SHOP-7 US-001 info 'emitted by an installed copy'
+        """
+    installation.run("bash", "-c", script)
+    try:
+        installation.run("claude-loop", "up")
+        shown = installation.run("claude-loop", "tail", "--no-follow")
+    finally:
+        installation.run("claude-loop", "down")
+    assert "started, 1 story" in shown
+    assert "emitted by an installed copy" in shown
 
-    def test_an_event_emitted_in_bash_is_shown(self, installation):
-        script = """set -euo pipefail
-            source emit_progress.sh
-            emit_prd_started SHOP-7 1
-            emit_log_message SHOP-7 US-001 info 'emitted by an installed copy'
-            """
-        installation.run("bash", "-c", script)
-        try:
-            installation.run("claude-loop", "up")
-            shown = installation.run("claude-loop", "tail", "--no-follow")
-        finally:
-            installation.run("claude-loop", "down")
-        assert "started, 1 story" in shown
-        assert "emitted by an installed copy" in shown
 
-    def test_there_is_nothing_to_link(self, installation):
-        installation.run("claude-loop", "install")
-        assert not (installation.folder / "home" / ".local" / "bin").exists()
+def _assert_all_it_imports_is_declared(installation: Installation) -> None:
+    everything = (
+        "import importlib, pkgutil, claude_loop\n"
+        "for module in pkgutil.walk_packages(claude_loop.__path__, 'claude_loop.'):\n"
+        "    if not module.name.endswith('__main__') and '.examples' not in module.name:\n"
+        "        importlib.import_module(module.name)\n"
+    )
+    installation.run(str(installation.bin / "python"), "-I", "-c", everything)

@@ -11,10 +11,8 @@ EVIL = "<img src=x onerror=document.title='owned'>"
 
 @pytest.fixture
 async def server(home):
-    live = LiveServer(home)
-    await live.start()
-    yield live
-    await live.stop()
+    async with LiveServer(home) as live:
+        yield live
 
 
 async def shows(page, selector, text):

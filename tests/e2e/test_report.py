@@ -11,10 +11,8 @@ from tests.e2e.daemon import Daemon
 
 @pytest.fixture
 def daemon(home):
-    one = Daemon(home)
-    one.start()
-    yield one
-    one.stop()
+    with Daemon(home) as one:
+        yield one
 
 
 def emit(daemon, type_, *data, prd="SHOP-7", story=None):

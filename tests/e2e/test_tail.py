@@ -22,7 +22,7 @@ import pytest
 
 from claude_loop.cli.terminal import harmless_json
 from claude_loop.client import DaemonClient
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, shared_daemon
 from tests.support import ROOT, until
 
 EVENTS = count(1)
@@ -68,29 +68,17 @@ class Tail:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="cl-tail-", dir="/tmp"))
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def shared(folder: Path) -> Iterator[Daemon]:
-    """One daemon for all tests that only read and write."""
-    daemon = Daemon(folder / "shared", XDG_CONFIG_HOME=str(folder), TZ="XYZ-02:15")
-    daemon.start()
-    yield daemon
-    daemon.stop()
+def shared() -> Iterator[Daemon]:
+    with shared_daemon(TZ="XYZ-02:15") as daemon:
+        yield daemon
 
 
 @pytest.fixture
 def mine(home: Path) -> Iterator[Daemon]:
     """A daemon that the test may kill."""
     home.parent.mkdir(exist_ok=True)
-    daemon = Daemon(home)
-    daemon.start()
-    yield daemon
-    daemon.stop()
+    with Daemon(home) as daemon:
+        yield daemon
 
 
 @pytest.fixture

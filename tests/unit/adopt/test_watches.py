@@ -17,11 +17,8 @@ from tests.unit.adopt.world import Git
 
 @pytest.fixture
 async def server(tmp_path):
-    server = LiveServer(tmp_path / "home")
-    await server.start()
-    yield server
-    if server._server is not None:
-        await server.stop()
+    async with LiveServer(tmp_path / "home") as server:
+        yield server
 
 
 def begin(home: Path, cwd: Path) -> Event:

@@ -21,14 +21,10 @@ def test_the_server_loads_neither_apprise_nor_delivery_unless_asked():
 
 
 async def test_status_has_no_channels_then(home):
-    server = LiveServer(home)
-    await server.start()
-    try:
+    async with LiveServer(home) as server:
         async with aiohttp.ClientSession() as session, session.get(f"{server.url}/status") as answer:
             assert (await answer.json())["notify"] is None
         assert not (home / "notify.db").exists()
-    finally:
-        await server.stop()
 
 
 @pytest.mark.parametrize("well", [True, False])

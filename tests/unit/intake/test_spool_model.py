@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock, rfc3339
@@ -323,7 +323,6 @@ def _run(script: list[Any], check: Any = None, *, inotify: bool) -> None:
             shutil.rmtree(root)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(actions, max_size=25), st.booleans())
 def test_every_complete_record_once_and_in_order(script: list[Any], inotify: bool) -> None:
     _run(script, inotify=inotify)
@@ -341,7 +340,6 @@ causal_actions = st.one_of(
 @example(
     [("chain",), ("emit", NAMES[3]), ("turn",), ("advance", 1.0), ("interrupted", "chain", 17)], True
 )  # written to a file in the moment in which it is moved away
-@settings(max_examples=100, deadline=None)
 @given(st.lists(causal_actions, max_size=25), st.booleans())
 def test_files_are_merged_in_causal_order(script: list[Any], inotify: bool) -> None:
     """As long as nobody keeps a file open, the order over all files is that of emitting."""

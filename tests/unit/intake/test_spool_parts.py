@@ -180,7 +180,7 @@ def test_rejected_lines_are_bounded_on_disk_and_in_memory(home: Path) -> None:
     place.prepare()
     rejected = RejectedLines(place, Redactor(RedactSettings()), ManualClock())
     for number in range(3_000):
-        rejected.record([RejectedLine("f", number, "bad", b"password=hunter2 " + os.urandom(4_000))])
+        rejected.record([RejectedLine("f", number, "bad", b"password=hunter2 " + os.urandom(1_200))])
     assert rejected.count == 3_000
     assert [note["offset"] for note in rejected.last] == list(range(3_000 - SHOWN, 3_000))
     files = sorted(place.rejected.iterdir())

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.events import Event
@@ -133,7 +133,6 @@ def folded(events: list[Event]) -> Documents:
     return documents
 
 
-@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_never_raises_and_changes_nothing_in_place(stream: list[dict[str, Any]]):
     documents = Documents()
@@ -147,7 +146,6 @@ def test_never_raises_and_changes_nothing_in_place(stream: list[dict[str, Any]])
     orjson.dumps(documents)
 
 
-@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_a_rebuild_from_what_was_stored_gives_the_same(stream: list[dict[str, Any]]):
     events = events_of(stream)
@@ -178,7 +176,6 @@ busy = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.one_of(streams, busy), st.data())
 def test_however_events_are_cut_into_commits_the_documents_are_the_same(
     stream: list[dict[str, Any]], data: st.DataObject
@@ -194,7 +191,6 @@ def test_however_events_are_cut_into_commits_the_documents_are_the_same(
     assert [(e.run_id, e.story_id) for e in events] == [(e.run_id, e.story_id) for e in one_by_one]
 
 
-@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_patches_lead_to_the_documents(stream: list[dict[str, Any]]):
     documents, patched, projection = Documents(), Documents(), ProgressProjection()
@@ -206,7 +202,6 @@ def test_patches_lead_to_the_documents(stream: list[dict[str, Any]]):
         assert patched == documents
 
 
-@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[dict[str, Any]]):
     documents, patched, projection = Documents(), {}, ProgressProjection()
@@ -223,7 +218,6 @@ def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[di
     assert moments == sorted(moments)
 
 
-@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_counts_and_states_agree_with_the_stories(stream: list[dict[str, Any]]):
     documents = folded(events_of(stream))

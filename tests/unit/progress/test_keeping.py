@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock, SystemClock
@@ -266,7 +266,6 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(steps, st.data())
 def test_a_rebuild_equals_the_read_model_whatever_is_forgotten_and_pruned(drawn: list[Any], data: st.DataObject):
     async def run() -> None:

@@ -6,13 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock
 from claude_loop.eventlog.base import EventLog, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
-from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.progress.keys import prd_key, run_key, story_key
 from claude_loop.progress.patches import apply_patches
@@ -23,24 +22,6 @@ from claude_loop.progress.watch import Watch, WatchedPrd
 
 STALLED_MS = 300_000
 PRD = prd_key(None, "PRD-1")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def log(request: pytest.FixtureRequest, tmp_path: Any, clock: ManualClock):
-    projection = ProgressProjection()
-    log: EventLog = (
-        MemoryEventLog(projection, clock)
-        if request.param == "memory"
-        else SqliteEventLog(tmp_path / "events.db", projection, clock)
-    )
-    await log.open(nobody)
-    yield log
-    await log.close()
 
 
 @pytest.fixture
@@ -251,7 +232,6 @@ watched = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(steps, steps, watched)
 def test_documents_and_patches_are_what_a_newcomer_gets(before: list[Any], after: list[Any], prd: WatchedPrd | None):
     async def run() -> None:

@@ -6,11 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from claude_loop.clock import ManualClock
 from claude_loop.eventlog.base import EventLog, nobody
-from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.progress.projection import ProgressProjection
@@ -29,19 +26,6 @@ NEW_IN_3 = {
     "run/": ["agents", "notified", "output_bytes", "waiting.agent_id", "waits[0].agent_id"],
     "story/": ["priority", "depends_on", "done_before"],
 }
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def log(request: pytest.FixtureRequest, tmp_path: Path):
-    clock, projection = ManualClock(), ProgressProjection()
-    log: EventLog = (
-        MemoryEventLog(projection, clock)
-        if request.param == "memory"
-        else SqliteEventLog(tmp_path / "events.db", projection, clock)
-    )
-    await log.open(nobody)
-    yield log
-    await log.close()
 
 
 def as_published(events: list[Event]) -> list[Event]:

@@ -17,10 +17,8 @@ from tests.support import eventually
 
 @pytest.fixture
 async def server(home: Path) -> AsyncIterator[LiveServer]:
-    server = LiveServer(home)
-    await server.start()
-    yield server
-    await server.stop()
+    async with LiveServer(home) as server:
+        yield server
 
 
 async def ask(server: LiveServer, query: str, status: int = 200) -> Any:

@@ -10,10 +10,8 @@ PRD = {"project": "shop", "prd_id": "PRD-1", "session_id": "S1"}
 
 @pytest.fixture
 async def server(home):
-    live = LiveServer(home)
-    await live.start()
-    yield live
-    await live.stop()
+    async with LiveServer(home) as live:
+        yield live
 
 
 async def tell(server: LiveServer, ids: dict[str, str], *events: tuple[str, dict[str, object]]) -> None:

@@ -356,7 +356,7 @@ async def test_any_json_is_answered() -> None:
         client = await clients.join({"subscribe": {"filter": {"types": ["never.ever"]}}})
         examples: list[list[Any]] = []
 
-        @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @hypothesis_settings(suppress_health_check=list(HealthCheck), database=None)
         @given(requests)
         def collect(request: list[Any]) -> None:
             examples.append(request)
