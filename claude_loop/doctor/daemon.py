@@ -9,8 +9,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from claude_loop import __version__, resources
-from claude_loop.clock import parse_time
+from claude_loop.build import full_version
 from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
@@ -86,21 +85,13 @@ def note(scene: Scene) -> Iterator[Finding]:
 
 
 def version(scene: Scene) -> Iterator[Finding]:
-    status = scene.daemon.status
+    status, ours = scene.daemon.status, full_version()
     if status is None:
-        yield ok(f"This is version {__version__}.")
-        return
-    if status.get("version") != __version__:
-        yield warning(f"The running daemon is version {status.get('version')}, this is {__version__}.", AGAIN)
-    elif parse_time(str(status["started_at"])) // 1_000_000 < _youngest_source():
-        yield warning(f"The daemon has run since before this code (version {__version__}) was put here.", AGAIN)
+        yield ok(f"This is version {ours}.")
+    elif status.get("version") != ours:
+        yield warning(f"The running daemon is version {status.get('version')}, this is {ours}.", "claude-loop up")
     else:
-        yield ok(f"The running daemon and this command are version {__version__}.")
-
-
-def _youngest_source() -> float:
-    """When the code last changed, which in a clone is oftener than its version."""
-    return max(path.stat().st_mtime for path in Path(resources.__file__).parent.rglob("*.py"))
+        yield ok(f"The running daemon and this command are version {ours}.")
 
 
 def port(scene: Scene) -> Iterator[Finding]:
