@@ -154,6 +154,12 @@ class RequestTimeout(InputError):
     default_hint = "Send the whole request at once."
 
 
+class TokenExists(InputError):
+    code = "token_exists"
+    status = 409
+    default_hint = "Choose another name, or `claude-loop token revoke` that one first."
+
+
 class UnusableBackup(InputError):
     code = "backup_unusable"
     status = 422

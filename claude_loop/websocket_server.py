@@ -53,6 +53,7 @@ from claude_loop.transports.auth import Authenticator, how_to_authenticate, need
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
+from claude_loop.transports.named_tokens import NamedTokens
 from claude_loop.transports.sessions import SessionRoutes, Sessions
 from claude_loop.transports.socketio import SocketIOTransport
 from claude_loop.transports.sse import SseTransport
@@ -187,10 +188,12 @@ class ClaudeLoopWebSocketServer:
         search: Search | None,
     ) -> None:
         settings, clock = self.settings, self._clock
-        sessions = Sessions(clock)
+        sessions, named = Sessions(clock), NamedTokens(self.home.tokens, clock)
         authenticator = Authenticator(
             ensure_token(self.home.token, clock),
             session_of=sessions.principal_of,
+            named_of=named.principal_of,
+            is_void=named.is_void,
             loopback=settings.auth.loopback,
             behind_proxy=settings.insecure_behind_proxy,
         )
@@ -207,6 +210,7 @@ class ClaudeLoopWebSocketServer:
         )
         sse = SseTransport(self.hub)
         clients = Clients({"socketio": socketio, "sse": sse})
+        tasks.spawn(named.watch((socketio, sse)), "named tokens")
         identity = Identity(full_version(), os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
         status = Status(
             identity,

@@ -104,6 +104,7 @@ REQUIREMENTS: dict[str, Check] = {
     "ipv6": _ipv6,
     "linux": _linux,
     "node": _node,
+    "openssl": _program("openssl", package="openssl"),
     "package-index": _package_index,
     "page": _page,
     "redis": _program("redis-server", package="redis-server"),

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "Say what does not work here, and how to mend it."),
     "completion": ("completion:completion", "Print what completes commands in your shell."),
     "service": ("service:service", "Run the daemon as a service of yours, under systemd."),
+    "token": ("token:token", "Make, list and revoke tokens for other machines and programs."),
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
