@@ -101,6 +101,7 @@ def _package_index() -> str | None:
 REQUIREMENTS: dict[str, Check] = {
     "chromium": _chromium,
     "curl": _program("curl", package="curl"),
+    "fish": _program("fish", package="fish"),
     "ipv6": _ipv6,
     "linux": _linux,
     "node": _node,
@@ -115,6 +116,7 @@ REQUIREMENTS: dict[str, Check] = {
     "systemd-socket-activate": _program("systemd-socket-activate", package="systemd"),
     "tmpfs": _tmpfs,
     "tmux": _program("tmux", package="tmux"),
+    "zsh": _program("zsh", package="zsh"),
 }
 
 
