@@ -109,9 +109,7 @@ class TooLarge(InputError):
 
 class InvalidFilter(InputError):
     code = "invalid_filter"
-    default_hint = (
-        "Keys are types, projects, prd_ids, story_ids, run_ids, session_ids, sources; each a list of strings."
-    )
+    default_hint = "docs/socketio.md lists the keys of a filter; each is a list of strings."
 
 
 class InvalidCursor(InputError):
