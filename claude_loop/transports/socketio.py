@@ -164,14 +164,14 @@ class SocketIOTransport:
         client.follow(opened, wanted.max_batch)
 
     def _greeting(self, sid: str) -> dict[str, Any]:
-        state, retention = self._hub.state, self._settings.retention
+        state = self._hub.state
         return {
             "sid": sid,
             "epoch": state.epoch,
             "first": state.first,
             "head": state.head,
             "cursor": str(state.head_cursor),
-            "retention": {"days": retention.days, "events": retention.events},
+            "retention": self._settings.retention.model_dump(),
             "version": self._version,
         }
 
