@@ -14,6 +14,7 @@ from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
 from claude_loop.settings import Settings, config_file
+from claude_loop.transports.listeners import tls_context
 from claude_loop.transports.port_holder import Holder, holder
 
 AGAIN = "claude-loop down && claude-loop up"
@@ -41,6 +42,25 @@ def settings(scene: Scene) -> Iterator[Finding]:
 
 def _keys(path: Path) -> Sequence[str]:
     return list(tomllib.loads(path.read_text()))
+
+
+def tls(scene: Scene) -> Iterator[Finding]:
+    """Whether the certificate can be used, and what an address beyond loopback lacks."""
+    if isinstance(scene.settings, SettingsRefused):
+        return
+    try:
+        context = tls_context(scene.settings)
+    except SettingsRefused as refusal:
+        edit = f'"${{EDITOR:-vi}}" {shlex.quote(str(config_file()))}'
+        yield problem(refusal.message, edit)
+        return
+    if context is not None:
+        yield ok("The certificate and its key can be used.")
+    elif scene.settings.host not in _LOOPBACK and not scene.settings.insecure_behind_proxy:
+        yield problem(
+            f"The address {scene.settings.host} needs TLS, and there is no certificate: no daemon will start.",
+            "CLAUDE_LOOP_HOST=127.0.0.1 claude-loop up",
+        )
 
 
 def surroundings(scene: Scene) -> Iterator[Finding]:
@@ -131,6 +151,7 @@ def _who(scene: Scene) -> str:
 
 CHECKS = {
     "settings": settings,
+    "settings.tls": tls,
     "environment": surroundings,
     "daemon": answer,
     "daemon.note": note,

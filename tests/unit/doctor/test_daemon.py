@@ -141,3 +141,13 @@ def test_where_nobody_can_tell_who_listens(monkeypatch, port):
     assert only(checks.port, scene(port=port)).level == "ok"
     with pytest.raises(OSError, match="only Linux"):
         holder("127.0.0.1", port)
+
+
+def test_what_tls_lacks_is_said(tmp_path):
+    assert findings(checks.tls, scene()) == []
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    assert "both" in only(checks.tls, scene(tls_cert=cert)).sentence
+    assert "cannot be used" in only(checks.tls, scene(tls_cert=cert, tls_key=key)).sentence
+    found = only(checks.tls, scene(host="0.0.0.0"))
+    assert (found.level, "127.0.0.1" in found.fix) == ("problem", True)
+    assert findings(checks.tls, scene(host="0.0.0.0", insecure_behind_proxy=True)) == []
