@@ -35,7 +35,9 @@ def bring_up(home: Home, client: DaemonClient) -> Brought:
     with launch.turn(home):
         started = launch.start_in_turn(home, client)
         note = DaemonNote.read(home)
-        if started or note is None or note.version == full_version() or launch.noted_pid(home) != note.pid:
+        if started:
+            return Brought(started, kept=_other_copy(home))
+        if note is None or note.version == full_version() or launch.noted_pid(home) != note.pid:
             return Brought(started)
         kept = _reason_to_keep(home, note)
         return Brought(started=False, kept=kept) if kept else _replace(home, client, note)
