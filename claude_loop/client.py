@@ -13,6 +13,7 @@ import json
 import os
 import re
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ STREAM_TIMEOUT = 40.0
 REQUEST_TIMEOUT = 30.0
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _ELSEWHERE = "CLAUDE_LOOP_URL says where it is looked for."
+_UNKNOWN_CERTIFICATE = "If it is the right server, SSL_CERT_FILE=FILE names the certificate (PEM) to believe."
 
 
 class ServerError(ClaudeLoopError):
@@ -194,6 +196,8 @@ class DaemonClient:
             message, hint = f"No daemon answers on {self.where}.", "`claude-loop up` starts it."
         else:
             message, hint = f"The daemon at {self.where} cannot be reached: {failure}.", ""
+        if isinstance(failure, ssl.SSLCertVerificationError):
+            return DaemonUnreachable(message, hint=_UNKNOWN_CERTIFICATE)
         return DaemonUnreachable(message, hint=_ELSEWHERE if self.is_elsewhere else hint)
 
     def _refusal(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> ServerError:
@@ -204,7 +208,9 @@ class DaemonClient:
         finally:
             connection.close()
         if response.status == 401:
-            error["hint"] = "CLAUDE_LOOP_TOKEN takes the token; it is in the file `token` of that daemon's directory."
+            error["hint"] = (
+                "CLAUDE_LOOP_TOKEN takes a token; `claude-loop token create` makes one, where that daemon runs."
+            )
         return ServerError(response.status, error)
 
 

@@ -26,14 +26,14 @@ YOUNG_OBJECTS = (5_000, 20, 20)
 STOP_SECONDS = 12.0
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then stop, in bounded time.
+def run(settings: Settings, arguments: tuple[str, ...] = ()) -> None:
+    """Serve until SIGTERM or SIGINT, then stop, in bounded time. ``arguments`` are those that `serve` was given.
 
     Raises the ``ClaudeLoopError`` that keeps the server from starting.
     """
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+        runner.run(_serve(settings, arguments))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -44,14 +44,14 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, arguments: tuple[str, ...]) -> None:
     manager = ServiceManager.from_environment()
     inherited = [passed.socket for passed in passed_sockets()]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = ClaudeLoopWebSocketServer.from_settings(settings, inherited=inherited)
+    server = ClaudeLoopWebSocketServer.from_settings(settings, inherited=inherited, arguments=arguments)
     await server.start()
     # What lives now lives as long as the process: the collector need not look at it again.
     gc.collect()

@@ -109,9 +109,7 @@ class TooLarge(InputError):
 
 class InvalidFilter(InputError):
     code = "invalid_filter"
-    default_hint = (
-        "Keys are types, projects, prd_ids, story_ids, run_ids, session_ids, sources; each a list of strings."
-    )
+    default_hint = "docs/socketio.md lists the keys of a filter; each is a list of strings."
 
 
 class InvalidCursor(InputError):
@@ -152,6 +150,12 @@ class RequestTimeout(InputError):
     code = "request_timeout"
     status = 408
     default_hint = "Send the whole request at once."
+
+
+class TokenExists(InputError):
+    code = "token_exists"
+    status = 409
+    default_hint = "Choose another name, or `claude-loop token revoke` that one first."
 
 
 class UnusableBackup(InputError):

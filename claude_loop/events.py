@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from claude_loop.agents import AGENTS
 from claude_loop.clock import rfc3339
 
 # The keys a publisher may set; `seq` and `received_at` are the log's.
@@ -18,7 +19,7 @@ ID_KEYS = ("project", "prd_id", "story_id", "run_id", "session_id")
 ARCHIVED, UNARCHIVED, FORGOTTEN = "prd.archived", "prd.unarchived", "prd.forgotten"
 RESERVED = frozenset({ARCHIVED, UNARCHIVED, FORGOTTEN})
 # Sources that see what happens in a loop without being told of its story: the log finds the story.
-OBSERVERS = frozenset({"claude", "codex", "git", "output", "prd.json"})
+OBSERVERS = frozenset({*AGENTS, "git", "output", "prd.json"})
 # What is left of an event's data once its PRD has been forgotten.
 BLANK = {"_forgotten": True}
 

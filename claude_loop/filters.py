@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from claude_loop.errors import InvalidFilter
 from claude_loop.events import Event
@@ -38,6 +38,11 @@ def _fixed(part: str) -> str:
     return "".join("." if character == "?" else re.escape(character) for character in part)
 
 
+def _key(attribute: str, selects: str) -> Any:
+    """A key of the filter: the event's attribute, which is the parameter in a URL too, and what it selects."""
+    return field(default=(), metadata={"attribute": attribute, "selects": selects})
+
+
 @dataclass(frozen=True)
 class Filter:
     """An immutable filter; the empty one matches everything.
@@ -45,13 +50,13 @@ class Filter:
     ``or_without_prd`` widens ``prd_ids`` to events that belong to no PRD: what `subscribe_prd` promises.
     """
 
-    types: tuple[str, ...] = ()
-    projects: tuple[str, ...] = ()
-    prd_ids: tuple[str, ...] = ()
-    story_ids: tuple[str, ...] = ()
-    run_ids: tuple[str, ...] = ()
-    session_ids: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
+    projects: tuple[str, ...] = _key("project", "Events of this project.")
+    prd_ids: tuple[str, ...] = _key("prd_id", "Events of this PRD.")
+    story_ids: tuple[str, ...] = _key("story_id", "Events of this story.")
+    types: tuple[str, ...] = _key("type", "Events of this type; `*` stands for any characters, `?` for one.")
+    session_ids: tuple[str, ...] = _key("session_id", "Events of this agent session.")
+    run_ids: tuple[str, ...] = _key("run_id", "Events of this run.")
+    sources: tuple[str, ...] = _key("source", "Events from this source, such as `bash` or `http`.")
     or_without_prd: bool = False
 
     @classmethod
@@ -63,11 +68,13 @@ class Filter:
         if raw is None:
             return MATCH_ALL
         if not isinstance(raw, Mapping):
-            raise InvalidFilter("`filter` must be an object.", field="filter")
+            raise InvalidFilter("`filter` must be an object.", field="filter", hint=_HINT)
         values: dict[str, Any] = {}
         for key, value in raw.items():
             if key not in FILTER_KEYS:
-                raise InvalidFilter(f"`{str(key)[:60]}` is not a filter key.", field=f"filter.{str(key)[:60]}")
+                raise InvalidFilter(
+                    f"`{str(key)[:60]}` is not a filter key.", field=f"filter.{str(key)[:60]}", hint=_HINT
+                )
             values[key] = _strings(key, value)
         return cls(**values)
 
@@ -92,14 +99,8 @@ class Filter:
 
     @cached_property
     def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        pairs = (
-            ("project", self.projects),
-            ("story_id", self.story_ids),
-            ("run_id", self.run_ids),
-            ("session_id", self.session_ids),
-            ("source", self.sources),
-        )
-        return tuple((attribute, frozenset(wanted)) for attribute, wanted in pairs if wanted)
+        pairs = ((key, getattr(self, key.name)) for key in FILTER_KEYS.values() if key.name not in ("types", "prd_ids"))
+        return tuple((key.attribute, frozenset(wanted)) for key, wanted in pairs if wanted)
 
     @cached_property
     def key(self) -> str:
@@ -114,7 +115,18 @@ class Filter:
         return self == MATCH_ALL
 
 
-FILTER_KEYS = tuple(f.name for f in fields(Filter) if f.name != "or_without_prd")
+class FilterKey(NamedTuple):
+    """``attribute`` is the event's, and the parameter in a URL; ``selects`` says in words what a value selects."""
+
+    name: str
+    attribute: str
+    selects: str
+
+
+FILTER_KEYS = {
+    f.name: FilterKey(f.name, f.metadata["attribute"], f.metadata["selects"]) for f in fields(Filter) if f.metadata
+}
+_HINT = f"Keys are {', '.join(FILTER_KEYS)}; each a list of strings."
 MATCH_ALL = Filter()
 
 

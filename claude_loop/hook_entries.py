@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from claude_loop.agents import AGENTS
 from claude_loop.errors import InvalidJson, SettingsFileRefused
 from claude_loop.formats import json_edit
 from claude_loop.formats.json_edit import Node
 from claude_loop.settings_files import SettingsFile
 
-_OURS = re.compile(r"(?:^|[/\s'\"])claude-loop-hook['\"]?\s+(?:claude|codex)\s*\Z")
+_OURS = re.compile(r"(?:^|[/\s'\"])claude-loop-hook['\"]?\s+(?:" + "|".join(AGENTS) + r")\s*\Z")
 
 
 def decoded(file: SettingsFile, content: bytes) -> str:

@@ -15,29 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from claude_loop.agents import AGENTS, AgentName
 from claude_loop.errors import SettingsFileRefused
 from claude_loop.formats import json_edit
 from claude_loop.hook_entries import checked, decoded, entries, first_command, without_ours
 from claude_loop.settings_files import Kept, SettingsFile, digest
 
-AgentName = Literal["claude", "codex"]
 Scope = Literal["user", "project"]
 
 # A permission is told by PermissionRequest, with the command, which a notification lacks.
 _NOTIFICATIONS = "idle_prompt|agent_needs_input"
 # Seconds after which an agent goes on without the hook.
 _TIMEOUT = 5
-_END_TIMEOUT = 3
-_CLAUDE = (
-    "SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PermissionDenied", "PostToolUse",
-    "PostToolUseFailure", "Notification", "Elicitation", "ElicitationResult", "SubagentStart", "SubagentStop",
-    "TaskCreated", "TaskCompleted", "PreCompact", "PostCompact", "Stop", "StopFailure", "SessionEnd",
-)  # fmt: skip
-_CODEX = (
-    "SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "PreCompact", "PostCompact",
-    "SubagentStart", "SubagentStop", "Stop", "Interrupt", "SessionEnd",
-)  # fmt: skip
-EVENTS: dict[AgentName, tuple[str, ...]] = {"claude": _CLAUDE, "codex": _CODEX}
+_BRIEF_TIMEOUT = 3
+EVENTS: dict[AgentName, tuple[str, ...]] = {name: agent.hooks for name, agent in AGENTS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +41,8 @@ class Change:
 
 def location(agent: AgentName, scope: Scope, root: Path, environ: Mapping[str, str]) -> Path:
     """Where the agent looks for hooks; ``root`` is the project's."""
-    if scope == "project":
-        return root / (".claude/settings.json" if agent == "claude" else ".codex/hooks.json")
-    home = Path(environ.get("HOME") or Path.home())
-    if agent == "claude":
-        return Path(environ.get("CLAUDE_CONFIG_DIR") or home / ".claude") / "settings.json"
-    return Path(environ.get("CODEX_HOME") or home / ".codex") / "hooks.json"
+    known = AGENTS[agent]
+    return root / known.folder / known.file if scope == "project" else known.settings(environ)
 
 
 def command(hook: Path, agent: AgentName) -> str:
@@ -144,7 +131,7 @@ def hooks_disabled(file: SettingsFile) -> bool:
 
 
 def _entry(agent: AgentName, event: str, line: str) -> dict[str, Any]:
-    ends = agent == "codex" and event in ("SessionEnd", "Interrupt")
-    handler = {"type": "command", "command": line, "timeout": _END_TIMEOUT if ends else _TIMEOUT}
+    brief = event in AGENTS[agent].brief
+    handler = {"type": "command", "command": line, "timeout": _BRIEF_TIMEOUT if brief else _TIMEOUT}
     matcher = {"matcher": _NOTIFICATIONS} if event == "Notification" else {}
     return {**matcher, "hooks": [handler]}

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from claude_loop import hook_entries, hook_settings
-from claude_loop.hook_settings import EVENTS, AgentName
+from claude_loop.agents import AgentName
+from claude_loop.hook_settings import EVENTS
 from claude_loop.settings_files import SettingsFile
 
 
@@ -39,8 +40,14 @@ def look(file: SettingsFile, agent: AgentName) -> HookStatus:
     programs = sorted({shlex.split(line)[-2] for line in found.values()})
     missing = tuple(path for path in programs if not os.access(path, os.X_OK))
     have = sum(event in found for event in wanted)
-    off = hook_settings.hooks_disabled(file) if agent == "claude" else not codex_hooks_on(file.path)
-    return HookStatus(have, len(wanted), tuple(programs), missing, switched_off=off)
+    return HookStatus(have, len(wanted), tuple(programs), missing, switched_off=_is_off(file, agent))
+
+
+def _is_off(file: SettingsFile, agent: AgentName) -> bool:
+    """Whether a person has switched all hooks off, as far as we know how that is done."""
+    if agent == "claude":
+        return hook_settings.hooks_disabled(file)
+    return agent == "codex" and not codex_hooks_on(file.path)
 
 
 def codex_hooks_on(hooks_json: Path) -> bool:

@@ -24,20 +24,26 @@ ACQUIRE_PAUSE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class DaemonNote:
-    """What ``daemon.json`` holds. ``started_at`` is RFC 3339."""
+    """What ``daemon.json`` holds. ``version`` is that of the build, ``started_at`` is RFC 3339.
+
+    ``arguments`` are those of the `serve` that it is; None where it is part of another program.
+    """
 
     pid: int
     url: str
     version: str
     started_at: str
+    arguments: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, home: Home) -> DaemonNote | None:
         """The note, or None when there is none that makes sense. It does not prove that a daemon runs."""
         try:
             raw: Any = json.loads(home.daemon_json.read_bytes())
-            return cls(int(raw["pid"]), str(raw["url"]), str(raw["version"]), str(raw["started_at"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            said = raw.get("arguments", ())  # those of before this was noted were nearly all a plain `serve`
+            arguments = None if said is None else tuple(map(str, said))
+            return cls(int(raw["pid"]), str(raw["url"]), str(raw["version"]), str(raw["started_at"]), arguments)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def write(self, home: Home) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -70,24 +70,34 @@ def answers(client: DaemonClient) -> bool:
 def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> bool:
     """Start the daemon and wait until it answers; False if it already ran. Raises ``DaemonUnreachable``."""
     home.prepare()
-    with _holding(home.up_lock):
-        while is_running(home):
-            with contextlib.suppress(_EndedError):  # it was on its way out
-                _await_answer(home, client, lambda: not is_running(home))
-                return False
-        if not arguments and start_unit(home):
-            _await_answer(home, client)
-            return True
-        said_before = _trim_log(home)
-        process = _spawn(home, arguments)
-        try:
-            _await_answer(home, client, partial(_is_over, process))
-        except _EndedError:
-            if not is_running(home):
-                raise _start_failure(home, process.returncode, said_before) from None
-            _await_answer(home, client)  # somebody's `serve` was quicker
+    with turn(home):
+        return start_in_turn(home, client, arguments)
+
+
+def turn(home: Home) -> AbstractContextManager[None]:
+    """Inside the block nobody else starts or stops the daemon."""
+    return _holding(home.up_lock)
+
+
+def start_in_turn(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> bool:
+    """As ``start``, for who has the ``turn``."""
+    while is_running(home):
+        with contextlib.suppress(_EndedError):  # it was on its way out
+            await_answer(home, client, lambda: not is_running(home))
             return False
+    if not arguments and start_unit(home):
+        await_answer(home, client)
         return True
+    said_before = _trim_log(home)
+    process = _spawn(home, arguments)
+    try:
+        await_answer(home, client, partial(_is_over, process))
+    except _EndedError:
+        if not is_running(home):
+            raise _start_failure(home, process.returncode, said_before) from None
+        await_answer(home, client)  # somebody's `serve` was quicker
+        return False
+    return True
 
 
 @contextmanager
@@ -157,8 +167,11 @@ def _is_over(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
-def _await_answer(home: Home, client: DaemonClient, has_ended: Callable[[], bool] = lambda: False) -> None:
-    """Raises ``DaemonUnreachable``, or ``_EndedError`` if there is no answer and ``has_ended``."""
+def await_answer(home: Home, client: DaemonClient, has_ended: Callable[[], bool] = lambda: False) -> None:
+    """Return when the daemon answers and has left its note.
+
+    Raises ``DaemonUnreachable``, or ``_EndedError`` if there is no answer and ``has_ended``.
+    """
     deadline = time.monotonic() + START_SECONDS
     while not answers(client):
         if has_ended():
@@ -200,18 +213,20 @@ def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
     with contextlib.ExitStack() as turn:
         with contextlib.suppress(OSError):  # a disk that is read-only or full keeps no daemon from being stopped
             turn.enter_context(_holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else START_SECONDS))
-        return _stop(home, patience)
+        ran = is_running(home)
+        stop_units(home)
+        ended = end(home, patience)
+        return "stopped" if ran and ended == "not running" else ended
 
 
-def _stop(home: Home, patience: float) -> Stopped:
-    ran = is_running(home)
-    stop_units(home)
+def end(home: Home, patience: float = STOP_SECONDS) -> Stopped:
+    """End the daemon, for who has the ``turn``; what would start it again stays. Raises as ``stop``."""
     # One that is just starting, or dying, does not say who it is for a moment.
     deadline = time.monotonic() + _NOTE_SECONDS
     while (pid := daemon_pid(home)) is None and is_running(home) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     if not is_running(home):
-        return "stopped" if ran else "not running"
+        return "not running"
     if pid is None:
         raise DaemonUnreachable(
             "A daemon holds the lock of this home, but does not say who it is.",

@@ -82,6 +82,11 @@ class Home:
         return self.root / "token"
 
     @property
+    def tokens(self) -> Path:
+        """Named tokens: digests, never the tokens themselves."""
+        return self.root / "tokens.json"
+
+    @property
     def socket(self) -> Path:
         return self.root / "sock"
 

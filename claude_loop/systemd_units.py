@@ -30,6 +30,18 @@ def start_unit(home: Home) -> bool:
     return True
 
 
+def runs(home: Home, pid: int) -> bool:
+    """Whether the daemon of this home with that ``pid`` is the service."""
+    if not _manages(home):
+        return False
+    return _systemctl("show", "--property=MainPID", "--value", SERVICE).stdout.strip() == str(pid)
+
+
+def restart_unit() -> None:
+    """Stop the service in order and start it again; its port stays open meanwhile. Raises ``UnitFailed``."""
+    _insist("restart", SERVICE)
+
+
 def stop_units(home: Home) -> None:
     """Stop what would start the daemon again, then the service."""
     if _manages(home):

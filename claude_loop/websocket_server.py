@@ -24,7 +24,8 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from claude_loop import __version__, background, context, launch
+from claude_loop import background, context, launch
+from claude_loop.build import full_version
 from claude_loop.client import DaemonClient
 from claude_loop.clock import Clock, SystemClock, rfc3339
 from claude_loop.errors import ClaudeLoopError, NotSupported, ShuttingDown
@@ -52,6 +53,7 @@ from claude_loop.transports.auth import Authenticator, how_to_authenticate, need
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
+from claude_loop.transports.named_tokens import NamedTokens
 from claude_loop.transports.sessions import SessionRoutes, Sessions
 from claude_loop.transports.socketio import SocketIOTransport
 from claude_loop.transports.sse import SseTransport
@@ -89,7 +91,9 @@ class ClaudeLoopWebSocketServer:
         settings: Settings | None = None,
         inherited: Sequence[socket.socket] = (),
         clock: Clock | None = None,
+        arguments: tuple[str, ...] | None = None,
     ) -> None:
+        """``arguments`` are those with which `serve` starts the same again; None where this is part of a program."""
         self.host = host
         self.port = port
         self.url = ""
@@ -97,6 +101,7 @@ class ClaudeLoopWebSocketServer:
         self.settings = (settings or load_settings()).model_copy(update={"host": host, "port": port})
         self._clock = clock or SystemClock()
         self._inherited = inherited
+        self._arguments = arguments
         self._stack: AsyncExitStack | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()  # one start or stop at a time
@@ -183,10 +188,12 @@ class ClaudeLoopWebSocketServer:
         search: Search | None,
     ) -> None:
         settings, clock = self.settings, self._clock
-        sessions = Sessions(clock)
+        sessions, named = Sessions(clock), NamedTokens(self.home.tokens, clock)
         authenticator = Authenticator(
             ensure_token(self.home.token, clock),
             session_of=sessions.principal_of,
+            named_of=named.principal_of,
+            is_void=named.is_void,
             loopback=settings.auth.loopback,
             behind_proxy=settings.insecure_behind_proxy,
         )
@@ -197,13 +204,14 @@ class ClaudeLoopWebSocketServer:
             authenticator,
             settings,
             clock,
-            __version__,
+            full_version(),
             handlers=self._handlers,
             on_rejected=lambda error, _raw: published.refused("socketio", error),
         )
         sse = SseTransport(self.hub)
         clients = Clients({"socketio": socketio, "sse": sse})
-        identity = Identity(__version__, os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
+        tasks.spawn(named.watch((socketio, sse)), "named tokens")
+        identity = Identity(full_version(), os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
         status = Status(
             identity,
             self.hub,
@@ -268,8 +276,8 @@ class ClaudeLoopWebSocketServer:
         return line
 
     def _leave_note(self) -> None:
-        note = DaemonNote(os.getpid(), self.url, __version__, rfc3339(self._clock.now_us() // 1000))
-        note.write(self.home)
+        started_at = rfc3339(self._clock.now_us() // 1000)
+        DaemonNote(os.getpid(), self.url, full_version(), started_at, self._arguments).write(self.home)
 
     async def broadcast(self, event_type: str, data: Mapping[str, Any]) -> int:
         """Publish an event: stored, then delivered. Ids that ``data`` holds (``prd_id``, ``story_id``, …) are the
@@ -350,15 +358,19 @@ def main() -> None:
         else:
             settings = load_settings(host=given.host, port=given.port)
             configure_logging(settings.log_level)
-            asyncio.run(ClaudeLoopWebSocketServer.from_settings(settings).run_forever())
+            flags = _flags({"host": given.host, "port": given.port})
+            asyncio.run(ClaudeLoopWebSocketServer.from_settings(settings, arguments=flags).run_forever())
     except ClaudeLoopError as failure:
         sys.exit(f"{failure.message}\n  {failure.hint}")
 
 
+def _flags(chosen: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"--{name}={value}" for name, value in chosen.items() if value is not None)
+
+
 def _start_in_background(chosen: Mapping[str, Any]) -> None:
     home = Home.from_environment()
-    flags = tuple(f"--{name}={value}" for name, value in chosen.items() if value is not None)
-    started = launch.start(home, DaemonClient(home), flags)
+    started = launch.start(home, DaemonClient(home), _flags(chosen))
     note = DaemonNote.read(home)
     where = f" at {note.url} (pid {note.pid})" if note else ""
     sys.stderr.write(f"claude-loop {'started' if started else 'already runs'}{where}.\n")

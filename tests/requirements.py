@@ -91,6 +91,13 @@ def _tmpfs() -> str | None:
     return None if done.returncode == 0 else f"may not mount a tmpfs here: {done.stderr.strip()}"
 
 
+def _user_manager() -> str | None:
+    """systemd's manager of a user, started in a mount namespace with a `/run` of its own."""
+    if not os.access("/lib/systemd/systemd", os.X_OK) or not shutil.which("systemctl"):
+        return "systemd is not installed (Debian: apt-get install systemd)"
+    return _tmpfs()
+
+
 def _package_index() -> str | None:
     """Whether pip can fetch packages with the configuration it has here."""
     command = [sys.executable, "-m", "pip", "index", "--retries", "0", "--timeout", "15", "versions", "idna"]
@@ -101,9 +108,11 @@ def _package_index() -> str | None:
 REQUIREMENTS: dict[str, Check] = {
     "chromium": _chromium,
     "curl": _program("curl", package="curl"),
+    "fish": _program("fish", package="fish"),
     "ipv6": _ipv6,
     "linux": _linux,
     "node": _node,
+    "openssl": _program("openssl", package="openssl"),
     "package-index": _package_index,
     "page": _page,
     "redis": _program("redis-server", package="redis-server"),
@@ -113,7 +122,9 @@ REQUIREMENTS: dict[str, Check] = {
     "systemd-analyze": _program("systemd-analyze", package="systemd"),
     "systemd-socket-activate": _program("systemd-socket-activate", package="systemd"),
     "tmpfs": _tmpfs,
+    "user-manager": _user_manager,
     "tmux": _program("tmux", package="tmux"),
+    "zsh": _program("zsh", package="zsh"),
 }
 
 

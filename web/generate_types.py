@@ -1,11 +1,13 @@
-"""Writes `src/lib/documents.ts`: the types of what the daemon sends, from the schemas the daemon itself uses.
+"""Writes `src/lib/documents.ts`, the types of what the daemon sends, from the schemas the daemon itself uses; and
+`src/lib/event_words.ts`, the words of events, from those of the terminal.
 
 .venv/bin/python web/generate_types.py           # in the clone, after a change of those
-.venv/bin/python web/generate_types.py --check   # status 1 when the file is stale
+.venv/bin/python web/generate_types.py --check   # status 1 when a file is stale
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
+from claude_loop import event_words
 from claude_loop.observability.series import SeriesAnswer
 from claude_loop.observability.status import StatusAnswer
 from claude_loop.progress import documents
@@ -22,7 +25,7 @@ from claude_loop.transports.http_events import EventJson, EventPage
 from claude_loop.transports.http_prds import PatchesAnswer
 from claude_loop.transports.http_runs import OutputPage
 
-TARGET = Path(__file__).resolve().parent / "src" / "lib" / "documents.ts"
+LIB = Path(__file__).resolve().parent / "src" / "lib"
 ROOTS = (
     documents.ProjectDocument,
     documents.PrdDocument,
@@ -53,11 +56,31 @@ _HEAD = "// Made by web/generate_types.py from the daemon's schemas. Do not edit
 
 
 def main(arguments: Sequence[str]) -> int:
-    text = generate()
+    files = {LIB / "documents.ts": generate(), LIB / "event_words.ts": generate_words()}
     if "--check" in arguments:
-        return int(not TARGET.is_file() or TARGET.read_text() != text)
-    TARGET.write_text(text)
+        return int(any(not path.is_file() or path.read_text() != text for path, text in files.items()))
+    for path, text in files.items():
+        path.write_text(text)
     return 0
+
+
+def generate_words() -> str:
+    marks, tones = _choice(get_args(event_words.Mark)), _choice(get_args(event_words.Tone))
+    rows = [
+        f"  {_quoted(type_)}: "
+        f"{{ mark: {_quoted(told.mark)}, words: {_quoted(told.words)}, "
+        f"tone: {_quoted(told.tone)}, field: {_quoted(told.field)} }},\n"
+        for type_, told in event_words.EVENT_WORDS.items()
+    ]
+    interface = (
+        f"export interface Words {{\n  mark: {marks};\n  words: string;\n  tone: {tones};\n  field: string;\n}}\n"
+    )
+    head = "// Made by web/generate_types.py from claude_loop/event_words.py. Do not edit: change that and run it.\n"
+    return f"{head}\n{interface}\nexport const EVENT_WORDS: Record<string, Words> = {{\n{''.join(rows)}}};\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def generate() -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_loop import __version__
 from claude_loop.cli.terminal import note, printable, write_anything
 from claude_loop.errors import ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
 
@@ -41,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor:doctor", "Say what does not work here, and how to mend it."),
     "completion": ("completion:completion", "Print what completes commands in your shell."),
     "service": ("service:service", "Run the daemon as a service of yours, under systemd."),
+    "token": ("token:token", "Make, list and revoke tokens for other machines and programs."),
     "lock": ("lock:lock", "Run a command while holding a named lock."),
     "locks": ("lock:locks", "List or clean up locks."),
     "rebuild": ("rebuild:rebuild", "Make the read model anew from the log."),
@@ -99,8 +99,16 @@ class LazyGroup(click.Group):
             sys.exit(FAILED)
 
 
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's way
+    if wanted and not ctx.resilient_parsing:
+        from claude_loop.build import full_version
+
+        click.echo(f"claude-loop, version {full_version()}")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="claude-loop")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
 def cli() -> None:
     """Shows, live and truthfully, what coding agents left working alone are doing.
 

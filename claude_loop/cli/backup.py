@@ -42,8 +42,9 @@ def backup(file: Path) -> None:
 def restore(file: Path) -> None:
     """Put the event log in FILE in the place of the one that is there, with the daemon down.
 
-    The old log is kept under another name. Every reader is told to begin anew (`reset`), since numbers may mean other
-    events now. What still lies in the spool is read again; what the log has already is not stored twice.
+    The old log is kept under another name, and so is what was noted of its notifications. Every reader is told to begin
+    anew (`reset`), since numbers may mean other events now. What still lies in the spool is read again; what the log
+    has already is not stored twice.
     """
     from claude_loop.clock import SystemClock
     from claude_loop.eventlog.sqlite_backup import put_back
@@ -54,8 +55,22 @@ def restore(file: Path) -> None:
     lock.acquire()
     try:
         state, kept = put_back(file.absolute(), home.database, SystemClock())
+        if kept is not None:
+            _set_aside(home, kept.name.removeprefix(home.database.name))
     finally:
         lock.release()
     note(f"{plural(state.head - state.first + 1, 'event')} restored from {file}.")
     if kept is not None:
         note(f"The log that was there is {kept}; remove it when you do not need it.")
+
+
+def _set_aside(home: Home, suffix: str) -> None:
+    """What was sent, or was to be, tells of states of the log that was replaced: with it, none of them would end.
+
+    The directories of wrapped runs stay. How far their output was read is in the log: it is gone on with from there.
+    """
+    beside = [home.outbox.with_name(home.outbox.name + end) for end in ("-wal", "-shm")]
+    for path in (home.outbox, *beside, home.receipts):
+        if path.exists():
+            name, dash, end = path.name.partition("-")
+            path.rename(path.with_name(f"{name}{suffix}{dash}{end}"))

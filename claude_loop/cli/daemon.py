@@ -9,26 +9,36 @@ from typing import Any
 import click
 
 from claude_loop import launch
+from claude_loop.build import full_version
 from claude_loop.cli import FAILED
 from claude_loop.cli.terminal import duration, note, plural, printable, put, put_json
 from claude_loop.client import DaemonClient, ServerError
 from claude_loop.clock import SystemClock, parse_time
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
+from claude_loop.succession import bring_up
 
 
 @click.command()
 def up() -> None:
     """Start the daemon in the background; returns when it is healthy.
 
-    Does nothing when it already runs. Settings: docs/settings.md; CLAUDE_LOOP_PORT chooses another port.
+    Does nothing when it already runs, unless it is of another version than this command: then it is stopped in order,
+    and one of this version takes its place. Nothing is lost by that.
+
+    Settings: docs/settings.md; CLAUDE_LOOP_PORT chooses another port.
     """
     home = Home.from_environment()
     client = DaemonClient(home)
-    started = launch.start(home, client)
+    brought = bring_up(home, client)
     daemon = DaemonNote.read(home)
     where = f" at {daemon.url or home.socket} (pid {daemon.pid})" if daemon else ""
-    note(f"claude-loop {'started' if started else 'already runs'}{where}.")
+    if brought.former and daemon:
+        note(f"claude-loop {printable(brought.former)} was stopped; {daemon.version} took its place{where}.")
+    else:
+        note(f"claude-loop {'started' if brought.started else 'already runs'}{where}.")
+    if brought.kept and daemon:
+        note(f"It is {printable(daemon.version)}, this command {full_version()}. {brought.kept}")
     elsewhere = os.environ.get("CLAUDE_LOOP_URL")
     if elsewhere:
         note(f"CLAUDE_LOOP_URL is set: the other commands ask {printable(elsewhere)}, not this daemon.")

@@ -11,22 +11,23 @@ from typing import TypeVar
 import click
 
 from claude_loop import hook_settings, resources
+from claude_loop.agents import AGENTS, AgentName
 from claude_loop.cli.terminal import note, printable, put
 from claude_loop.errors import SettingsFileRefused
-from claude_loop.hook_settings import EVENTS, AgentName, Change, Scope
+from claude_loop.hook_settings import EVENTS, Change, Scope
 from claude_loop.hook_status import codex_hooks_on, look
 from claude_loop.paths import Home
 from claude_loop.settings_files import SettingsFile
 
-AGENTS: tuple[AgentName, ...] = ("claude", "codex")
 SCOPES: tuple[Scope, ...] = ("user", "project")
-TITLES = {"claude": "Claude Code", "codex": "Codex"}
 F = TypeVar("F", bound=Callable[..., None])
 
 
 def _where(function: F) -> F:
     options = (
-        click.option("--agent", type=click.Choice(AGENTS), default="claude", show_default=True, help="Whose settings."),
+        click.option(
+            "--agent", type=click.Choice(list(AGENTS)), default="claude", show_default=True, help="Whose settings."
+        ),
         click.option("--user", "scope", flag_value="user", default=True, help="In your own settings [default]."),
         click.option("--project", "scope", flag_value="project", help="In the settings of this repository."),
     )
@@ -82,7 +83,7 @@ def uninstall(agent: AgentName, scope: Scope, dry_run: bool) -> None:  # noqa: F
 
 
 @hooks.command(short_help="Say where our hooks are.")
-@click.option("--agent", type=click.Choice(AGENTS), help="Only this one.")
+@click.option("--agent", type=click.Choice(list(AGENTS)), help="Only this one.")
 @click.option("--project", "scope", flag_value="project", help="Only the settings of this repository.")
 @click.option("--user", "scope", flag_value="user", help="Only your own settings.")
 def status(agent: AgentName | None, scope: Scope | None) -> None:
@@ -90,7 +91,7 @@ def status(agent: AgentName | None, scope: Scope | None) -> None:
     for name in (agent,) if agent else AGENTS:
         for each in (scope,) if scope else SCOPES:
             file = _file(name, each)
-            put(f"{TITLES[name]}, {each}: {_state(name, file)} ({printable(file.path)})")
+            put(f"{AGENTS[name].title}, {each}: {_state(name, file)} ({printable(file.path)})")
 
 
 def _state(agent: AgentName, file: SettingsFile) -> str:
@@ -109,8 +110,7 @@ def _state(agent: AgentName, file: SettingsFile) -> str:
         return f"{words}, but {printable(found.missing[0])} is not there"
     if not found.switched_off:
         return words
-    switch = "disableAllHooks" if agent == "claude" else "`hooks = false` in config.toml"
-    return f"{words}, but all hooks are off there ({switch})"
+    return f"{words}, but all hooks are off there ({AGENTS[agent].off})"
 
 
 def _file(agent: AgentName, scope: Scope) -> SettingsFile:
@@ -137,7 +137,11 @@ def _say_what_is_next(agent: AgentName, scope: Scope, file: SettingsFile) -> Non
         )
         if not codex_hooks_on(hook_settings.location("codex", "user", Path(), os.environ)):
             note("Hooks are off in config.toml: remove `hooks = false` under [features].")
-        return
+    if agent == "claude":
+        _say_what_claude_needs(scope, file)
+
+
+def _say_what_claude_needs(scope: Scope, file: SettingsFile) -> None:
     note("Sessions that run already take them up by themselves; /hooks lists them.")
     if scope == "project":
         note("The file names a path of this machine: for others who use the repository, --user is the better place.")

@@ -10,6 +10,7 @@ from typing import Any
 from claude_loop.cli.outcomes import Data, Line, Lookup, prd_completed, story_completed
 from claude_loop.cli.terminal import clock_time, columns, duration, padded, plural, printable
 from claude_loop.clock import parse_time
+from claude_loop.event_words import EVENT_WORDS, SIGNS, Tone, Words
 
 # The subject column grows with what it has seen, from a usual name's width to a long one's.
 MIN_SUBJECT, MAX_SUBJECT = 18, 44
@@ -123,12 +124,13 @@ def _until(value: Any) -> str:
         return printable(value, 40)
 
 
-def _simply(mark: str, words: str, colour: str | None = None, field: str = "") -> Callable[[Data], Line]:
-    """A line of fixed ``words``, and what ``field`` holds behind them."""
+def _simply(told: Words) -> Callable[[Data], Line]:
+    """A line of fixed words, and what one field holds behind them."""
 
     def line(data: Data) -> Line:
-        value = printable(data.get(field) or "", 300)
-        return Line(mark, f"{words}: {value}" if value else words, colour)
+        value = printable(data.get(told.field) or "", 300)
+        words = f"{told.words}: {value}" if value else told.words
+        return Line(told.sign or SIGNS[told.mark], words, _COLOURS.get(told.tone))
 
     return line
 
@@ -185,43 +187,27 @@ def _plan(data: Data) -> Line:
     return Line("≡", f"plan: {plural(len(stories), 'story')}{f', {done} done' if done else ''}", "cyan")
 
 
+_COLOURS: dict[Tone, str] = {"running": "cyan", "bad": "red", "blocked": "yellow"}
 _KNOWN: dict[str, Callable[[Data], Line]] = {
+    **{type_: _simply(told) for type_, told in EVENT_WORDS.items()},
     "prd.started": _prd_started,
     "run.started": _run_started,
     "run.completed": _run_completed,
     "iteration.started": _iteration(""),
     "iteration.completed": _iteration(" completed"),
-    "story.started": _simply("▷", "started", "cyan"),
-    "story.blocked": _simply("⊘", "blocked", "yellow", "reason"),
     "test.run": _test_run,
     "commit.created": _commit,
-    "error.occurred": _simply("!", "error", "red", "error"),
     "log.message": _log,
     "progress.updated": _progress,
     "agent.waiting": _waiting,
-    "agent.resumed": _simply("▶", "goes on", "cyan"),
-    "agent.idle": _simply("◇", "has finished its turn"),
     "agent.retrying": _retrying,
-    "agent.message": _simply("“", "says", None, "message"),
     "session.started": _session_started,
-    "session.ended": _simply("◇", "session ended", None, "reason"),
-    "session.compacting": _simply("↻", "shortens its context", None, "trigger"),
-    "session.compacted": _simply("◇", "has shortened its context", None, "trigger"),
-    "prompt.submitted": _simply("❯", "prompt", None, "prompt"),
     "tool.started": _tool("…"),
     "tool.completed": _tool("·"),
     "tool.failed": _tool("✗", "yellow"),
     "subagent.started": _subagent("begins"),
     "subagent.ended": _subagent("has ended"),
-    "task.created": _simply("·", "task", None, "subject"),
-    "task.completed": _simply("✓", "task done", None, "subject"),
     "plan.updated": _plan,
-    "output.chunk": _simply("·", "output", None, "text"),
-    "alert.sent": _simply("♪", "notified", None, "kind"),
-    "alert.resolved": _simply("♪", "told that it is over", None, "kind"),
-    "alert.failed": _simply("!", "could not notify", "red", "reason"),
-    "system.run_owned": _simply("·", "its process is watched", None, "pid"),
-    "system.run_vanished": _simply("☠", "its process is gone without finishing", "red", "pid"),
 }
 
 

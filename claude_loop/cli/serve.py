@@ -27,4 +27,11 @@ def serve(**flags: Any) -> None:
 
     gc.freeze()
     gc.enable()
-    run(load_settings(**flags))
+    run(load_settings(**flags), _again(flags))
+
+
+def _again(flags: dict[str, Any]) -> tuple[str, ...]:
+    """The flags that were given, as one would write them in any directory."""
+    given = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
+    found = {name: value.absolute() if isinstance(value, Path) else value for name, value in given.items()}
+    return tuple(f"--{name}" if value is True else f"--{name}={value}" for name, value in found.items())

@@ -62,6 +62,22 @@ def moment(text: str, now: datetime, option: str) -> datetime:
     return found
 
 
+def later(text: str, now: datetime, option: str) -> datetime:
+    """A moment to come: so long from ``now``, or a date with a time. Raises ``click.BadParameter``."""
+    age = _AGE.match(text)
+    try:
+        found = now + timedelta(seconds=int(age[1]) * _UNITS[age[2]]) if age else _date_and_time(text)
+    except OverflowError:
+        found = None
+    if found is None:
+        raise click.BadParameter(
+            f"“{text}” is neither a time from now (12h, 30d) nor a date (2026-12-31T00:00).", param_hint=option
+        )
+    if found <= now:
+        raise click.BadParameter(f"“{text}” is past.", param_hint=option)
+    return found
+
+
 def _from_time(seconds: float) -> Start:
     # As text: a number far ahead would be taken for milliseconds.
     return {"from": json.dumps({"since": rfc3339(max(0, round(seconds * 1000)))})}

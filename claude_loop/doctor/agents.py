@@ -1,31 +1,23 @@
-"""The hooks of Claude Code and Codex: there, whole, able to run, and trusted."""
+"""The hooks of coding agents: there, whole, able to run, and trusted."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from claude_loop import hook_settings, hook_status
-from claude_loop.doctor.finding import Finding, ok, problem, warning
+from claude_loop.agents import AGENTS, AgentName
+from claude_loop.doctor.finding import Check, Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsFileRefused
-from claude_loop.hook_settings import AgentName, Scope
+from claude_loop.hook_settings import Scope
 from claude_loop.settings_files import SettingsFile
 
-NAMES: dict[AgentName, str] = {"claude": "Claude Code", "codex": "Codex"}
 
-
-def claude(scene: Scene) -> Iterator[Finding]:
-    return _agent(scene, "claude")
-
-
-def codex(scene: Scene) -> Iterator[Finding]:
-    return _agent(scene, "codex")
-
-
-def _agent(scene: Scene, agent: AgentName) -> Iterator[Finding]:
-    name = NAMES[agent]
+def has_hooks(scene: Scene, agent: AgentName) -> Iterator[Finding]:
+    name = AGENTS[agent].title
     found = list(_in(scene, agent, "user"))
     if _file(scene, agent, "project").target != _file(scene, agent, "user").target:  # in one's home they are one
         found += _in(scene, agent, "project")
@@ -51,7 +43,7 @@ def _in(scene: Scene, agent: AgentName, scope: Scope) -> Iterator[Finding]:
     if found.missing:
         yield problem(f"The hooks in {file.path} run {found.missing[0]}, which is not there.", install)
     elif found.switched_off:
-        off = "disableAllHooks" if agent == "claude" else "hooks = false in config.toml"
+        off = AGENTS[agent].off
         yield problem(f"Hooks are switched off beside {file.path} ({off}).", f'"${{EDITOR:-vi}}" {file.path}')
     elif not found.is_complete:
         yield warning(f"{file.path} has {found.have} of {found.wanted} hooks.", install)
@@ -61,7 +53,7 @@ def _in(scene: Scene, agent: AgentName, scope: Scope) -> Iterator[Finding]:
             "codex",
         )
     else:
-        yield ok(f"{NAMES[agent]} has our hooks in {file.path}.")
+        yield ok(f"{AGENTS[agent].title} has our hooks in {file.path}.")
 
 
 def _file(scene: Scene, agent: AgentName, scope: Scope) -> SettingsFile:
@@ -75,4 +67,4 @@ def _is_here(scene: Scene, agent: AgentName) -> bool:
     return settings.parent.is_dir() or shutil.which(agent, path=scene.environ.get("PATH", "")) is not None
 
 
-CHECKS = {"hooks.claude": claude, "hooks.codex": codex}
+CHECKS: dict[str, Check] = {f"hooks.{agent}": partial(has_hooks, agent=agent) for agent in AGENTS}

@@ -9,12 +9,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from claude_loop import __version__, resources
-from claude_loop.clock import parse_time
+from claude_loop.build import full_version
 from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
 from claude_loop.settings import Settings, config_file
+from claude_loop.transports.listeners import tls_context
 from claude_loop.transports.port_holder import Holder, holder
 
 AGAIN = "claude-loop down && claude-loop up"
@@ -42,6 +42,25 @@ def settings(scene: Scene) -> Iterator[Finding]:
 
 def _keys(path: Path) -> Sequence[str]:
     return list(tomllib.loads(path.read_text()))
+
+
+def tls(scene: Scene) -> Iterator[Finding]:
+    """Whether the certificate can be used, and what an address beyond loopback lacks."""
+    if isinstance(scene.settings, SettingsRefused):
+        return
+    try:
+        context = tls_context(scene.settings)
+    except SettingsRefused as refusal:
+        edit = f'"${{EDITOR:-vi}}" {shlex.quote(str(config_file()))}'
+        yield problem(refusal.message, edit)
+        return
+    if context is not None:
+        yield ok("The certificate and its key can be used.")
+    elif scene.settings.host not in _LOOPBACK and not scene.settings.insecure_behind_proxy:
+        yield problem(
+            f"The address {scene.settings.host} needs TLS, and there is no certificate: no daemon will start.",
+            "CLAUDE_LOOP_HOST=127.0.0.1 claude-loop up",
+        )
 
 
 def surroundings(scene: Scene) -> Iterator[Finding]:
@@ -86,21 +105,13 @@ def note(scene: Scene) -> Iterator[Finding]:
 
 
 def version(scene: Scene) -> Iterator[Finding]:
-    status = scene.daemon.status
+    status, ours = scene.daemon.status, full_version()
     if status is None:
-        yield ok(f"This is version {__version__}.")
-        return
-    if status.get("version") != __version__:
-        yield warning(f"The running daemon is version {status.get('version')}, this is {__version__}.", AGAIN)
-    elif parse_time(str(status["started_at"])) // 1_000_000 < _youngest_source():
-        yield warning(f"The daemon has run since before this code (version {__version__}) was put here.", AGAIN)
+        yield ok(f"This is version {ours}.")
+    elif status.get("version") != ours:
+        yield warning(f"The running daemon is version {status.get('version')}, this is {ours}.", "claude-loop up")
     else:
-        yield ok(f"The running daemon and this command are version {__version__}.")
-
-
-def _youngest_source() -> float:
-    """When the code last changed, which in a clone is oftener than its version."""
-    return max(path.stat().st_mtime for path in Path(resources.__file__).parent.rglob("*.py"))
+        yield ok(f"The running daemon and this command are version {ours}.")
 
 
 def port(scene: Scene) -> Iterator[Finding]:
@@ -140,6 +151,7 @@ def _who(scene: Scene) -> str:
 
 CHECKS = {
     "settings": settings,
+    "settings.tls": tls,
     "environment": surroundings,
     "daemon": answer,
     "daemon.note": note,

@@ -14,6 +14,7 @@ from claude_loop.errors import UnsafeHome
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.paths import NETWORK_FILE_SYSTEMS, file_system_type
 from claude_loop.transports.token_file import read_token
+from claude_loop.transports.token_store import TokenStore
 
 ELSEWHERE = 'export CLAUDE_LOOP_HOME="$HOME/claude-loop"'
 # Below the first nothing can be stored; below the second a busy night may get there.
@@ -91,6 +92,19 @@ def token(scene: Scene) -> Iterator[Finding]:
         yield ok("The token file is private.")
 
 
+def tokens(scene: Scene) -> Iterator[Finding]:
+    """Named tokens: with a file that cannot be trusted, none of them holds."""
+    store, now = TokenStore(scene.home.tokens), scene.clock.now_us()
+    try:
+        over = [grant.name for grant in store.grants() if grant.is_over(now)]
+    except UnsafeHome as refusal:
+        quoted = shlex.quote(str(store.path))
+        yield problem(f"{refusal.message} No named token holds.", f"ls -l {quoted}; mv {quoted} {quoted}.aside")
+        return
+    for name in over:
+        yield warning(f"The token {name} is over.", f"claude-loop token revoke {name}")
+
+
 def disk(scene: Scene) -> Iterator[Finding]:
     root = _existing(scene.home.root)
     volume = os.statvfs(root)
@@ -147,6 +161,7 @@ CHECKS = {
     "home.directories": parts,
     "home.files": files,
     "home.token": token,
+    "home.tokens": tokens,
     "disk": disk,
     "log": log_file,
 }

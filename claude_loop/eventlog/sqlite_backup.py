@@ -68,12 +68,12 @@ def put_back(backup: Path, database: Path, clock: Clock) -> tuple[LogState, Path
 
 
 def _copy(source: sqlite3.Connection, aside: Path) -> None:
-    """All pages in one step: one read transaction, so one moment."""
+    """What the rows hold, as it is at one moment, and nothing else: a copy of the pages would also have the free ones,
+    with what was pruned or forgotten."""
     os.close(open_private(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL))
-    with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
-        source.backup(copy)
-        copy.execute("PRAGMA synchronous = FULL")
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+    source.execute("PRAGMA query_only = OFF")  # it still cannot write to the log: that is opened for reading alone
+    source.execute("VACUUM INTO ?", (str(aside),))
+    _sync_file(aside)
 
 
 def _checked(copy: sqlite3.Connection, named: Path) -> LogState:
@@ -111,6 +111,14 @@ def _remove(path: Path) -> None:
     for suffix in ("", "-journal", *_BESIDE):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).unlink()
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = open_private(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(folder: Path) -> None:

@@ -12,7 +12,7 @@ from claude_loop.formats.reset_times import find_reset
 
 PREFIX = "hook."
 UNKNOWN = "agent.hook"
-_AGENTS: dict[str, dict[str, Reader]] = {"claude": claude_hooks.HOOKS, "codex": codex_hooks.HOOKS}
+READERS: dict[str, dict[str, Reader]] = {"claude": claude_hooks.HOOKS, "codex": codex_hooks.HOOKS}
 _ENDED = frozenset({"tool.completed", "tool.failed"})
 
 
@@ -31,7 +31,7 @@ def drafts(type_: str, payload: dict[str, Any], at_ms: int) -> list[Draft]:
 
     ``at_ms``: when the hook was called; what it says of a limit's end, such as "resets 3am", counts from there.
     """
-    hooks = _AGENTS.get(type_.removeprefix(PREFIX), {})
+    hooks = READERS.get(type_.removeprefix(PREFIX), {})
     name = text(payload, "hook_event_name", "type")
     reader = hooks.get(name) if name else None
     events = reader(payload) if reader is not None else []

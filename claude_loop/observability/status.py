@@ -150,7 +150,7 @@ class Status:
             "head": state.head,
             "cursor": str(state.head_cursor),
             "failure": None if failure is None else failure.as_dict(),
-            "retention": {"days": self._retention.days, "events": self._retention.events},
+            "retention": self._retention.model_dump(),
             **await self._measured(),
         }
 

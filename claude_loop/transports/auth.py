@@ -1,7 +1,8 @@
 """Who a caller is and what it may do.
 
-A caller is known by a bearer token (the daemon's own, or a browser session's), by the Unix socket it came through, or
-as a loopback connection of the daemon's own user. Everybody else is anonymous and may only see what is public.
+A caller is known by a bearer token (the daemon's own, a named one, or a browser session's), by the Unix socket it came
+through, or as a loopback connection of the daemon's own user. Everybody else is anonymous and may only see what is
+public.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ ANONYMOUS = Principal("anonymous")
 class Authenticator:
     """Tells who a caller is.
 
-    ``session_of`` finds the principal of a browser session's token. ``loopback`` is the setting ``auth.loopback``;
-    ``behind_proxy`` turns trust in loopback off, because every request then arrives from the proxy's address.
+    ``session_of`` finds the principal of a browser session's token, ``named_of`` that of a named one, and ``is_void``
+    says of whom either knew that it is nobody any more. ``loopback`` is the setting ``auth.loopback``; ``behind_proxy``
+    turns trust in loopback off, because every request then arrives from the proxy's address.
     """
 
     def __init__(
@@ -64,11 +66,15 @@ class Authenticator:
         token: str,
         *,
         session_of: Callable[[str], Principal | None],
+        named_of: Callable[[str], Principal | None] = lambda _token: None,
+        is_void: Callable[[Principal], bool] = lambda _principal: False,
         loopback: LoopbackTrust = "own-uid",
         behind_proxy: bool = False,
     ) -> None:
         self._digest = _digest(token)
         self._session_of = session_of
+        self._named_of = named_of
+        self._is_void = is_void
         self._loopback: LoopbackTrust = "token" if behind_proxy else loopback
         self._uid = os.geteuid()
 
@@ -96,16 +102,17 @@ class Authenticator:
                 return self._believe(token) if isinstance(token, str) else None
             except Unauthorized:
                 return None
-        return request_principal if request_principal.known else None
+        # A session opened by a token that was revoked meanwhile may still ask to connect anew.
+        return request_principal if request_principal.known and not self._is_void(request_principal) else None
 
     def _believe(self, token: str) -> Principal:
         # Digests are compared: the time taken then tells nothing about the token, its length included.
         if hmac.compare_digest(_digest(token), self._digest):
             return TOKEN
-        session = self._session_of(token)
-        if session is None:
+        found = self._named_of(token) or self._session_of(token)
+        if found is None:
             raise Unauthorized("This token is not, or no longer, valid.")
-        return session
+        return found
 
     def _by_connection(self, peer: Peer, *, forwarded: bool) -> Principal:
         if peer.via == "unix":

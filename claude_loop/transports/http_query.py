@@ -9,24 +9,14 @@ import orjson
 from aiohttp import web
 
 from claude_loop.errors import InvalidCursor, InvalidFilter, InvalidRequest
-from claude_loop.filters import MATCH_ALL, MAX_VALUE_LENGTH, MAX_VALUES, Filter
+from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_VALUE_LENGTH, MAX_VALUES, Filter
 from claude_loop.ids import Cursor
 from claude_loop.subscription import NOW, Start
 from claude_loop.transports.http_endpoint import Parameter
 
-# Query parameter: (key of Filter, what it selects).
-_FILTERS = {
-    "project": ("projects", "Events of this project."),
-    "prd_id": ("prd_ids", "Events of this PRD."),
-    "story_id": ("story_ids", "Events of this story."),
-    "type": ("types", "Events of this type; `*` stands for any characters, `?` for one."),
-    "session_id": ("session_ids", "Events of this agent session."),
-    "run_id": ("run_ids", "Events of this run."),
-    "source": ("sources", "Events from this source, such as `bash` or `http`."),
-}
 _VALUE = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_LENGTH}
 FILTER_PARAMETERS = tuple(
-    Parameter(name, description, repeats=True, schema=_VALUE) for name, (_, description) in _FILTERS.items()
+    Parameter(key.attribute, key.selects, repeats=True, schema=_VALUE) for key in FILTER_KEYS.values()
 )
 FROM = Parameter(
     "from",
@@ -66,7 +56,8 @@ class Query:
         """The filter parameters together. Raises ``InvalidFilter`` naming the parameter."""
         if not self._given:
             return MATCH_ALL
-        wanted = {name: self._given.getall(name) for name in _FILTERS if name in self._given}
+        names = {key.attribute: key.name for key in FILTER_KEYS.values() if key.attribute in self._given}
+        wanted = {name: self._given.getall(name) for name in names}
         for name, values in wanted.items():
             if len(values) > MAX_VALUES:
                 message = f"`{name}` is given {len(values)} times; at most {MAX_VALUES} are taken."
@@ -74,7 +65,7 @@ class Query:
             if any(not value or len(value) > MAX_VALUE_LENGTH for value in values):
                 message = f"`{name}` has 1 to {MAX_VALUE_LENGTH} characters."
                 raise InvalidFilter(message, field=name, hint="Leave it out to see everything.")
-        return Filter.parse({_FILTERS[name][0]: values for name, values in wanted.items()})
+        return Filter.parse({names[name]: values for name, values in wanted.items()})
 
     def cursor(self, name: str) -> Cursor | None:
         """Raises ``InvalidCursor``."""

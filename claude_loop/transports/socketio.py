@@ -27,6 +27,8 @@ from claude_loop.transports.socketio_events import ClientEvents, Handler, opened
 from claude_loop.transports.socketio_server import Reply, SocketServer
 
 PATH = "socket.io"
+# Time to take the word that the token is void; what a client sends meanwhile is not heard.
+DISMISSAL_SECONDS = 1.0
 
 
 class TokenAuthenticator(Protocol):
@@ -162,14 +164,14 @@ class SocketIOTransport:
         client.follow(opened, wanted.max_batch)
 
     def _greeting(self, sid: str) -> dict[str, Any]:
-        state, retention = self._hub.state, self._settings.retention
+        state = self._hub.state
         return {
             "sid": sid,
             "epoch": state.epoch,
             "first": state.first,
             "head": state.head,
             "cursor": str(state.head_cursor),
-            "retention": {"days": retention.days, "events": retention.events},
+            "retention": self._settings.retention.model_dump(),
             "version": self._version,
         }
 
@@ -189,6 +191,21 @@ class SocketIOTransport:
 
     def malformed(self, error: ClaudeLoopError) -> None:
         self.refused[error.code] += 1
+
+    def cut_off(self, is_void: Callable[[Principal], bool]) -> None:
+        """End the connections of callers who are nobody any more; each is told, as far as it still listens."""
+        for client in list(self._by_sid.values()):
+            if is_void(client.principal):
+                self.left(client.sid)  # from here on it is fed nothing, and what it sends is not heard
+                client.send("error", Unauthorized("The token of this connection was revoked, or is over.").as_dict())
+                self._tasks.spawn(self._dismiss(client.socket), f"dismissal of {client.sid}")
+        for socket in self._server.eio.open_sessions():
+            if not socket.joined and is_void(socket.principal):
+                socket.cut_off("its token was revoked")
+
+    async def _dismiss(self, socket: LoopSocket) -> None:
+        socket.finish()
+        await self._server.eio.wait_for_end([socket], DISMISSAL_SECONDS)
 
     # --- what the server says
 

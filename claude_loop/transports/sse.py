@@ -7,6 +7,7 @@ is read for it, and after ``write_timeout`` it is cut off. It resumes with ``Las
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from claude_loop.filters import Filter
 from claude_loop.hub import BATCH_EVENTS, Hub
 from claude_loop.subscription import Opened, Reset, Start, Subscription
 from claude_loop.supervision import TaskOwner
+from claude_loop.transports.auth import Principal
 from claude_loop.transports.gate import principal_of
 from claude_loop.transports.pump import Pace, PumpTiming
 from claude_loop.transports.wire import sse_batch, sse_position
@@ -121,6 +123,14 @@ class SseTransport:
                 if not stream.connected and stream.task is not None:
                     stream.task.cancel()
 
+    def cut_off(self, is_void: Callable[[Principal], bool]) -> None:
+        """End the streams of callers who are nobody any more; coming back they are told why."""
+        for stream in self._streams:
+            if is_void(stream.principal):
+                stream.abort()
+                if stream.task is not None:
+                    stream.task.cancel()
+
     async def close(self) -> None:
         """Say goodbye to every reader and end the streams. New ones are refused."""
         self._closing = True
@@ -150,11 +160,15 @@ class SseStream:
         transport = self._request.transport
         return transport is not None and not transport.is_closing()
 
+    @property
+    def principal(self) -> Principal:
+        return principal_of(self._request)
+
     def statistics(self) -> dict[str, Any]:
         """``lag`` counts events, matching or not."""
         filter_ = self._subscription.filter
         return {
-            "principal": principal_of(self._request).kind,
+            "principal": self.principal.kind,
             "sub": filter_.key,
             "prds": list(filter_.prd_ids),
             "runs": list(filter_.run_ids),

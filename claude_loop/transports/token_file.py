@@ -27,7 +27,7 @@ def ensure_token(path: Path, clock: Clock) -> str:
         return read_token(path)
     except FileNotFoundError:
         pass
-    token = PREFIX + base64.urlsafe_b64encode(clock.random_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
+    token = new_token(clock)
     # Written aside and linked, so that the name never shows a file that is still empty.
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
@@ -45,23 +45,19 @@ def ensure_token(path: Path, clock: Clock) -> str:
     return token
 
 
+def new_token(clock: Clock) -> str:
+    """256 random bits."""
+    return PREFIX + base64.urlsafe_b64encode(clock.random_bytes(_TOKEN_BYTES)).rstrip(b"=").decode()
+
+
 def read_token(path: Path) -> str:
     """The token in ``path``.
 
     Raises ``FileNotFoundError``, and ``UnsafeHome`` when the file is a link, belongs to somebody else, may be read by
     others, or holds no usable token.
     """
+    descriptor = open_insisting(path, _MEND)
     try:
-        # O_NONBLOCK: a planted named pipe must not hang us.
-        descriptor = open_private(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise
-    except OSError as failure:
-        if failure.errno == errno.ELOOP:
-            raise UnsafeHome(f"{path} is a symbolic link.", hint=_MEND) from None
-        raise UnsafeHome(f"{path} cannot be read: {failure.strerror}.", hint=_MEND) from failure
-    try:
-        _insist_private(path, os.fstat(descriptor))
         text = os.read(descriptor, 1024).decode("ascii", "replace").strip()
     finally:
         os.close(descriptor)
@@ -70,10 +66,29 @@ def read_token(path: Path) -> str:
     return text
 
 
-def _insist_private(path: Path, status: os.stat_result) -> None:
+def open_insisting(path: Path, mend: str) -> int:
+    """The descriptor of a file that is ours alone. Raises ``FileNotFoundError``, and ``UnsafeHome`` with ``mend``."""
+    try:
+        # O_NONBLOCK: a planted named pipe must not hang us.
+        descriptor = open_private(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        if failure.errno == errno.ELOOP:
+            raise UnsafeHome(f"{path} is a symbolic link.", hint=mend) from None
+        raise UnsafeHome(f"{path} cannot be read: {failure.strerror}.", hint=mend) from failure
+    try:
+        _insist_private(path, os.fstat(descriptor), mend)
+    except UnsafeHome:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _insist_private(path: Path, status: os.stat_result, mend: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeHome(f"{path} is not a file.", hint=_MEND)
+        raise UnsafeHome(f"{path} is not a file.", hint=mend)
     if status.st_uid != os.geteuid():
-        raise UnsafeHome(f"{path} belongs to uid {status.st_uid}, not to you.", hint=_MEND)
+        raise UnsafeHome(f"{path} belongs to uid {status.st_uid}, not to you.", hint=mend)
     if status.st_mode & 0o077:
-        raise UnsafeHome(f"{path} may be read by others (mode {status.st_mode & 0o777:04o}).", hint=_MEND)
+        raise UnsafeHome(f"{path} may be read by others (mode {status.st_mode & 0o777:04o}).", hint=mend)

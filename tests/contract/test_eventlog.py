@@ -12,7 +12,7 @@ from claude_loop.eventlog.base import SpoolOffset, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
-from claude_loop.filters import Filter
+from claude_loop.filters import FILTER_KEYS, Filter
 from claude_loop.ids import NO_EVENT, id_digest
 
 
@@ -191,6 +191,19 @@ FILTERS = [
     (Filter(sources=("other",)), []),
     (Filter(projects=("shop",), prd_ids=("P2",), types=("*",)), [2]),
 ]
+
+
+@pytest.mark.parametrize("key", FILTER_KEYS.values(), ids=list(FILTER_KEYS))
+async def test_every_key_of_a_filter_is_known_to_the_log(log, key):
+    values = dict.fromkeys(("project", "prd_id", "story_id", "run_id", "session_id", "source"), "x")
+    other = Event("other.type", {}, id="other", at=1, **values)
+    wanted = Event(
+        "wanted", {}, id="wanted", at=1, **(values | ({key.attribute: "wanted"} if key.attribute in values else {}))
+    )
+    await log.append([other, wanted])
+    selected = Filter(**{key.name: ("wanted",)})
+    assert [event.id for event in (await log.read(0, 10, selected)).events] == ["wanted"]
+    assert [event.id for event in await log.read_backwards(None, 10, selected)] == ["wanted"]
 
 
 @pytest.mark.parametrize(("filter_", "expected"), FILTERS)

@@ -100,6 +100,26 @@ def test_restore_refuses_beside_a_daemon_and_resets_readers(daemon, tmp_path):
         stream.close()
 
 
+def test_notifications_of_the_replaced_log_are_put_aside_with_it_and_runs_stay(daemon, tmp_path):
+    publish(daemon, 1)
+    file = str(tmp_path / "log.db")
+    assert daemon.run("backup", file).returncode == 0
+    daemon.stop()
+    home = daemon.home
+    for path in (home.outbox, home.root / "notify.db-wal"):
+        path.write_text("of that log")
+    home.receipts.mkdir(exist_ok=True)
+    (home.receipts / "one").touch()
+    (home.runs / "run").mkdir()
+    assert daemon.run("restore", file).returncode == 0
+    kept = min(home.root.glob("events.db.replaced-*"))  # the others lie beside it, as SQLite has them
+    suffix = kept.name.removeprefix("events.db")
+    aside = [home.root / name for name in (f"notify.db{suffix}", f"notify.db{suffix}-wal", f"notify{suffix}/one")]
+    assert all(path.exists() for path in aside)
+    assert not home.outbox.exists()
+    assert (home.runs / "run").is_dir()
+
+
 def test_what_cannot_be_restored(daemon, tmp_path):
     daemon.stop()
     (tmp_path / "text").write_text("not a log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,18 @@ def daemon(home: Path, tmp_path: Path) -> Iterator[Daemon]:
     note = DaemonNote.read(one.home)
     if note is not None and alive(note.pid):
         kill(note.pid)
+
+
+@pytest.mark.requires("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_what_was_installed(daemon, tmp_path):
+    daemon.stop()
+    assert daemon.run("service", "install").returncode == 0
+    units = sorted((tmp_path / "systemd" / "user").glob("claude-loop.*"))
+    assert len(units) == 3
+    command = ["systemd-analyze", "verify", "--user", "--man=no", *map(str, units)]
+    environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_running_daemon_is_stopped_and_started_by_systemd(daemon):

@@ -80,7 +80,7 @@ def test_nonsense_is_refused_with_its_key(raw, field):
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(FILTER_KEYS), inner),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(list(FILTER_KEYS)), inner),
     )
 )
 def test_any_json_is_a_filter_or_refused(raw):

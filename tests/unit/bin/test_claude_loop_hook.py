@@ -189,8 +189,8 @@ def test_it_can_be_silenced_and_reads_its_payload_all_the_same(home: Path, mode:
     assert len(records(home)) == 1
 
 
-@pytest.mark.parametrize("arguments", [("gemini",), ("",), ("--help",)])
-def test_for_other_agents_it_does_nothing(home: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("",), ("--help",), ("Gem ini",), ("../x",), ('a"b',)])
+def test_for_what_is_no_agent_it_does_nothing(home: Path, arguments: tuple[str, ...]) -> None:
     call(None, *arguments)
     assert not home.exists()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
 
 from claude_loop.cli import COMMANDS, cli
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 # The shell's own completion, asked as a key press would: which function, on these words, and what it found.
 ASK = """
@@ -50,6 +54,56 @@ def test_bash_completes_commands_and_options(command):
     assert completed("claude-loop", "tail", "--no-f") == ["--no-follow"]
     assert completed("claude-loop", "hooks", "") == ["install", "status", "uninstall"]
     assert completed("claude-loop", "hooks", "install", "--agent", "c") == ["claude", "codex"]
+
+
+@pytest.mark.requires("fish")
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("claude-loop do", {"down", "doctor"}),
+        ("claude-loop tail --no-f", {"--no-follow"}),
+        ("claude-loop hooks install --agent c", {"claude", "codex"}),
+    ],
+)
+def test_fish_completes_commands_and_options(command, tmp_path, typed, found):
+    (tmp_path / "script.fish").write_text(script("fish"))
+    asked = f'source {tmp_path}/script.fish; complete -C "{typed}"'
+    done = subprocess.run(["fish", "--no-config", "-c", asked], capture_output=True, text=True, timeout=60, check=True)
+    assert {line.partition("\t")[0] for line in done.stdout.split("\n") if line} == found
+    assert done.stderr == ""
+
+
+@pytest.mark.requires("zsh")
+def test_zsh_completes_at_a_key_press(command, tmp_path, monkeypatch):
+    """It completes at its prompt alone: a terminal of its own, and Tab."""
+    (tmp_path / "script.zsh").write_text(script("zsh"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "dumb")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp("zsh", ["zsh", "-f", "-i"])
+    said = bytearray()
+
+    def shown(text: str) -> bool:
+        if select.select([terminal], [], [], 0)[0]:
+            said.extend(os.read(terminal, 65_536))
+        return text.encode() in said
+
+    def types(keys: str, *answers: str) -> None:
+        del said[:]
+        os.write(terminal, keys.encode())
+        for answer in answers:
+            until(partial(shown, answer), 30, answer)
+
+    try:
+        types(f"PS1='%% '; autoload -U compinit; compinit -u; source {tmp_path}/script.zsh; print re''ady\n", "ready")
+        types("claude-loop do\t", "down", "doctor")
+        types("\x15claude-loop tail --no-f\t", "--no-follow")
+        types("\x15claude-loop hooks install --agent co\t", "codex")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

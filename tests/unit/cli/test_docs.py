@@ -41,7 +41,7 @@ def test_each_command_is_described_with_its_options(name):
 
 
 def test_no_option_is_described_that_is_not_there():
-    known = {opt for name in COMMANDS for opt in options_of(command(name))}
+    known = {"--version"}.union(*(options_of(command(name)) for name in COMMANDS))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) <= known
 
 

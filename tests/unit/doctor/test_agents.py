@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from claude_loop import hook_settings
+from claude_loop.agents import AgentName
 from claude_loop.doctor import agents as checks
-from claude_loop.hook_settings import AgentName
 from claude_loop.paths import Home
 from claude_loop.settings_files import SettingsFile
 from tests.support import BIN
 from tests.unit.doctor.scenes import only, scene
+
+CLAUDE, CODEX = checks.CHECKS["hooks.claude"], checks.CHECKS["hooks.codex"]
 
 
 @pytest.fixture
@@ -38,13 +40,11 @@ def trust(path: Path, skip: int = 0) -> None:
 
 
 def test_an_agent_that_is_not_here_needs_no_hooks(environ):
-    assert only(checks.claude, scene(environ=environ)).level == "ok"
-    assert only(checks.codex, scene(environ=environ)).level == "ok"
+    assert only(CLAUDE, scene(environ=environ)).level == "ok"
+    assert only(CODEX, scene(environ=environ)).level == "ok"
 
 
-@pytest.mark.parametrize(
-    ("check", "agent", "folder"), [(checks.claude, "claude", ".claude"), (checks.codex, "codex", ".codex")]
-)
+@pytest.mark.parametrize(("check", "agent", "folder"), [(CLAUDE, "claude", ".claude"), (CODEX, "codex", ".codex")])
 def test_an_agent_without_hooks(environ, tmp_path, check, agent, folder):
     (tmp_path / folder).mkdir()
     found = only(check, scene(environ=environ))
@@ -53,35 +53,35 @@ def test_an_agent_without_hooks(environ, tmp_path, check, agent, folder):
 
 def test_hooks_of_claude_code(environ):
     path = installed("claude", environ)
-    assert only(checks.claude, scene(environ=environ)).level == "ok"
+    assert only(CLAUDE, scene(environ=environ)).level == "ok"
 
     whole = path.read_text()
     body = json.loads(whole)
     path.write_text(json.dumps(body | {"disableAllHooks": True}))
-    assert "switched off" in only(checks.claude, scene(environ=environ)).sentence
+    assert "switched off" in only(CLAUDE, scene(environ=environ)).sentence
     del body["hooks"]["Stop"]
     path.write_text(json.dumps(body))
-    assert only(checks.claude, scene(environ=environ)).fix == "claude-loop hooks install --agent claude --user"
+    assert only(CLAUDE, scene(environ=environ)).fix == "claude-loop hooks install --agent claude --user"
     path.write_text(whole.replace(str(BIN), "/moved/away"))
-    found = only(checks.claude, scene(environ=environ))
+    found = only(CLAUDE, scene(environ=environ))
     assert found.level == "problem"
     assert "/moved/away" in found.sentence
     path.write_text("{")
-    assert "cannot be read" in only(checks.claude, scene(environ=environ)).sentence
+    assert "cannot be read" in only(CLAUDE, scene(environ=environ)).sentence
 
 
 def test_hooks_that_codex_has_not_been_told_to_trust(environ):
     path = installed("codex", environ)
-    found = only(checks.codex, scene(environ=environ))
+    found = only(CODEX, scene(environ=environ))
     assert (found.level, found.fix) == ("problem", "codex")
     assert f"skips {len(hook_settings.EVENTS['codex'])} of the hooks" in found.sentence
     trust(path, skip=1)
-    assert "skips 1 of the hooks" in only(checks.codex, scene(environ=environ)).sentence
+    assert "skips 1 of the hooks" in only(CODEX, scene(environ=environ)).sentence
     trust(path)
-    assert only(checks.codex, scene(environ=environ)).level == "ok"
+    assert only(CODEX, scene(environ=environ)).level == "ok"
 
 
 def test_hooks_that_codex_has_switched_off(environ):
     path = installed("codex", environ)
     path.with_name("config.toml").write_text("[features]\nhooks = false\n")
-    assert "switched off" in only(checks.codex, scene(environ=environ)).sentence
+    assert "switched off" in only(CODEX, scene(environ=environ)).sentence

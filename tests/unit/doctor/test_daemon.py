@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from claude_loop import __version__
-from claude_loop.clock import SystemClock, rfc3339
+from claude_loop.build import full_version
 from claude_loop.doctor import daemon as checks
 from claude_loop.doctor.scene import Daemon, look_around
 from claude_loop.instance import DaemonNote, InstanceLock
@@ -98,12 +98,10 @@ def test_a_daemon_that_hangs_is_a_problem(tmp_path, monkeypatch):
 
 
 def test_an_outdated_daemon_is_told():
-    now = rfc3339(SystemClock().now_us() // 1000)
-    assert only(checks.version, scene(answering(version=__version__, started_at=now))).level == "ok"
-    for status in ({"version": "0.0.9", "started_at": now}, {"version": __version__, "started_at": NOTE.started_at}):
-        # The second began before the files of this clone were written.
-        found = only(checks.version, scene(answering(**status)))
-        assert (found.level, found.fix) == ("warning", checks.AGAIN)
+    assert only(checks.version, scene(answering(version=full_version()))).level == "ok"
+    for version in ("0.0.9", __version__, f"{__version__}+0123456789"):
+        found = only(checks.version, scene(answering(version=version)))
+        assert (found.level, found.fix) == ("warning", "claude-loop up")
 
 
 def test_notes_that_do_not_lead_to_the_daemon():
@@ -143,3 +141,13 @@ def test_where_nobody_can_tell_who_listens(monkeypatch, port):
     assert only(checks.port, scene(port=port)).level == "ok"
     with pytest.raises(OSError, match="only Linux"):
         holder("127.0.0.1", port)
+
+
+def test_what_tls_lacks_is_said(tmp_path):
+    assert findings(checks.tls, scene()) == []
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    assert "both" in only(checks.tls, scene(tls_cert=cert)).sentence
+    assert "cannot be used" in only(checks.tls, scene(tls_cert=cert, tls_key=key)).sentence
+    found = only(checks.tls, scene(host="0.0.0.0"))
+    assert (found.level, "127.0.0.1" in found.fix) == ("problem", True)
+    assert findings(checks.tls, scene(host="0.0.0.0", insecure_behind_proxy=True)) == []

@@ -8,9 +8,11 @@ import subprocess
 
 import pytest
 
+from claude_loop.clock import SystemClock
 from claude_loop.doctor import home as checks
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.paths import Home
+from claude_loop.transports.token_store import TokenStore
 from tests.unit.doctor.scenes import findings, only, prepared, scene
 
 
@@ -123,3 +125,19 @@ def test_a_log_that_is_no_database():
     home.database.write_bytes(b"not SQLite at all" * 10)
     found = only(checks.log_file, scene())
     assert (found.level, found.fix) == ("problem", f"mv {home.database} {home.database}.damaged")
+
+
+def test_named_tokens():
+    home = prepared()
+    assert findings(checks.tokens, scene()) == []
+    store = TokenStore(home.tokens)
+    clock = SystemClock()
+    store.create("kept", ["read"], None, clock)
+    assert findings(checks.tokens, scene()) == []
+    store.create("old", ["read"], clock.now_us() - 1, clock)
+    found = only(checks.tokens, scene())
+    assert (found.level, found.fix) == ("warning", "claude-loop token revoke old")
+    home.tokens.chmod(0o644)
+    found = only(checks.tokens, scene())
+    assert found.level == "problem"
+    assert "No named token holds" in found.sentence

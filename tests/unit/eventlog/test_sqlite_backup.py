@@ -144,3 +144,19 @@ async def test_what_is_no_log_damaged_or_newer_is_refused(tmp_path):
     with closing(sqlite3.connect(copy)) as newer:
         newer.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     await refused(copy, database, NewerLog)
+
+
+async def test_what_was_pruned_is_in_no_page_of_a_copy(tmp_path, database):
+    log = await opened(database)
+    text = "canary " * 500
+    await log.append([Event("a.b", {"t": text}, id=f"e{n}", source="test", at=1) for n in range(50)])
+    await log.close()
+    with closing(sqlite3.connect(database)) as writer, writer:
+        writer.execute("PRAGMA secure_delete = OFF")
+        writer.execute("DELETE FROM events WHERE seq <= 49")
+        writer.execute("UPDATE events SET json = json_set(json, '$.data', json('{}'))")
+    with closing(sqlite3.connect(database)) as writer:
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert b"canary" in database.read_bytes()
+    back_up(database, tmp_path / "copy.db")
+    assert b"canary" not in (tmp_path / "copy.db").read_bytes()

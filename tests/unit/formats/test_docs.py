@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from claude_loop.agents import AGENTS
 from claude_loop.catalogue import CATALOGUE
-from claude_loop.formats import claude_hooks, codex_hooks
+from claude_loop.formats.agent_hooks import READERS
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "agents.md").read_text()
@@ -20,10 +21,13 @@ def table(heading: str) -> dict[str, set[str]]:
     return {row[1].strip().strip("`"): set(re.findall(r"`([a-z_.]+)`", row[2])) for row in rows}
 
 
-@pytest.mark.parametrize(
-    ("heading", "agent", "hooks"),
-    [("Claude Code", "claude", claude_hooks.HOOKS), ("Codex", "codex", codex_hooks.HOOKS)],
-)
+def test_what_every_agent_says_is_read() -> None:
+    assert set(READERS) == set(AGENTS)
+    for name, agent in AGENTS.items():
+        assert set(agent.hooks) <= set(READERS[name]), name
+
+
+@pytest.mark.parametrize(("heading", "agent", "hooks"), [(AGENTS[n].title, n, READERS.get(n, {})) for n in AGENTS])
 def test_every_hook_is_in_the_table_with_its_events(heading: str, agent: str, hooks: dict) -> None:
     described = table(heading)
     assert set(described) == set(hooks)

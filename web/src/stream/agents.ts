@@ -9,9 +9,6 @@ type Data = Record<string, unknown>;
 const words = (mark: MarkName, text: string, tone: Tone = "plain"): Said => ({ mark, text, tone });
 const known = (data: Data, key: string, before: string, most = 160) => (data[key] ? before + visible(data[key], most) : "");
 
-const plain = (text: string, field: string, mark: MarkName = "plain", tone: Tone = "plain") => (data: Data) =>
-  words(mark, text + known(data, field, ": ", 300), tone);
-
 const tool = (mark: MarkName, tone: Tone, start = "") => (data: Data) => {
   const took = data["duration_ms"];
   const time = typeof took === "number" && took >= 1000 ? ` · ${precise(took)}` : "";
@@ -37,23 +34,11 @@ function plan(data: Data): Said {
 export const OF_AGENTS: Record<string, (data: Data) => Said> = {
   "session.started": (data) =>
     words("begin", `${visible(data["agent"] || "an agent", 40)}${data["model"] ? ` (${visible(data["model"], 60)})` : ""} begins a session`, "running"),
-  "session.ended": plain("session ended", "reason", "end"),
-  "session.compacting": plain("shortens its context", "trigger", "turn"),
-  "session.compacted": plain("has shortened its context", "trigger"),
-  "prompt.submitted": plain("prompt", "prompt", "story"),
-  "agent.message": plain("says", "message"),
-  "agent.idle": plain("has finished its turn", ""),
   "agent.retrying": retrying,
   "tool.started": tool("plain", "plain", " …"),
   "tool.completed": tool("plain", "plain"),
   "tool.failed": tool("bad", "bad"),
   "subagent.started": subagent("begins"),
   "subagent.ended": subagent("has ended"),
-  "task.created": plain("task", "subject"),
-  "task.completed": plain("task done", "subject", "good", "good"),
   "plan.updated": plan,
-  "output.chunk": plain("output", "text"),
-  "alert.sent": plain("notified", "kind"),
-  "alert.resolved": plain("told that it is over", "kind"),
-  "alert.failed": plain("could not notify", "reason", "error", "bad"),
 };

@@ -1,6 +1,7 @@
 /** One event in a mark and words: those of `claude-loop tail` (claude_loop/cli/lines.py, outcomes.py). */
 
 import type { EventJson, RunDocument, StoryDocument } from "../lib/documents";
+import { EVENT_WORDS } from "../lib/event_words";
 import { clock } from "../lib/time";
 import { plural } from "../lib/words";
 import { OF_AGENTS } from "./agents";
@@ -33,7 +34,7 @@ export function describe(event: EventJson, lookup: Lookup): Said {
   return Object.hasOwn(KNOWN, event.type) ? KNOWN[event.type]!(data) : say("plain", free(event.type, data));
 }
 
-function simply(mark: MarkName, words: string, tone: Tone = "plain", field = ""): (data: Data) => Said {
+function simply(mark: MarkName, words: string, tone: Tone, field: string): (data: Data) => Said {
   return (data) => {
     const value = visible(data[field] ?? "", 300);
     return say(mark, value ? `${words}: ${value}` : words, tone);
@@ -45,7 +46,13 @@ const iteration = (word: string) => (data: Data) => {
   return say("turn", `iteration ${visible(data["iteration"] ?? "?", 20)}${most}${word}`, "running");
 };
 
+/** Told in the same words as in the terminal. */
+const TOLD: [string, (data: Data) => Said][] = Object.entries(EVENT_WORDS).map(([type, told]) => [
+  type, simply(told.mark, told.words, told.tone, told.field),
+]);
+
 const KNOWN: Record<string, (data: Data) => Said> = {
+  ...Object.fromEntries(TOLD),
   ...OF_AGENTS,
   "prd.started": (data) => {
     const stories = isCount(data["total_stories"]) ? plural(data["total_stories"], "story", "stories") : "";
@@ -59,19 +66,13 @@ const KNOWN: Record<string, (data: Data) => Said> = {
   },
   "iteration.started": iteration(""),
   "iteration.completed": iteration(" completed"),
-  "story.started": simply("story", "started", "running"),
-  "story.blocked": simply("blocked", "blocked", "blocked", "reason"),
   "test.run": testRun,
   "commit.created": (data) =>
     say("commit", `commit ${shortHash(data["commit_hash"] ?? "?")} ${visible(data["subject"] ?? "", 100)}`.trimEnd()),
-  "error.occurred": simply("error", "error", "bad", "error"),
   "log.message": logMessage,
   "progress.updated": (data) =>
     say("plain", `${visible(data["current"] ?? "?", 20)} of ${visible(data["total"] ?? "?", 20)} ${visible(data["message"] ?? "", 200)}`.trimEnd()),
   "agent.waiting": waiting,
-  "agent.resumed": simply("begin", "goes on", "running"),
-  "system.run_owned": simply("plain", "its process is watched", "plain", "pid"),
-  "system.run_vanished": simply("gone", "its process is gone without finishing", "bad", "pid"),
 };
 
 function testRun(data: Data): Said {
