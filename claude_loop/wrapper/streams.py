@@ -9,7 +9,7 @@ import select
 from claude_loop.wrapper.tee import Tee
 
 READ_BYTES = 256 * 1024
-_GATHERED_BYTES = 32 * 1024
+GATHERED_BYTES = 32 * 1024
 # A terminal that gives less has no more at the moment: another try would only cost.
 _SHORT_READ = 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.
@@ -23,6 +23,8 @@ class Stream:
         self.source = source
         self.target: int | None = target
         self.terminal = terminal
+        # Whether the target is a terminal that is not raw: it makes line ends itself, and once is enough.
+        self.leaves_line_ends = False
         self.open = True
         if terminal:
             os.set_blocking(source, False)
@@ -33,7 +35,7 @@ class Stream:
         if not data:
             return 0
         if self.target is not None:
-            self._pass_on(data, self.target)
+            self._pass_on(data.replace(b"\r\n", b"\n") if self.leaves_line_ends else data, self.target)
         if tee is not None:
             tee.write(data)
         return len(data)
@@ -44,7 +46,7 @@ class Stream:
         size = 0
         try:
             # A terminal gives a few kilobytes at a time, however much there is.
-            while size < _GATHERED_BYTES:
+            while size < GATHERED_BYTES:
                 part = os.read(self.source, READ_BYTES)
                 if not part:
                     self.close()
