@@ -20,7 +20,7 @@ from claude_loop.formats.prd_json import name_of, parse_plan, read_document
 from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
-from claude_loop.plan_places import first_file, plan_files
+from claude_loop.plan_places import first_file, plan_files, script_of
 from claude_loop.run_files import END_JSON, RUN_JSON, is_directory_name, own_process
 from claude_loop.spool_writer import SpoolWriter
 from claude_loop.wrapper.child import NOT_EXECUTABLE, NOT_FOUND, execute
@@ -55,7 +55,7 @@ def run(prd_id: str | None, title: str | None, prd_file: Path | None, command: t
     try:
         plan = _plan(prd_id, title, prd_file, command)
         home.prepare()
-        directory = _open_run(home, plan)
+        directory = _open_run(home, plan, shlex.join(command))
     except (OSError, ClaudeLoopError) as failure:
         note(f"claude-loop: this run is not shown: {failure}")
         _become(program, command)
@@ -91,14 +91,16 @@ def _is_within_a_run(home: Home, prd_id: str | None) -> bool:
 def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]) -> dict[str, Any]:
     """What `run.json` says."""
     context = inherited()
-    file = prd_file or first_file(plan_files(Path.cwd(), command))
+    script = script_of(Path.cwd(), command)
+    file = prd_file or first_file(plan_files(Path.cwd(), script))
     name, passing = _planned(file)
     return {
         "run_id": _run_id(prd_id, context),
         "project": _as_id(context["project"]),
         "prd_id": prd_id or _as_id(context["prd_id"]) or name or _as_id(Path(command[0]).name),
         "title": title,
-        "command": list(command),
+        # Not the command: it may hold secrets, and this file stays until the run is over.
+        "script": None if script is None else str(script),
         "cwd": os.getcwd(),
         "prd_file": None if file is None else str(file.absolute()),
         "passing": passing,
@@ -141,7 +143,7 @@ def _beginning(file: Path) -> bytes:
         return opened.read(_LARGEST_PLAN)
 
 
-def _open_run(home: Home, plan: dict[str, Any]) -> Path:
+def _open_run(home: Home, plan: dict[str, Any], command: str) -> Path:
     """The run's directory, and its first event. Raises ``OSError``."""
     directory: Path = home.runs / plan["run_id"]
     try:
@@ -154,7 +156,7 @@ def _open_run(home: Home, plan: dict[str, Any]) -> Path:
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         json.dump(plan, file)
     (directory / f".{RUN_JSON}").rename(directory / RUN_JSON)
-    data = {"command": shlex.join(plan["command"]), "cwd": plan["cwd"]}
+    data = {"command": command, "cwd": plan["cwd"]}
     data |= {key: plan[key] for key in ("title", "owner") if plan[key]}
     ids = {key: plan[key] for key in ("project", "prd_id", "run_id")}
     SpoolWriter(home, "run").emit("run.started", data, **ids)

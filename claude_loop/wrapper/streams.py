@@ -8,8 +8,8 @@ import select
 
 from claude_loop.wrapper.tee import Tee
 
-READ_BYTES = 256 * 1024
-GATHERED_BYTES = 32 * 1024
+READ_BYTES = 64 * 1024
+GATHERED_BYTES = 64 * 1024
 # A terminal that gives less has no more at the moment: another try would only cost.
 _SHORT_READ = 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.

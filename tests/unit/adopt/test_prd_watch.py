@@ -233,8 +233,7 @@ async def test_at_the_end_the_file_is_read_without_waiting_and_then_left(world):
         ("prd.json", {}),
         ("plans/my.json", {"prd_file": "plans/my.json"}),
         ("scripts/ralph/prd.json", {}),
-        ("tools/prd.json", {"command": ["bash", "-e", "tools/loop.sh", "20"]}),
-        ("tools/prd.json", {"command": ["tools/loop.sh", "20"]}),
+        ("tools/prd.json", {"script": "tools/loop.sh"}),
         ("prds/active/PRD-9/prd.json", {}),
     ],
 )

@@ -60,6 +60,7 @@ def test_a_run_is_opened_and_everything_below_knows_it(home, folder):
     assert {event["run_id"] for event in (begun, ended)} == {plan["run_id"]}
     assert {event["source"] for event in (begun, ended)} == {"run"}
     assert begun["data"]["command"].startswith("bash -c 'echo $CLAUDE_LOOP_PROJECT")
+    assert "CLAUDE_LOOP_PROJECT" not in json.dumps(plan)  # what is on the command line may be secret
     assert begun["data"]["owner"] == plan["owner"]
     assert (ended["data"]["success"], ended["data"]["exit_code"]) == (False, 3)
     directory = home / "runs" / plan["run_id"]
