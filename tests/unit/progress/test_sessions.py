@@ -32,6 +32,7 @@ def test_a_session_nests_under_its_run_and_story():
             "since": world.now_ms,
             "last_at": world.now_ms,
             "story_id": "US-002",
+            "call": {"tool": "Bash", "summary": "pytest", "since": world.now_ms},
         }
     ]
 
