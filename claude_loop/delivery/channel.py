@@ -14,7 +14,8 @@ import structlog
 
 from claude_loop.clock import Clock, parse_hours, rfc3339
 from claude_loop.delivery.dispatch import Outcome, Target
-from claude_loop.delivery.outbox import Message, Outbox
+from claude_loop.delivery.messages import Message
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.delivery.quiet import quiet_until
 from claude_loop.delivery.words import link, resolution, sentence, title
 
