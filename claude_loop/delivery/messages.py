@@ -37,7 +37,8 @@ class Plan:
 
 
 def message_id(condition: Condition, channel: str, step: int, phase: Phase) -> str:
-    """Of run, kind, since, channel, step and phase; the same for the same message for ever: a receiver can drop what it has, and the log stores it once."""
+    """From run, kind, since, channel, step and phase: the same for the same message for ever. A receiver can drop what
+    it has, and the log stores it once."""
     text = json.dumps([*condition.identity, channel, step, phase])
     return "alert-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

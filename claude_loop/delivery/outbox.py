@@ -1,7 +1,7 @@
 """What was sent, is to be sent, or could not be: one small SQLite file, used from one thread.
 
-The name of a message is unique, so looking twice, or after a crash, never makes a second one. Before a channel hears of a message its row says `sending`;
-what a crash leaves in that state is settled by the courier's receipt.
+The name of a message is unique, so looking twice, or after a crash, never makes a second one. Before a channel hears of
+a message its row says `sending`; what a crash leaves in that state is settled by the courier's receipt.
 """
 
 from __future__ import annotations
