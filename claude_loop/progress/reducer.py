@@ -113,8 +113,12 @@ def reduce(event: Event, get: Get) -> list[Patch]:
     ]
 
 
-def difference(key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], seq: int, at: int) -> list[Patch]:
-    """The patches that make ``before`` into ``after``."""
+def difference(
+    key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, seq: int, at: int
+) -> list[Patch]:
+    """The patches that make ``before`` into ``after``; None is no document."""
+    if after is None:
+        return [] if before is None else [{"seq": seq, "at": at, "path": [key], "value": None}]
     if before is None:
         return [{"seq": seq, "at": at, "path": [key], "value": after}]
     return [
