@@ -68,17 +68,22 @@ def started(draft: Draft) -> None:
 
 def _adopt(run: RunDocument, story: StoryDocument) -> None:
     """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late."""
-    test, commit = run["last_test"], run["last_commit"]
-    if test is not None and test["story_id"] is None:
-        test = test.copy()
-        test["story_id"], test["attempt"] = story["story_id"], story["attempt"]
-        run["last_test"] = test
-        _add_test(story, test)
+    commit = run["last_commit"]
+    _adopt_test(run, story)
     if commit is not None and commit["story_id"] is None:
         commit = commit.copy()
         commit["story_id"], commit["attempt"] = story["story_id"], story["attempt"]
         run["last_commit"] = commit
         _add_commit(story, commit)
+
+
+def _adopt_test(run: RunDocument, story: StoryDocument) -> None:
+    test = run["last_test"]
+    if test is not None and test["story_id"] is None:
+        test = test.copy()
+        test["story_id"], test["attempt"] = story["story_id"], story["attempt"]
+        run["last_test"] = test
+        _add_test(story, test)
 
 
 def completed(draft: Draft) -> None:
@@ -195,6 +200,8 @@ def committed(draft: Draft) -> None:
         "subject": text(data, "subject", LONGEST_TEXT),
         "branch": text(data, "branch", LONGEST_NAME),
     }
+    if story is not None and draft.event.source in OBSERVERS and _follows_test(run, draft.moment):
+        _adopt_test(run, story)
     amends = text(data, "amends", LONGEST_NAME)
     if not _stands_in_for(run["last_commit"], amends):
         run["commits"] += 1
@@ -205,6 +212,12 @@ def committed(draft: Draft) -> None:
             story["commits"] -= 1
         _add_commit(story, commit)
         draft.run_draft.settle(story)
+
+
+def _follows_test(run: RunDocument, moment: int) -> bool:
+    """Whether the last test run was before this commit and after the one before it: both are of one piece of work."""
+    test, commit = run["last_test"], run["last_commit"]
+    return test is not None and test["at"] <= moment and (commit is None or commit["seq"] < test["seq"])
 
 
 def _add_commit(story: StoryDocument, commit: CommitSummary) -> None:

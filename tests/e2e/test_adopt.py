@@ -302,6 +302,23 @@ def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin,
         assert receiver.texts[0].startswith("checkout is done, verified")
 
 
+def test_a_daemon_that_comes_when_all_is_over_tells_whose_each_test_and_commit_was(home):
+    night = Night(home, count=2)
+    try:
+        night.begin()
+        assert night.await_end() == 0
+        night.daemon.start()
+        night.await_state("done·verified")
+        stories = night.detail()["stories"]
+        assert [(s["story_id"], s["state"], s["tests"], s["commits"]) for s in stories] == [
+            (story, "done·verified", 1, 1) for story in night.stories
+        ]
+        assert sorted((e["data"]["passed"], e["data"]["failed"]) for e in night.events("test.run")) == [(2, 0), (4, 0)]
+        assert {session["state"] for session in sessions_of(night)} == {"ended"}
+    finally:
+        night.end()
+
+
 def _at_work(night: Night, story_id: str) -> tuple[int, str] | None:
     story = _story(night, story_id)
     return None if story is None else (story["attempt"], story["state"])

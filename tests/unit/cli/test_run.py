@@ -94,6 +94,11 @@ def test_what_passes_as_it_begins_is_written_down(home, folder):
     assert run(folder, "true").returncode == 0
     (plan,) = plans(home)
     assert plan["passing"] == ["US-1"]
+    told = events(home)[1]
+    assert (told["type"], told["source"], told["run_id"]) == ("plan.updated", "prd.json", plan["run_id"])
+    assert [(story["story_id"], story["passes"]) for story in told["data"]["stories"]] == [
+        ("US-1", True), ("US-2", False),
+    ]  # fmt: skip
 
 
 def test_a_file_that_is_named_goes_first(home, folder):
