@@ -32,7 +32,7 @@ class TerminalSession:
         self._hears_keys = True
         self._pid = 0
         self._poll = select.poll()
-        self._polled_for: tuple[bool, ...] = ()
+        self._polled_for: list[bool] = []
         self.status: int | None = None
         self._begin(command)
 
@@ -81,7 +81,7 @@ class TerminalSession:
         if not self._in_front:
             self._come_to_front()
         takes_keys = self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD
-        wanted = (takes_keys, bool(self._typed), *(stream.open for stream in self.streams))
+        wanted = [takes_keys, self._typed != b"", *[stream.open for stream in self.streams]]
         if wanted != self._polled_for:  # the same as the last time, nearly always
             self._poll, self._polled_for = self._new_poll(takes_keys=takes_keys), wanted
         return dict(self._poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
