@@ -3,10 +3,12 @@
     python bench/run_cost.py [--rounds 5] [--work 600] [--megabytes 100]
 
 Method. Everything is done twice, bare and wrapped, by turns within each round, so that a slower moment of the machine
-meets both alike: trust the differences and ratios, which are of medians. The terminal is a pseudo-terminal that this
+meets both alike: trust the differences, which are of medians, and the ratios, each the median of those of the rounds. The
+terminal is a pseudo-terminal that this
 process reads and types into. A busy command computes for some seconds and prints a line every ten milliseconds or so; its
 time is taken by itself, from its first instruction to its last, and the start and the end of the wrapper are a row of
-their own; on a busy machine its processor time says more than the clock. A keystroke's echo is the time from writing one byte into the terminal until one comes back, while `cat` runs.
+their own; on a busy machine its processor time says more than the clock. A
+keystroke's echo is the time from writing one byte into the terminal until one comes back, while `cat` runs.
 Output is a file of lines that `cat` prints, into a pipe and into the terminal. A daemon reads along where a row says so.
 """
 
@@ -16,6 +18,8 @@ import argparse
 import os
 import pty
 import select
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -85,9 +89,9 @@ def busy(environ: dict[str, str], folder: Path, rounds: int, work: int) -> None:
         return seconds
 
     times = by_turns(rounds, once)
-    bare, wrapped = middle(times[False]), middle(times[True])
-    share = 100 * (wrapped / bare - 1)
-    row(f"busy command of {bare:.1f} s, more wall time", f"{share:+.2f} %", "≤ 1 %", reached=share <= 1)
+    share = 100 * (ratio_of_pairs(times) - 1)
+    name = f"busy command of {middle(times[False]):.1f} s, more wall time"
+    row(name, f"{share:+.2f} %", "≤ 1 %", reached=share <= 1)
     least = 100 * (min(times[True]) / min(times[False]) - 1)
     row("  of the quickest of each", f"{least:+.2f} %")
     share = middle(shares)
@@ -112,7 +116,14 @@ def output(environ: dict[str, str], folder: Path, rounds: int, daemon: str) -> N
     for where, times in (("a pipe", piped), ("a terminal", shown)):
         rate, bare = (size / 1e6 / middle(times[wrapped]) for wrapped in (True, False))
         row(f"{size / 1e6:.0f} MB into {where}, {daemon}", f"{rate:.0f} MB/s", "≥ 50 MB/s", reached=rate >= 50)
-        row("  bare", f"{bare:.0f} MB/s")
+        row("  bare", f"{bare:.0f} MB/s ({ratio_of_pairs(times):.2f} x as long)")
+    if in_c := shutil.which("script"):  # the same way through two terminals: what a wrapper in C comes to
+        line = [in_c, "-qec", shlex.join(command), os.devnull]
+        times = by_turns(rounds, lambda prefix: in_terminal(line if prefix else command, environ))
+        row(
+            "  util-linux's script",
+            f"{size / 1e6 / middle(times[True]):.0f} MB/s ({ratio_of_pairs(times):.2f} x as long)",
+        )
 
 
 def by_turns(rounds: int, once: Callable[[list[str]], float]) -> dict[bool, list[float]]:
@@ -121,6 +132,11 @@ def by_turns(rounds: int, once: Callable[[list[str]], float]) -> dict[bool, list
         for wrapped in (False, True):
             times[wrapped].append(once(WRAPPER if wrapped else []))
     return times
+
+
+def ratio_of_pairs(times: dict[bool, list[float]]) -> float:
+    """How much longer wrapped takes than bare right before it."""
+    return middle([wrapped / bare for bare, wrapped in zip(times[False], times[True], strict=True)])
 
 
 def middle(values: list[float]) -> float:

@@ -15,9 +15,8 @@ _INTERPRETERS = frozenset(
 )
 
 
-def plan_files(cwd: Path, command: Sequence[str]) -> list[Path]:
-    """Where it may be for a command started in ``cwd``, the likeliest first."""
-    script = _script(cwd, command)
+def plan_files(cwd: Path, script: Path | None) -> list[Path]:
+    """Where it may be for a command started in ``cwd`` that runs ``script``, the likeliest first."""
     found = [cwd / "prd.json"]
     if script is not None:
         found.append(script.parent / "prd.json")
@@ -30,7 +29,7 @@ def first_file(places: Sequence[Path]) -> Path | None:
     return next((path for path in places if _is_file(path)), None)
 
 
-def _script(cwd: Path, command: Sequence[str]) -> Path | None:
+def script_of(cwd: Path, command: Sequence[str]) -> Path | None:
     """The file that the command runs: its first word, or what it gives an interpreter."""
     for word in command[:6]:
         name = os.path.basename(word)

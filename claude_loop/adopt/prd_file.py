@@ -70,4 +70,4 @@ def _status(path: Path) -> tuple[int, int, int] | None:
 
 
 def _places(run: WrappedRun) -> list[Path]:
-    return plan_files(run.cwd, run.command) if run.prd_file is None else [run.cwd / run.prd_file]
+    return plan_files(run.cwd, run.script) if run.prd_file is None else [run.cwd / run.prd_file]

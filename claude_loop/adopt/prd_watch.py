@@ -29,6 +29,8 @@ SOURCE = "prd.json"
 POLL_SECONDS = 0.25
 _HEARD = Filter(types=("story.*", "iteration.started"))
 _MOST_STORED = 500
+# `claude-loop run` tells the plan that it found: its word is waited for this long.
+_FIRST_WORD_MS = 3000
 # An event holds 64 KiB: a plan that is larger goes with shorter titles, then without them.
 _PLAN_BYTES = 60_000
 
@@ -138,6 +140,10 @@ class PrdWatch:
 
     async def _look_at(self, watched: Watched) -> None:
         over = watched.run.ended_at
+        if self._expects_first_word(watched):
+            if not (told := await events_of(self._hub, watched.run, "plan.updated", most=1)):
+                return
+            watched.plan_id, watched.stored = told[0].id, told[0].data.get("stories")
         plan = await asyncio.to_thread(watched.file.look, self._clock.monotonic(), at_once=over is not None)
         if plan is not None and over is not None and watched.file.changed_at() * 1000 > over + 2000:
             return  # somebody has gone on with it after the run
@@ -147,6 +153,11 @@ class PrdWatch:
             events += self._starts(watched)
         if events:
             await self._hub.publish(events)
+
+    def _expects_first_word(self, watched: Watched) -> bool:
+        run = watched.run
+        early = self._clock.now_us() // 1000 - run.started_at < _FIRST_WORD_MS
+        return early and run.ended_at is None and run.passing is not None and watched.stored is None
 
     def _plan_events(self, watched: Watched, plan: Plan) -> list[Event]:
         watched.plan = plan
@@ -158,13 +169,15 @@ class PrdWatch:
         before = {s["story_id"]: s["passes"] for s in watched.stored or () if isinstance(s, dict)}
         if watched.stored is None and watched.run.passing is not None:  # the daemon may have come later than the run
             before = {story.story_id: story.story_id in watched.run.passing for story in plan.stories}
-        event = self._event(watched, "plan.updated", data, f"plan.{_digest(watched.plan_id, data)}")
+        # When it was written, however late we look.
+        at = max(round(watched.file.changed_at() * 1000), watched.run.started_at)
+        event = self._event(watched, "plan.updated", data, f"plan.{_digest(watched.plan_id, data)}", at=at)
         events = [event]
         for story in plan.stories:
             if story.passes and before.get(story.story_id) is False and not watched.scripted:
                 name = f"pass.{_digest(event.id, story.story_id)}"
                 done = {"success": True, "status": "completed"}
-                events.append(self._event(watched, "story.completed", done, name, story.story_id))
+                events.append(self._event(watched, "story.completed", done, name, story.story_id, at=at))
                 if watched.started == story.story_id:
                     watched.started = None
         watched.plan_id, watched.stored = event.id, data.get("stories")
@@ -190,11 +203,18 @@ class PrdWatch:
         return [self._event(watched, "story.started", data, name, current.story_id)]
 
     def _event(
-        self, watched: Watched, type_: str, data: dict[str, Any], name: str, story_id: str | None = None
+        self,
+        watched: Watched,
+        type_: str,
+        data: dict[str, Any],
+        name: str,
+        story_id: str | None = None,
+        at: int | None = None,
     ) -> Event:
         if story_id is not None:
             data = {"story_id": story_id, **data}
-        return watched.run.event(type_, data, name, SOURCE, self._clock.now_us() // 1000, story_id=story_id)
+        now = self._clock.now_us() // 1000
+        return watched.run.event(type_, data, name, SOURCE, now if at is None else min(at, now), story_id=story_id)
 
 
 def _digest(*parts: Any) -> str:

@@ -44,7 +44,7 @@ class WrappedRun:
     project: str | None
     prd_id: str
     cwd: Path
-    command: tuple[str, ...] = ()
+    script: Path | None = None
     prd_file: str | None = None
     title: str | None = None
     passing: frozenset[str] | None = None  # what its plan had as done when it began; None: not known
@@ -152,14 +152,13 @@ def parse_run(text: bytes, name: str) -> WrappedRun:
         raise ValueError("run.json names no run and PRD")
     if not isinstance(cwd, str) or not cwd.startswith("/") or type(started) is not int:
         raise ValueError("run.json does not say where and when")
-    command, prd_file, title = note.get("command"), note.get("prd_file"), note.get("title")
-    words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
+    script, prd_file, title = note.get("script"), note.get("prd_file"), note.get("title")
     return WrappedRun(
         name,
         project,
         str(prd_id),
         Path(cwd),
-        tuple(words),
+        Path(cwd, script) if isinstance(script, str) and script else None,
         prd_file if isinstance(prd_file, str) and prd_file else None,
         title if isinstance(title, str) and title else None,
         frozenset(map(str, passing)) if isinstance(passing := note.get("passing"), list) else None,

@@ -43,6 +43,7 @@ _MARKS = {
 # A name longer than this moves its own line only.
 _WIDEST_NAME = 44
 _LISTED_AGENTS = 3
+_LONG_CALL_MS = 60_000
 
 
 def _client() -> DaemonClient:
@@ -169,10 +170,16 @@ def _state(card: dict[str, Any]) -> str:
 
 
 def _held_up(card: dict[str, Any]) -> str:
-    """What keeps the run's only agent from working, where nobody is asked for anything."""
-    if len(card["agents"]) != 1 or card["agents"][0]["state"] not in {"retrying", "compacting"}:
+    """What keeps the run's only agent from working, or at it for long, where nobody is asked for anything."""
+    if len(card["agents"]) != 1:
         return ""
     agent = card["agents"][0]
+    call = agent.get("call")
+    if call and _now(card) - call["since"] >= _LONG_CALL_MS:
+        summary = f": {printable(call['summary'], 100)}" if call["summary"] else ""
+        return f", in {printable(call['tool'], 40)} for {duration(_now(card) - call['since'])}{summary}"
+    if agent["state"] not in {"retrying", "compacting"}:
+        return ""
     return f", {printable(agent['agent'] or 'its agent', 20)} is {printable(agent['doing'], 100)}"
 
 

@@ -16,11 +16,11 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
-from claude_loop.formats.prd_json import name_of, parse_plan, read_document
+from claude_loop.formats.prd_json import Plan, name_of, parse_plan, read_document
 from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
-from claude_loop.plan_places import first_file, plan_files
+from claude_loop.plan_places import first_file, plan_files, script_of
 from claude_loop.run_files import END_JSON, RUN_JSON, is_directory_name, own_process
 from claude_loop.spool_writer import SpoolWriter
 from claude_loop.wrapper.child import NOT_EXECUTABLE, NOT_FOUND, execute
@@ -53,9 +53,9 @@ def run(prd_id: str | None, title: str | None, prd_file: Path | None, command: t
     if silenced() or _is_within_a_run(home, prd_id):
         _become(program, command)
     try:
-        plan = _plan(prd_id, title, prd_file, command)
+        plan, planned = _plan(prd_id, title, prd_file, command)
         home.prepare()
-        directory = _open_run(home, plan)
+        directory = _open_run(home, plan, shlex.join(command), planned)
     except (OSError, ClaudeLoopError) as failure:
         note(f"claude-loop: this run is not shown: {failure}")
         _become(program, command)
@@ -88,24 +88,28 @@ def _is_within_a_run(home: Home, prd_id: str | None) -> bool:
     return (directory / RUN_JSON).exists() and not (directory / END_JSON).exists()
 
 
-def _plan(prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]) -> dict[str, Any]:
-    """What `run.json` says."""
+def _plan(
+    prd_id: str | None, title: str | None, prd_file: Path | None, command: tuple[str, ...]
+) -> tuple[dict[str, Any], Plan | None]:
+    """What `run.json` says, and what the `prd.json` that was found plans."""
     context = inherited()
-    file = prd_file or first_file(plan_files(Path.cwd(), command))
-    name, passing = _planned(file)
+    script = script_of(Path.cwd(), command)
+    file = prd_file or first_file(plan_files(Path.cwd(), script))
+    name, planned = _planned(file)
     return {
         "run_id": _run_id(prd_id, context),
         "project": _as_id(context["project"]),
         "prd_id": prd_id or _as_id(context["prd_id"]) or name or _as_id(Path(command[0]).name),
         "title": title,
-        "command": list(command),
+        # Not the command: it may hold secrets, and this file stays until the run is over.
+        "script": None if script is None else str(script),
         "cwd": os.getcwd(),
         "prd_file": None if file is None else str(file.absolute()),
-        "passing": passing,
+        "passing": None if planned is None else [story.story_id for story in planned.stories if story.passes],
         "started_at": time.time_ns() // 1000,
         "owner": own_process(),
         "tty": os.isatty(0) and os.isatty(1),
-    }
+    }, planned
 
 
 def _as_id(name: str | None) -> str | None:
@@ -123,17 +127,15 @@ def _run_id(prd_id: str | None, context: dict[str, str | None]) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
 
-def _planned(file: Path | None) -> tuple[str | None, list[str] | None]:
-    """The name that a prd.json gives its PRD, and the stories that pass before anything is done."""
+def _planned(file: Path | None) -> tuple[str | None, Plan | None]:
+    """The name that a prd.json gives its PRD, and its plan before anything is done."""
     try:
         document = None if file is None else read_document(_beginning(file))
     except OSError:  # the daemon looks again
         document = None
     if file is None or document is None:
         return None, None
-    plan = parse_plan(document)
-    passing = None if plan is None else [story.story_id for story in plan.stories if story.passes]
-    return name_of(document, file.absolute()), passing
+    return name_of(document, file.absolute()), parse_plan(document)
 
 
 def _beginning(file: Path) -> bytes:
@@ -141,8 +143,8 @@ def _beginning(file: Path) -> bytes:
         return opened.read(_LARGEST_PLAN)
 
 
-def _open_run(home: Home, plan: dict[str, Any]) -> Path:
-    """The run's directory, and its first event. Raises ``OSError``."""
+def _open_run(home: Home, plan: dict[str, Any], command: str, planned: Plan | None) -> Path:
+    """The run's directory, and its first events. Raises ``OSError``."""
     directory: Path = home.runs / plan["run_id"]
     try:
         directory.mkdir(mode=0o700)
@@ -154,10 +156,16 @@ def _open_run(home: Home, plan: dict[str, Any]) -> Path:
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
         json.dump(plan, file)
     (directory / f".{RUN_JSON}").rename(directory / RUN_JSON)
-    data = {"command": shlex.join(plan["command"]), "cwd": plan["cwd"]}
+    data = {"command": command, "cwd": plan["cwd"]}
     data |= {key: plan[key] for key in ("title", "owner") if plan[key]}
     ids = {key: plan[key] for key in ("project", "prd_id", "run_id")}
     SpoolWriter(home, "run").emit("run.started", data, **ids)
+    if planned is not None:
+        # Not left to the daemon, which may come when all is over: what hooks tell meanwhile is to find its story.
+        stories = planned.data()
+        if plan["title"]:  # a person named the run
+            del stories["title"]
+        SpoolWriter(home, "prd.json").emit("plan.updated", stories, **ids)
     return directory
 
 

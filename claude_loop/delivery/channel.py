@@ -14,7 +14,8 @@ import structlog
 
 from claude_loop.clock import Clock, parse_hours, rfc3339
 from claude_loop.delivery.dispatch import Outcome, Target
-from claude_loop.delivery.outbox import Message, Outbox
+from claude_loop.delivery.messages import Message, message_id
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.delivery.quiet import quiet_until
 from claude_loop.delivery.words import link, resolution, sentence, title
 
@@ -160,6 +161,8 @@ class Channel:
         condition, resolved = message.condition, message.phase == "resolved"
         return {
             "message_id": message.message_id,
+            # The same for all that is said of one cause: who can take back what was shown finds it by this.
+            "cause_id": message_id(condition, message.channel, 0, "alert"),
             "channel": self.target.name,
             "kind": condition.kind,
             "phase": message.phase,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from claude_loop.progress.documents import PrdDocument, RunDocument, Waiting
 from claude_loop.progress.keys import run_key
-from claude_loop.progress.passing import next_change_at, shown
+from claude_loop.progress.passing import next_change_at, shown, stalls_at
 
 Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
 # A fact has no end: nobody is told that a run is no longer done.
@@ -41,9 +41,10 @@ def conditions_of(
 ) -> dict[tuple[str, str, int], Condition]:
     """What holds of ``run`` at ``now_ms``, by identity. Of an earlier run only that it is done can hold: whatever else
     it was, the PRD has moved on; so it has when a person put it away."""
+    stalled_at = stalls_at(run, stalled_after_ms)
     run = shown(run, now_ms, stalled_after_ms)
     moved_on = prd["run_id"] != run["run_id"] or prd["archived_at"] is not None
-    found = [] if moved_on and not run["state"].startswith("done") else _holding(prd, run, stalled_after_ms)
+    found = [] if moved_on and not run["state"].startswith("done") else _holding(prd, run, stalled_at)
     return {condition.identity: condition for condition in found}
 
 
@@ -52,13 +53,13 @@ def next_look_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int | 
     return next_change_at(run, now_ms, stalled_after_ms)
 
 
-def _holding(prd: PrdDocument, run: RunDocument, stalled_after_ms: int) -> list[Condition]:
+def _holding(prd: PrdDocument, run: RunDocument, stalled_at: int) -> list[Condition]:
     state = run["state"]
     if state == "waiting":
         return [_waiting(prd, run, wait) for wait in run["waits"]]
     if state == "stalled":
         facts = {"last": run["last"]["type"], "silent_since": run["last"]["at"]}
-        return [_condition(prd, run, "stalled", run["last"]["at"] + stalled_after_ms, facts)]
+        return [_condition(prd, run, "stalled", stalled_at, facts)]
     if state == "vanished" and run["vanished_at"] is not None:
         return [_condition(prd, run, "vanished", run["vanished_at"], {})]
     if run["finished_at"] is None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 
 from claude_loop.delivery.conditions import Condition, conditions_of, next_look_at
 from claude_loop.delivery.dispatch import Target
-from claude_loop.delivery.outbox import FRESH_MS, MAX_AGE_MS, Plan
+from claude_loop.delivery.messages import Plan
+from claude_loop.delivery.outbox import FRESH_MS, MAX_AGE_MS
 from claude_loop.eventlog.base import DocumentsAtOnce
 from claude_loop.filters import glob_to_regex
 from claude_loop.progress.documents import PrdDocument, RunDocument

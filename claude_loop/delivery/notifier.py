@@ -18,7 +18,8 @@ from claude_loop.clock import Clock, rfc3339
 from claude_loop.delivery.channel import STORAGE_RETRY, Channel, Sends
 from claude_loop.delivery.dispatch import Dispatch, targets_of
 from claude_loop.delivery.look import Policy, Prd, everything, look, unfinished
-from claude_loop.delivery.outbox import Message, Outbox
+from claude_loop.delivery.messages import Message
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.delivery.record import event_of
 from claude_loop.errors import InvalidCursor, LoadError, ShuttingDown
 from claude_loop.hub import Hub

@@ -1,25 +1,21 @@
 """What was sent, is to be sent, or could not be: one small SQLite file, used from one thread.
 
-A message is named by run, kind, since, channel, step and phase (`alert` or `resolved`). The name is unique, so looking
-twice, or after a crash, never makes a second message. Before a channel hears of a message its row says `sending`;
-what a crash leaves in that state is settled by the courier's receipt.
+The name of a message is unique, so looking twice, or after a crash, never makes a second one. Before a channel hears of
+a message its row says `sending`; what a crash leaves in that state is settled by the courier's receipt.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from claude_loop.delivery.conditions import FACTS, Condition
+from claude_loop.delivery.messages import Message, Phase, Plan, condition_of, message_id, text_of
 from claude_loop.paths import open_private
 
-Phase = Literal["alert", "resolved"]
 # A message that has failed for this long is a dead letter.
 GIVE_UP_MS = 6 * 3600 * 1000
 # Rows that are over are kept this long. No condition older than MAX_AGE_MS makes a message, so none comes back.
@@ -43,30 +39,6 @@ CREATE INDEX IF NOT EXISTS message_due ON message (channel, state, due_at);
 CREATE INDEX IF NOT EXISTS message_lasts ON message (lasts, prd_id) WHERE lasts;
 CREATE INDEX IF NOT EXISTS message_unlogged ON message (logged) WHERE NOT logged;
 """
-
-
-class Message(NamedTuple):
-    """A row. ``state`` is `pending`, `sending`, `sent`, `dead` or `dropped`."""
-
-    message_id: str
-    channel: str
-    step: int
-    phase: Phase
-    state: str
-    due_at: int
-    attempts: int
-    first_attempt_at: int | None
-    settled_at: int | None
-    reason: str
-    condition: Condition
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a channel does with a new condition: when its first message is due."""
-
-    channel: str
-    due_at: int
 
 
 class Outbox:
@@ -155,7 +127,7 @@ class Outbox:
                 (run, kind, since, channel),
             )
             if told and channel in resolving:
-                self._insert(_condition(condition), channel, 0, "resolved", now_ms, lasts=False)
+                self._insert(condition_of(condition), channel, 0, "resolved", now_ms, lasts=False)
 
     def lasting(self) -> list[tuple[str | None, str]]:
         """The PRDs of which something was said, or is to be, that had not ended when last looked at."""
@@ -274,7 +246,7 @@ class Outbox:
     ) -> None:
         values = (
             message_id(condition, channel, step, phase), channel, *condition.identity, step, phase, condition.project,
-            condition.prd_id, json.dumps(asdict(condition)), due_at, lasts,
+            condition.prd_id, text_of(condition), due_at, lasts,
         )  # fmt: skip
         self._db.execute(
             "INSERT INTO message (message_id, channel, run, kind, since, step, phase, project, prd_id,"
@@ -288,7 +260,7 @@ class Outbox:
     def _all(self, where: str, values: tuple[Any, ...]) -> list[Message]:
         columns = "message_id, channel, step, phase, state, due_at, attempts, first_attempt_at, settled_at, reason"
         rows = self._db.execute(f"SELECT {columns}, condition FROM message {where}", values)
-        return [Message._make((*row[:-1], _condition(row[-1]))) for row in rows]
+        return [Message._make((*row[:-1], condition_of(row[-1]))) for row in rows]
 
     def _one(self, where: str, values: tuple[Any, ...]) -> Message | None:
         return next(iter(self._all(where, values)), None)
@@ -306,13 +278,3 @@ class _Transaction:
 
     def __exit__(self, kind: object, *rest: object) -> None:
         self._db.execute("COMMIT" if kind is None else "ROLLBACK")
-
-
-def message_id(condition: Condition, channel: str, step: int, phase: Phase) -> str:
-    """The same for the same message for ever: a receiver can drop what it has, and the log stores it once."""
-    text = json.dumps([*condition.identity, channel, step, phase])
-    return "alert-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _condition(text: str) -> Condition:
-    return Condition(**json.loads(text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claude_loop.clock import rfc3339
-from claude_loop.delivery.outbox import Message
+from claude_loop.delivery.messages import Message
 from claude_loop.events import Event
 
 

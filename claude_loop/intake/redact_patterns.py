@@ -17,7 +17,13 @@ from dataclasses import dataclass
 Replace = Callable[[re.Match[str]], str]
 
 # What an earlier redaction left, or a placeholder that says where the secret is without being it.
-_HARMLESS = re.compile(r"[$<{%*(\[]|(?:true|false|null|none|yes|no|required|missing)\b", re.IGNORECASE)
+# A variable's name has no digit between small letters and no `!` behind it: `$PASSWORD`, `$db_pass2`; not `$tr0ngX!y`.
+_VARIABLE = r"(?:[A-Z0-9_]+|[A-Za-z_]+[0-9]*|[0-9])(?![\w!#%&*+?@^~])"
+_HARMLESS = re.compile(
+    rf"\$(?:{_VARIABLE}|[({{*@$])|%(?:[a-z](?!\w)|[A-Za-z_]+%|[({{])|\*\*|[<{{(\[]|"
+    r"(?i:true|false|null|none|yes|no|required|missing)\b",
+    re.ASCII,
+)
 _PLACEHOLDER = re.compile(
     r"|\$\w+|\$?\{[^}]*\}|<[^>]*>|\*+|\[redacted:[a-z-]{1,24}\]|true|false|null|none", re.IGNORECASE
 )

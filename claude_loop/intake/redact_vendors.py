@@ -38,14 +38,42 @@ _PREFIXED = (
     r"NRAK-[A-Z0-9]{24}",
     rf"sq0(?:atp|csp|idp)-{_W}{{20}}",
     rf"SG\.{_W}{{16,32}}\.{_W}{{16}}",
+    rf"GOCSPX-{_W}{{20}}",
+    r"sntry[su]_[A-Za-z0-9_+/=-]{32}",
+    rf"sb_secret_{_W}{{20}}",
+    rf"pul-{_HEX}{{40}}",
+    rf"tskey-[a-z]{{2,8}}-{_W}{{16}}",
+    r"HRKU-[A-Za-z0-9_-]{32}",
+    rf"CFPAT-{_W}{{40}}",
+    rf"CCIP(?:AT|RJ)_{_W}{{20}}",
+    rf"v1\.0-{_HEX}{{24}}-{_HEX}{{100}}",
+    rf"ops_eyJ{_W}{{40}}",
+    rf"phx_{_W}{{32}}",
+    r"dt0c01\.[A-Z0-9]{24}\.[A-Z0-9]{32}",
 )
 # Prefixes that words end with: nothing may stand before them.
-_SHORT_PREFIXED = (r"SK[a-f0-9]{32}", r"key-[a-f0-9]{32}", r"dapi[a-f0-9]{32}", r"secret_[A-Za-z0-9]{40,48}")
+_SHORT_PREFIXED = (
+    r"SK[a-f0-9]{32}",
+    r"key-[a-f0-9]{32}",
+    r"dapi[a-f0-9]{32}",
+    r"secret_[A-Za-z0-9]{40,48}",
+    r"LTAI[A-Za-z0-9]{16,24}",
+    r"AKID[A-Za-z0-9]{32}",
+    r"SCW[A-Z0-9]{17}",
+    rf"EAAA{_W}{{60}}",
+    rf"AQVN{_W}{{35,38}}",
+    r"ATBB[A-Za-z0-9]{32}",
+    r"pat[A-Za-z0-9]{14}\.[a-f0-9]{64}",
+    rf"1//0{_W}{{40,120}}",
+    # What Azure gives applications: three characters, a version, `Q~`, and 31 to 34 more.
+    r"[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}",
+    rf"[A-Za-z0-9]{{14}}\.atlasv1\.{_W}{{60,80}}",
+)
 
 
 def _prefixed() -> SecretPattern:
     prefixed, short = "|".join(_PREFIXED), "|".join(_SHORT_PREFIXED)
-    find = rf"(?:(?:{prefixed})[A-Za-z0-9_+/=.-]*|(?<![A-Za-z0-9])(?:{short})(?![A-Za-z0-9]))"
+    find = rf"(?:(?:{prefixed})[A-Za-z0-9_+/=.-]*|(?<![A-Za-z0-9+/_-])(?:{short})(?![A-Za-z0-9+/_-]))"
     return token("api-key", f"{prefixed}|{short}", find)
 
 

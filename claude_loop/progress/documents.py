@@ -181,6 +181,14 @@ class Estimate(TypedDict):
     stories: int  # how many remain
 
 
+class AgentCall(TypedDict):
+    """The tool call that a live agent is in."""
+
+    tool: str
+    summary: str | None
+    since: int
+
+
 class AgentLine(TypedDict):
     """What a live agent is doing right now, on its run's document."""
 
@@ -191,6 +199,7 @@ class AgentLine(TypedDict):
     since: int
     last_at: int  # its last sign of life; after long silence the line goes (``passing.shown``)
     story_id: str | None
+    call: AgentCall | None  # the latest that has not ended; while there is one, silence is no standstill
 
 
 class RunDocument(TypedDict):

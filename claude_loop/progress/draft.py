@@ -12,13 +12,15 @@ from typing import Any
 from claude_loop.events import Event
 from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument
 from claude_loop.progress.fresh import new_prd, new_session
-from claude_loop.progress.keys import prd_key, project_key, run_key, session_key
+from claude_loop.progress.keys import kept_key, prd_key, project_key, run_key, session_key
 from claude_loop.progress.run_draft import RunDraft
 from claude_loop.progress.session_documents import SessionDocument
 
 # Documents in general. What a key holds is known from the key, so a document read by key is Any to the type checker:
 # a `cast` is a call, and this runs for every event.
 Document = Any
+# Sessions of a PRD, or of a project where they have none. When one more begins, the one that began first is let go.
+KEPT_SESSIONS = 200
 Get = Callable[[str], Document]
 
 
@@ -44,6 +46,7 @@ class Draft:
 
     __slots__ = (
         "_get",
+        "_kept",
         "_prds",
         "_projects",
         "_sessions",
@@ -68,7 +71,8 @@ class Draft:
         self._get = get
         self._prds: dict[tuple[str | None, str], PrdDraft] = {}
         self._projects: dict[str, ProjectDocument] = {}
-        self._sessions: dict[str, SessionDocument] = {}
+        self._sessions: dict[str, SessionDocument | None] = {}
+        self._kept: dict[str, dict[str, list[str]]] = {}
 
     def take(self, event: Event, prd_id: str) -> None:
         """Begin with the next event, which is of that PRD."""
@@ -123,18 +127,28 @@ class Draft:
             session = self._sessions[key] = new_session(
                 event.project, event.prd_id, event.session_id, event.seq, moment, event.type
             )
+            self._keep(event.project, event.prd_id, event.session_id)
         return session
+
+    def _keep(self, project: str | None, prd_id: str | None, session_id: str) -> None:
+        place = kept_key(project, prd_id)
+        known = self._kept.get(place) or self._get(place) or {"sessions": []}
+        ids = [*known["sessions"], session_id]
+        for gone in ids[:-KEPT_SESSIONS]:
+            self._sessions[session_key(project, prd_id, gone)] = None
+        self._kept[place] = {"sessions": ids[-KEPT_SESSIONS:]}
 
     def known_session(self, run: RunDocument, session_id: str) -> SessionDocument | None:
         """A session of the run's PRD, to be changed."""
         return self._session(session_key(run["project"], run["prd_id"], session_id))
 
     def _session(self, key: str) -> SessionDocument | None:
-        session = self._sessions.get(key)
-        if session is None:
-            stored: SessionDocument | None = self._get(key)
-            if stored is not None:
-                session = self._sessions[key] = stored.copy()
+        if key in self._sessions:
+            return self._sessions[key]
+        stored: SessionDocument | None = self._get(key)
+        if stored is None:
+            return None
+        session = self._sessions[key] = stored.copy()
         return session
 
     def reopen_run(self) -> None:
@@ -144,9 +158,10 @@ class Draft:
             run["finished_at"] = run["prd_success"] = run["run_success"] = run["exit_code"] = None
 
     def documents(self) -> dict[str, Document]:
-        """Everything touched, as it is after the events taken; the draft is then used up."""
+        """Everything touched, as it is after the events taken, None where it is gone; the draft is then used up."""
         documents: dict[str, Document] = {project_key(project): found for project, found in self._projects.items()}
         documents.update(self._sessions)
+        documents.update(self._kept)
         for prd in self._prds.values():
             if prd.changed:
                 documents[prd.key] = prd.document

@@ -15,6 +15,7 @@ RUNS = "run/"
 STORIES = "story/"
 SESSIONS = "session/"
 AGENTS = "agent/"  # sessions without a PRD
+KEPT = "kept/"  # which sessions of a PRD there are, or of a project where they have none; nobody is shown these
 _NO_PROJECT = "*"
 # The writer builds the same few keys for every event; what is forgotten is only built again.
 _REMEMBERED = 4096
@@ -56,10 +57,17 @@ def session_key(project: str | None, prd_id: str | None, session_id: str) -> str
     return f"{SESSIONS}{_prd_path(project, prd_id)}/{_component(session_id)}"
 
 
-def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str, str]:
-    """Of everything that belongs to one PRD: its own key, its runs, their stories, and its sessions."""
+@lru_cache(_REMEMBERED)
+def kept_key(project: str | None, prd_id: str | None) -> str:
+    if prd_id is None:
+        return f"{KEPT}{_NO_PROJECT if project is None else _component(project)}"
+    return f"{KEPT}{_prd_path(project, prd_id)}/"
+
+
+def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str, str, str]:
+    """Of everything that belongs to one PRD: its own key, its runs, their stories, its sessions and what is kept."""
     path = _prd_path(project, prd_id)
-    return f"{PRDS}{path}", f"{RUNS}{path}/", f"{STORIES}{path}/", f"{SESSIONS}{path}/"
+    return f"{PRDS}{path}", f"{RUNS}{path}/", f"{STORIES}{path}/", f"{SESSIONS}{path}/", f"{KEPT}{path}/"
 
 
 def sessions_prefix(project: str | None, prd_id: str) -> str:

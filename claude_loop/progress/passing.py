@@ -1,8 +1,8 @@
 """What passing time alone makes of a run or a session. It is never stored: it follows from the document and the moment.
 
-Three things: a run that is ``running`` and silent for too long is ``stalled``, a wait whose ``until`` has passed
-without a word is ``overdue``, and an agent that has been silent for very long is gone: one that was
-killed never says so.
+Three things: a run that is ``running`` and silent for too long is ``stalled``, unless an agent of it is in a tool call;
+a wait whose ``until`` has passed without a word is ``overdue``; and an agent that has been silent for very long is
+gone: one that was killed never says so.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def shown(run: RunDocument, now_ms: int, stalled_after_ms: int) -> RunDocument:
     if not any(due <= now_ms for due in _changes(run, stalled_after_ms)):
         return run
     changed = run.copy()
-    if run["state"] == "running" and run["last"]["at"] + stalled_after_ms <= now_ms:
+    if run["state"] == "running" and stalls_at(run, stalled_after_ms) <= now_ms:
         changed["state"] = "stalled"
     if run["state"] == "waiting" and run["waiting"] is not None:
         changed["waits"] = [_as_of(wait, now_ms) for wait in run["waits"]]
@@ -75,6 +75,13 @@ def next_change_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int 
     return min((due for due in _changes(run, stalled_after_ms) if due > now_ms), default=None)
 
 
+def stalls_at(run: RunDocument, stalled_after_ms: int) -> int:
+    """When a run that is ``running`` will be silent for too long: not while a live agent of it is in a tool call."""
+    # A line that an earlier version of us has stored may have no `call`.
+    called = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"] if agent.get("call")]
+    return max(run["last"]["at"] + stalled_after_ms, *called, 0)
+
+
 def time_patches(key: str, run: RunDocument, before_ms: int, now_ms: int, stalled_after_ms: int) -> list[Patch]:
     """What time alone changes between two moments. ``key`` is the run's."""
     before, after = shown(run, before_ms, stalled_after_ms), shown(run, now_ms, stalled_after_ms)
@@ -85,7 +92,7 @@ def _changes(run: RunDocument, stalled_after_ms: int) -> list[int]:
     """The moments at which time changes how the run is shown, past ones included."""
     changes = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"]]
     if run["state"] == "running":
-        changes.append(run["last"]["at"] + stalled_after_ms)
+        changes.append(stalls_at(run, stalled_after_ms))
     elif run["state"] == "waiting":
         changes += [wait["until"] for wait in run["waits"] if wait["until"] is not None]
     return changes

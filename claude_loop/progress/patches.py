@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from claude_loop.events import Event
 from claude_loop.progress.documents import Patch
 from claude_loop.progress.draft import Document
-from claude_loop.progress.keys import prd_prefixes
+from claude_loop.progress.keys import KEPT, prd_prefixes
 from claude_loop.progress.passing import next_change_by_key, shown_by_key
 from claude_loop.progress.reading import moment_of
 from claude_loop.progress.reducer import difference, fold_one
@@ -51,20 +51,26 @@ class PatchMaker:
         documents = fold_one(event, self._documents.get)
         for key, after in documents.items():
             before = self._documents.get(key)
-            patches += difference(
-                key, None if before is None else self._shown(key, before), self._shown(key, after), event.seq, moment
-            )
-            self._documents[key] = after
-            self._watch(key, after)
+            if not key.startswith(KEPT):
+                patches += difference(key, self._shown(key, before), self._shown(key, after), event.seq, moment)
+            if after is None:
+                self._let_go(key)
+            else:
+                self._documents[key] = after
+                self._watch(key, after)
         return patches
 
     def _forget(self, event: Event) -> list[Patch]:
         own, *prefixes = prd_prefixes(event.project, event.prd_id or "")
         keys = [key for key in self._documents if key == own or key.startswith(tuple(prefixes))]
         for key in keys:
-            del self._documents[key]
-            self._due.pop(key, None)
-        return [{"seq": event.seq, "at": self._clock, "path": [key], "value": None} for key in keys]
+            self._let_go(key)
+        told = [key for key in keys if not key.startswith(KEPT)]
+        return [{"seq": event.seq, "at": self._clock, "path": [key], "value": None} for key in told]
+
+    def _let_go(self, key: str) -> None:
+        self._documents.pop(key, None)
+        self._due.pop(key, None)
 
     def advance(self, now_ms: int) -> list[Patch]:
         """The patches of time alone up to ``now_ms``, each at its own moment."""
@@ -82,7 +88,7 @@ class PatchMaker:
         return patches
 
     def _shown(self, key: str, document: Document) -> Document:
-        return shown_by_key(key, document, self._clock, self._stalled_after_ms)
+        return None if document is None else shown_by_key(key, document, self._clock, self._stalled_after_ms)
 
     def _watch(self, key: str, document: Document) -> None:
         due = next_change_by_key(key, document, self._clock, self._stalled_after_ms)

@@ -26,7 +26,14 @@ class ProgressProjection:
         draft = Draft(entities.get)
         for event in events:
             event.run_id, event.story_id = fold(event, draft)
-        for key, document in draft.documents().items():
+        _store(draft.documents(), entities)
+
+
+def _store(documents: dict[str, Any], entities: Entities) -> None:
+    for key, document in documents.items():
+        if document is None:
+            entities.remove(key)
+        else:
             entities.put(key, document)
 
 
@@ -41,11 +48,7 @@ def _apply_with_forgetting(events: Sequence[Event], entities: Entities) -> None:
         else:
             event.run_id, event.story_id = fold(event, draft)
     layer.changed.update(draft.documents())
-    for key, document in layer.changed.items():
-        if document is None:
-            entities.remove(key)
-        else:
-            entities.put(key, document)
+    _store(layer.changed, entities)
 
 
 class _Layer:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_loop.events import ARCHIVED, UNARCHIVED, Event
-from claude_loop.progress import runs, sessions, stories, waits
+from claude_loop.progress import plans, runs, sessions, stories, waits
 from claude_loop.progress.activity import Activity, activity_of
 from claude_loop.progress.attribution import attribute, story_at_work
 from claude_loop.progress.documents import Patch, StoryDocument
@@ -29,7 +29,7 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "agent.resumed": waits.resumed,
     "agent.idle": waits.turned_idle,
     "session.ended": waits.left,
-    "plan.updated": stories.planned,
+    "plan.updated": plans.planned,
     "output.chunk": runs.printed,
     "alert.sent": runs.notified,
     "alert.resolved": runs.resolved,
@@ -113,8 +113,12 @@ def reduce(event: Event, get: Get) -> list[Patch]:
     ]
 
 
-def difference(key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any], seq: int, at: int) -> list[Patch]:
-    """The patches that make ``before`` into ``after``."""
+def difference(
+    key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, seq: int, at: int
+) -> list[Patch]:
+    """The patches that make ``before`` into ``after``; None is no document."""
+    if after is None:
+        return [] if before is None else [{"seq": seq, "at": at, "path": [key], "value": None}]
     if before is None:
         return [{"seq": seq, "at": at, "path": [key], "value": after}]
     return [

@@ -7,6 +7,7 @@ from typing import Any
 from claude_loop.progress import sessions
 from claude_loop.progress.documents import ErrorSummary, Owner, ProgressSummary, RunDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.plans import entitle
 from claude_loop.progress.reading import (
     LONGEST_NAME,
     count,
@@ -16,7 +17,7 @@ from claude_loop.progress.reading import (
     text,
     whole,
 )
-from claude_loop.progress.stories import entitle, leave_open_stories
+from claude_loop.progress.stories import leave_open_stories
 from claude_loop.progress.timing import estimate_end
 from claude_loop.progress.waits import end_waits
 

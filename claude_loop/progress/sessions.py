@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claude_loop.events import Event
 from claude_loop.progress.activity import activity_of
-from claude_loop.progress.documents import AgentLine, RunDocument
+from claude_loop.progress.documents import AgentCall, AgentLine, RunDocument
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_rules import RULES, Said, end
@@ -70,6 +70,13 @@ def _settle(session: SessionDocument, moment: int) -> None:
         session["doing_since"] = None if doing is None else moment
 
 
+def _call_of(session: SessionDocument) -> AgentCall | None:
+    if session["state"] != "running" or not session["open_calls"]:
+        return None
+    call = session["open_calls"][-1]
+    return {"tool": call["tool"], "summary": call["summary"], "since": call["since"]}
+
+
 def _others(run: RunDocument, session: SessionDocument) -> list[AgentLine]:
     return [agent for agent in run["agents"] if agent["session_id"] != session["session_id"]]
 
@@ -87,6 +94,7 @@ def _show(run: RunDocument, session: SessionDocument) -> None:
         "since": session["doing_since"] or session["last"]["at"],
         "last_at": session["last"]["at"],
         "story_id": session["story_id"],
+        "call": _call_of(session),
     }
     known = [agent["session_id"] for agent in run["agents"]]
     if now["session_id"] in known:

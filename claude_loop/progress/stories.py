@@ -20,12 +20,10 @@ from claude_loop.progress.reading import (
     LONGEST_TEXT,
     commit_hash,
     count,
-    identifier,
     line,
     number,
     outcome,
     text,
-    whole,
 )
 from claude_loop.progress.timing import estimate_end, record_story_time
 
@@ -34,8 +32,6 @@ KEPT_TEST_RUNS = 12
 KEPT_COMMITS = 12
 # More stories than this at work at once only lose their place in the list, not their state.
 KEPT_RUNNING = 32
-KEPT_PLANNED = 500
-KEPT_NEEDS = 32
 NAMED_FAILURES = 10
 
 
@@ -72,12 +68,8 @@ def started(draft: Draft) -> None:
 
 def _adopt(run: RunDocument, story: StoryDocument) -> None:
     """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late."""
-    test, commit = run["last_test"], run["last_commit"]
-    if test is not None and test["story_id"] is None:
-        test = test.copy()
-        test["story_id"], test["attempt"] = story["story_id"], story["attempt"]
-        run["last_test"] = test
-        _add_test(story, test)
+    commit = run["last_commit"]
+    _adopt_test(run, story)
     if commit is not None and commit["story_id"] is None:
         commit = commit.copy()
         commit["story_id"], commit["attempt"] = story["story_id"], story["attempt"]
@@ -85,45 +77,13 @@ def _adopt(run: RunDocument, story: StoryDocument) -> None:
         _add_commit(story, commit)
 
 
-def planned(draft: Draft) -> None:
-    """`plan.updated`: the stories there are, before anything was done about them."""
-    plan = draft.data.get("stories")
-    entitle(draft)
-    if type(plan) is not list:
-        return
-    known = [entry for entry in plan[:KEPT_PLANNED] if type(entry) is dict and identifier(entry.get("story_id"))]
-    for entry in sorted(known, key=_priority):
-        _plan(draft, entry)
-    draft.run_draft.expect_stories(len({entry["story_id"] for entry in known}))
-
-
-def entitle(draft: Draft) -> None:
-    """The PRD's title as the event says it, unless that only says its id again."""
-    title = text(draft.data, "title", LONGEST_TEXT)
-    if title not in (None, draft.event.prd_id) and draft.prd()["title"] != title:
-        draft.prd()["title"] = title
-
-
-def _priority(entry: dict[str, Any]) -> tuple[bool, int]:
-    priority = whole(entry, "priority")
-    return priority is None, priority or 0
-
-
-def _plan(draft: Draft, entry: dict[str, Any]) -> None:
-    story = draft.run_draft.touch_story(entry["story_id"], draft.moment)
-    title, needs = text(entry, "title", LONGEST_TEXT), entry.get("depends_on")
-    if title is not None:
-        story["title"] = title
-    story["priority"] = whole(entry, "priority")
-    story["depends_on"] = [need for need in needs if identifier(need)][:KEPT_NEEDS] if type(needs) is list else []
-    untouched = not (story["attempt"] or story["completed"] or story["tests"] or story["commits"])
-    if entry.get("passes") is True and untouched:
-        story["completed"] = story["done_before"] = True
-        story["success"] = True
-    elif story["done_before"] and entry.get("passes") is not True:
-        story["completed"] = story["done_before"] = False
-        story["success"] = None
-    draft.run_draft.settle(story)
+def _adopt_test(run: RunDocument, story: StoryDocument) -> None:
+    test = run["last_test"]
+    if test is not None and test["story_id"] is None:
+        test = test.copy()
+        test["story_id"], test["attempt"] = story["story_id"], story["attempt"]
+        run["last_test"] = test
+        _add_test(story, test)
 
 
 def completed(draft: Draft) -> None:
@@ -240,6 +200,8 @@ def committed(draft: Draft) -> None:
         "subject": text(data, "subject", LONGEST_TEXT),
         "branch": text(data, "branch", LONGEST_NAME),
     }
+    if story is not None and draft.event.source in OBSERVERS and _follows_test(run, draft.moment):
+        _adopt_test(run, story)
     amends = text(data, "amends", LONGEST_NAME)
     if not _stands_in_for(run["last_commit"], amends):
         run["commits"] += 1
@@ -250,6 +212,12 @@ def committed(draft: Draft) -> None:
             story["commits"] -= 1
         _add_commit(story, commit)
         draft.run_draft.settle(story)
+
+
+def _follows_test(run: RunDocument, moment: int) -> bool:
+    """Whether the last test run was before this commit and after the one before it: both are of one piece of work."""
+    test, commit = run["last_test"], run["last_commit"]
+    return test is not None and test["at"] <= moment and (commit is None or commit["seq"] < test["seq"])
 
 
 def _add_commit(story: StoryDocument, commit: CommitSummary) -> None:

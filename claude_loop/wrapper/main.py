@@ -9,7 +9,7 @@ from typing import NoReturn
 from claude_loop.wrapper.child import exit_code
 from claude_loop.wrapper.pipes import PipedCommand
 from claude_loop.wrapper.signals import Signals, die_of
-from claude_loop.wrapper.streams import drain, outlast
+from claude_loop.wrapper.streams import outlast
 from claude_loop.wrapper.tee import Tee
 from claude_loop.wrapper.terminal import TerminalSession
 
@@ -22,13 +22,11 @@ def main(directory: str, command: list[str]) -> NoReturn:
     in_terminal = os.isatty(0) and os.isatty(1)
     running = (TerminalSession if in_terminal else PipedCommand)(command, signals, tee)
     status = running.run()
-    drain(running.streams, tee)
     tee.close()
     if not any(stream.open for stream in running.streams):
         running.leave()
     elif os.fork() == 0:
         # The command has left something running that still prints. Whoever waits for the command must not wait for it.
-        running.linger()
         outlast(running.streams)
         running.leave()
         os._exit(0)

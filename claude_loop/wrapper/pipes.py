@@ -13,7 +13,7 @@ import termios
 from claude_loop.wrapper.child import become, hang_up_with
 from claude_loop.wrapper.outer import set_size, size_of
 from claude_loop.wrapper.signals import Heard, Signals, stop_here
-from claude_loop.wrapper.streams import Stream
+from claude_loop.wrapper.streams import Stream, drain
 from claude_loop.wrapper.tee import Tee
 
 # What the terminal sends reaches the command too: it is in the same process group.
@@ -74,7 +74,7 @@ class PipedCommand:
         return slave
 
     def run(self) -> int:
-        """The command's wait status."""
+        """The command's wait status. What it printed has been copied."""
         while self.status is None:
             poll = select.poll()
             poll.register(self._signals.descriptor, select.POLLIN)
@@ -88,10 +88,8 @@ class PipedCommand:
             if self._signals.descriptor in ready:
                 for heard in self._signals.take():
                     self._hear(heard)
+        drain(self.streams, self._tee)
         return self.status
-
-    def linger(self) -> None:
-        """Nothing changes."""
 
     def leave(self) -> None:
         """There is nothing that would end with us."""

@@ -8,8 +8,10 @@ import select
 
 from claude_loop.wrapper.tee import Tee
 
-READ_BYTES = 256 * 1024
-_GATHERED_BYTES = 32 * 1024
+READ_BYTES = 16 * 1024
+# After a read that was full: a pipe that is kept full is emptied with few calls.
+_FULL_READ_BYTES = 1024 * 1024
+GATHERED_BYTES = 64 * 1024
 # A terminal that gives less has no more at the moment: another try would only cost.
 _SHORT_READ = 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.
@@ -23,7 +25,10 @@ class Stream:
         self.source = source
         self.target: int | None = target
         self.terminal = terminal
+        # Whether the target is a terminal that is not raw: it makes line ends itself, and once is enough.
+        self.leaves_line_ends = False
         self.open = True
+        self._size = READ_BYTES
         if terminal:
             os.set_blocking(source, False)
 
@@ -33,33 +38,37 @@ class Stream:
         if not data:
             return 0
         if self.target is not None:
-            self._pass_on(data, self.target)
+            self._pass_on(data.replace(b"\r\n", b"\n") if self.leaves_line_ends else data, self.target)
         if tee is not None:
             tee.write(data)
         return len(data)
 
     def _read(self) -> bytes:
         """What is there; at its end the stream is closed."""
-        parts: list[bytes] = []
-        size = 0
+        data = self._read_once()
+        if not self.terminal or len(data) < _SHORT_READ:  # a line, nearly always
+            return data
+        # A terminal gives a few kilobytes at a time, however much there is.
+        parts, size = [data], len(data)
+        while len(data) >= _SHORT_READ and size < GATHERED_BYTES:
+            data = self._read_once()
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)
+
+    def _read_once(self) -> bytes:
         try:
-            # A terminal gives a few kilobytes at a time, however much there is.
-            while size < _GATHERED_BYTES:
-                part = os.read(self.source, READ_BYTES)
-                if not part:
-                    self.close()
-                    break
-                parts.append(part)
-                size += len(part)
-                if not self.terminal or len(part) < _SHORT_READ:
-                    break
+            data = os.read(self.source, self._size)
         except BlockingIOError:
-            pass
+            return b""
         except OSError as failure:
             if failure.errno != errno.EIO:  # nobody has the terminal open any more
                 raise
+            data = b""
+        if not data:
             self.close()
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self._size = READ_BYTES if len(data) < READ_BYTES else _FULL_READ_BYTES
+        return data
 
     def _pass_on(self, data: bytes, target: int) -> None:
         try:
@@ -83,7 +92,11 @@ class Stream:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Also where somebody else has made the descriptor non-blocking. Raises ``OSError``."""
-    rest = memoryview(data)
+    try:
+        written = os.write(descriptor, data)
+    except BlockingIOError:
+        written = 0
+    rest = memoryview(data)[written:] if written < len(data) else None
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]

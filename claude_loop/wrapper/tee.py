@@ -36,17 +36,18 @@ class Tee:
 
     def _put(self, data: bytes) -> int:
         """How many bytes of it could not be written."""
-        rest = memoryview(data)
-        while rest:
+        left = len(data)
+        while left:
             try:
                 if self._room == 0:
                     self._rotate()
-                count = os.write(self._descriptor, rest[: self._room])
+                fits = left == len(data) and left <= self._room  # nearly always
+                count = os.write(self._descriptor, data if fits else data[-left:][: self._room])
             except OSError as failure:
                 self._give_up(failure)
-                return len(rest)
+                return left
             self._room -= count
-            rest = rest[count:]
+            left -= count
         return 0
 
     def close(self) -> None:

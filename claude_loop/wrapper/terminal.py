@@ -11,7 +11,7 @@ import termios
 from claude_loop.wrapper import monitor
 from claude_loop.wrapper.outer import OuterTerminal, set_size, signals_of_keys
 from claude_loop.wrapper.signals import Heard, Signals, stop_group, stop_here
-from claude_loop.wrapper.streams import Stream
+from claude_loop.wrapper.streams import Stream, drain
 from claude_loop.wrapper.tee import Tee
 
 # In the background nobody tells us when the shell brings us to the front: we look.
@@ -31,9 +31,8 @@ class TerminalSession:
         self._typed = b""
         self._hears_keys = True
         self._pid = 0
-        self._made_line_ends = False
         self._poll = select.poll()
-        self._polled_for: tuple[bool, ...] = ()
+        self._polled_for: list[bool] = []
         self.status: int | None = None
         self._begin(command)
 
@@ -47,19 +46,20 @@ class TerminalSession:
             source, standard[2] = os.pipe()
             self.streams.append(Stream(source, 2, terminal=False))
         # Raw before the command runs: what is typed now is for it.
-        self._in_front = self._outer.take()
+        self._come_to_front()
         self._monitored = monitor.start(command, slave, (slave, slave, standard[2]), self._signals)
         for descriptor in set(standard):
             os.close(descriptor)
         self._signals.listen()
 
     def run(self) -> int:
-        """The command's wait status. The outer terminal is as it was afterwards."""
+        """The command's wait status. What it printed has been copied, and the outer terminal is as it was before."""
         try:
             while self.status is None:
                 self._turn()
+            drain(self.streams, self._tee)  # before the outer terminal makes line ends of its own
         finally:
-            self._outer.restore()
+            self._give_back()
         return self.status
 
     def _turn(self) -> None:
@@ -81,7 +81,7 @@ class TerminalSession:
         if not self._in_front:
             self._come_to_front()
         takes_keys = self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD
-        wanted = (takes_keys, bool(self._typed), *(stream.open for stream in self.streams))
+        wanted = [takes_keys, self._typed != b"", *[stream.open for stream in self.streams]]
         if wanted != self._polled_for:  # the same as the last time, nearly always
             self._poll, self._polled_for = self._new_poll(takes_keys=takes_keys), wanted
         return dict(self._poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
@@ -133,10 +133,6 @@ class TerminalSession:
 
     # -- the command -------------------------------------------------------------------------------------------------
 
-    def linger(self) -> None:
-        """The outer terminal is somebody else's from now on."""
-        self._leave_line_ends_to_outer(True)
-
     def leave(self) -> None:
         """Let the session end, without hanging up what the command left running in it."""
         os.close(self._monitored.hold)
@@ -157,10 +153,8 @@ class TerminalSession:
 
     def _stop(self, number: int) -> None:
         """Stop as the command has, until the shell continues us."""
-        for stream in self.streams:
-            if stream.open and select.select([stream.source], [], [], 0)[0]:
-                stream.copy(self._tee)
-        self._outer.restore()
+        drain(self.streams, self._tee)
+        self._give_back()
         if number == signal.SIGTSTP:
             # The whole group, as its terminal would have: a script that started us waits for us, and its shell for it.
             stop_group()
@@ -173,22 +167,13 @@ class TerminalSession:
         self._resize()
         self._send(signal.SIGCONT)
 
-    def _leave_line_ends_to_outer(self, leave: bool) -> None:  # noqa: FBT001 - one word
-        """While the outer terminal is not raw it makes line ends itself; once is enough."""
-        if not self.streams[0].open:
-            return
-        settings = termios.tcgetattr(self._master)
-        if leave and settings[1] & termios.OPOST:
-            self._made_line_ends, settings[1] = True, settings[1] & ~termios.OPOST
-        elif not leave and self._made_line_ends:
-            self._made_line_ends, settings[1] = False, settings[1] | termios.OPOST
-        else:
-            return
-        termios.tcsetattr(self._master, termios.TCSANOW, settings)
-
     def _come_to_front(self) -> None:
         self._in_front = self._outer.take()
-        self._leave_line_ends_to_outer(not self._in_front)
+        self.streams[0].leaves_line_ends = not self._in_front
+
+    def _give_back(self) -> None:
+        self._outer.restore()
+        self.streams[0].leaves_line_ends = True
 
     def _resize(self) -> None:
         if self.streams[0].open:

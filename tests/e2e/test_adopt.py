@@ -61,7 +61,8 @@ def assert_all_is_there_once(night: Night, *, attempts: int = 1) -> None:
         assert hash_.startswith(event["data"]["commit_hash"])
         assert event["data"]["subject"] == subject
     (begun,), (ended,) = night.events("run.started"), night.events("run.completed")
-    assert begun["data"]["command"] == "./ralph.sh 10"
+    tool = "" if night.agent == "claude" else f" --tool {night.agent}"
+    assert begun["data"]["command"] == f"./ralph.sh 10{tool}"
     assert (ended["data"]["exit_code"], ended["data"]["success"]) == (0, True)
     assert {event["run_id"] for event in night.events()} == {begun["run_id"]}
     events = night.events()
@@ -144,6 +145,35 @@ async def _assert_monitor_shows(night: Night, session_id: str) -> None:
         assert page.complaints == []
 
 
+def test_codex_tells_the_same_by_its_own_hooks(begin):
+    night = begin("failing", agent="codex", count=2)
+    assert night.await_end() == 0
+    assert_all_is_there_once(night, attempts=2)
+    assert told_tests(night) == [("US-001", 0, 2), *PASSED[:2]]
+    sessions = sessions_of(night)
+    assert [(s["story_id"], s["agent"], s["model"], s["state"]) for s in sessions] == [
+        (story, "codex", "gpt-5.3-codex", "ended") for story in ("US-001", "US-001", "US-002")
+    ]
+    whole = night.get(f"/api/sessions/{sessions[-1]['session_id']}?project=shop")
+    assert Counter(call["tool"] for call in whole["calls"]) == {"update_plan": 3, "apply_patch": 3, "Bash": 3}
+    assert {event["source"] for event in night.events("tool.*", "session.*", "test.run")} == {"codex"}
+    progress = [event["data"] for event in night.events("progress.updated")][-1]
+    assert (progress["current"], progress["total"], progress["message"]) == (2, 3, "Commit")
+
+
+def test_codex_asks_for_a_permission(begin, home):
+    with receiving() as receiver:
+        configure(home, PHONE.format(url=receiver.url))
+        night = begin("permission", agent="codex", count=1)
+        night.await_hold("permission")
+        waiting = night.await_state("waiting")["waiting"]
+        assert (waiting["for"], waiting["reason"]) == ("human", "permission Bash rm -rf build")
+        until(lambda: receiver.texts == ["checkout waits for you: permission Bash rm -rf build"])
+        night.release("permission")
+        assert night.await_end() == 0
+        assert_all_is_there_once(night)
+
+
 def test_a_failing_test_is_a_failing_story_until_the_next_attempt(begin):
     night = begin("failing", count=1)
     first = until(lambda: _story(night, "US-001", "failing"), 20)
@@ -183,7 +213,8 @@ def test_a_permission_wakes_a_person_once_and_so_does_its_end(begin, home):
         until(lambda: len(receiver.bodies) == 3)
         assert receiver.texts[1].startswith("Resolved: checkout no longer waits: permission Bash rm -rf build")
         assert receiver.texts[2].startswith("checkout is done, verified · 1 of 1 stories done, 1 verified")
-        assert [e["type"] for e in night.events("alert.*")] == ["alert.sent", "alert.resolved", "alert.sent"]
+        told = ["alert.sent", "alert.resolved", "alert.sent"]
+        until(lambda: [e["type"] for e in night.events("alert.*")] == told)  # once the receiver has answered
 
 
 def test_a_usage_limit_holds_the_run_until_it_resets(begin, home):
@@ -269,6 +300,23 @@ def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin,
         until(lambda: receiver.bodies)
         assert len(receiver.texts) == 1
         assert receiver.texts[0].startswith("checkout is done, verified")
+
+
+def test_a_daemon_that_comes_when_all_is_over_tells_whose_each_test_and_commit_was(home):
+    night = Night(home, count=2)
+    try:
+        night.begin()
+        assert night.await_end() == 0
+        night.daemon.start()
+        night.await_state("done·verified")
+        stories = night.detail()["stories"]
+        assert [(s["story_id"], s["state"], s["tests"], s["commits"]) for s in stories] == [
+            (story, "done·verified", 1, 1) for story in night.stories
+        ]
+        assert sorted((e["data"]["passed"], e["data"]["failed"]) for e in night.events("test.run")) == [(2, 0), (4, 0)]
+        assert {session["state"] for session in sessions_of(night)} == {"ended"}
+    finally:
+        night.end()
 
 
 def _at_work(night: Night, story_id: str) -> tuple[int, str] | None:

@@ -190,3 +190,31 @@ def test_who_may_not_read_is_told_what_to_do(home: Path, page: Page) -> None:
         until(lambda: "#" not in page.url)
     finally:
         daemon.stop()
+
+
+def test_tool_calls_and_output_are_left_out_until_they_are_wanted(page: Page, daemon: Daemon) -> None:
+    emit(
+        daemon,
+        "for i in 1 2 3; do emit_event tool.started prd=P-1 session=S tool=Read call_id=c$i; "
+        "emit_event tool.completed prd=P-1 session=S tool=Read call_id=c$i; done; "
+        "emit_event tool.failed prd=P-1 session=S tool=Bash call_id=c4 error='Exit code 1'; emit_flush 10",
+    )
+    ticks(daemon, 1, 2)
+    visit(page, daemon)
+    switch = page.get_by_role("checkbox", name="Tool calls and output")
+    expect(page.locator(ROWS)).to_have_count(3)
+    expect(page.get_by_text("6 left out")).to_be_visible()
+    emit(daemon, "emit_event tool.started prd=P-1 session=S tool=Edit call_id=c5; emit_flush 10")
+    expect(page.get_by_text("7 left out")).to_be_visible()
+    switch.check()
+    expect(page.locator(ROWS)).to_have_count(10)
+    assert "all=1" in page.url
+    page.reload()
+    expect(switch).to_be_checked()
+    expect(page.locator(ROWS)).to_have_count(10)
+    switch.uncheck()
+    expect(page.locator(ROWS)).to_have_count(3)
+    assert "all=" not in page.url
+    page.goto(f"{daemon.url}/events?type=tool.*")
+    expect(page.locator(ROWS)).to_have_count(8)
+    expect(switch).to_have_count(0)

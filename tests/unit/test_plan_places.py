@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claude_loop.plan_places import first_file, plan_files
+from claude_loop.plan_places import first_file, plan_files, script_of
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_beside_the_script_also_behind_an_interpreter(tmp_path, command):
     (tmp_path / "loops").mkdir()
     for name in ("ralph.sh", "prd.json"):
         (tmp_path / "loops" / name).touch()
-    assert first_file(plan_files(tmp_path, command)) == tmp_path / "loops/prd.json"
+    assert first_file(plan_files(tmp_path, script_of(tmp_path, command))) == tmp_path / "loops/prd.json"
 
 
 def test_of_several_active_plans_none_is_taken(tmp_path):
@@ -23,4 +23,4 @@ def test_of_several_active_plans_none_is_taken(tmp_path):
         (tmp_path / "prds/active" / name).mkdir(parents=True)
         (tmp_path / "prds/active" / name / "prd.json").touch()
         expected = tmp_path / "prds/active/A/prd.json" if name == "A" else None
-        assert first_file(plan_files(tmp_path, ["claude", "-p", "go"])) == expected
+        assert first_file(plan_files(tmp_path, script_of(tmp_path, ["claude", "-p", "go"]))) == expected

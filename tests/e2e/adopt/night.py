@@ -47,8 +47,9 @@ class Night:
     """A daemon, and beside it everything that the loop needs. ``count`` is how many stories there are, ``environ`` what
     the loop sees besides."""
 
-    def __init__(self, home: Path, trouble: str = "", *, count: int = 3, **environ: str) -> None:
-        base, agent = home.parent, "claude"
+    def __init__(self, home: Path, trouble: str = "", *, count: int = 3, agent: str = "claude", **environ: str) -> None:
+        base = home.parent
+        self.agent = agent
         self.stories = dict(list(STORIES.items())[:count])
         self.daemon = Daemon(home)
         del self.daemon.environ["CLAUDE_LOOP_PROJECT"]
@@ -56,7 +57,7 @@ class Night:
         programs, person = base / "programs", base / "person"
         for folder in (self.repository, self.folder, programs, person):
             folder.mkdir()
-        (programs / agent).write_text(f'#!/bin/bash\nexec {sys.executable} {HERE / "stand_in.py"} "$@"\n')
+        (programs / agent).write_text(f'#!/bin/bash\nexec {sys.executable} {HERE / "stand_in.py"} {agent} "$@"\n')
         (programs / agent).chmod(0o755)
         self.environ = self.daemon.environ | {
             "HOME": str(person),
@@ -81,7 +82,7 @@ class Night:
         self.git("config", "user.name", "Loop")
         self.git("add", "-A")
         self.git("commit", "-qm", "Begin")
-        done = self.daemon.run("hooks", "install", "--agent", "claude")
+        done = self.daemon.run("hooks", "install", "--agent", self.agent)
         assert done.returncode == 0, done.stderr
 
     def git(self, *arguments: str) -> str:
@@ -92,7 +93,7 @@ class Night:
 
     def begin(self, *arguments: str) -> None:
         """Start the loop, in a process group of its own."""
-        line = [sys.executable, "-m", "claude_loop", "run", "--", "./ralph.sh", "10", *arguments]
+        line = [sys.executable, "-m", "claude_loop", "run", "--", "./ralph.sh", "10", *self._tool(), *arguments]
         with self.shown.open("wb") as shown:
             self.loop = subprocess.Popen(
                 line,
@@ -103,6 +104,9 @@ class Night:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _tool(self) -> list[str]:
+        return [] if self.agent == "claude" else ["--tool", self.agent]
 
     def await_end(self) -> int:
         assert self.loop is not None

@@ -23,7 +23,11 @@ for i in $(seq 1 "$MAX_ITERATIONS"); do
   echo "==============================================================="
   echo "  Ralph Iteration $i of $MAX_ITERATIONS ($TOOL)"
   echo "==============================================================="
-  OUTPUT=$("$TOOL" --dangerously-skip-permissions --print < "$SCRIPT_DIR/CLAUDE.md" 2>&1 | tee /dev/stderr) || true
+  case $TOOL in
+    codex) ARGUMENTS=(exec --dangerously-bypass-approvals-and-sandbox --dangerously-bypass-hook-trust -) ;;
+    *) ARGUMENTS=(--dangerously-skip-permissions --print) ;;
+  esac
+  OUTPUT=$("$TOOL" "${ARGUMENTS[@]}" < "$SCRIPT_DIR/CLAUDE.md" 2>&1 | tee /dev/stderr) || true
   if echo "$OUTPUT" | grep -q "<promise>COMPLETE</promise>"; then
     echo ""
     echo "Ralph completed all tasks!"

@@ -108,9 +108,25 @@ async def test_a_restart_tells_nothing_twice_and_goes_on(world):
 
 async def test_what_passed_before_the_daemon_looked_is_told_if_the_run_began_without_it(world):
     write(world.cwd / "prd.json", plan(US_1=True, US_2=True))
-    await world.begin(passing=["US-2"])
+    await world.begin(passing=["US-2"], started_at=CLOCK.now_us() - 10_000_000)
     await watch_of(world).look()
     assert await told(world) == [("plan.updated", [True, True]), ("story.completed", "US-1")]
+
+
+async def test_what_the_command_has_told_of_its_plan_is_waited_for_and_not_told_again(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False))
+    await world.begin(passing=[])
+    watch = watch_of(world)
+    await watch.look()
+    assert await told(world) == []
+    stories = [{"story_id": "US-1", "title": "Story US_1", "priority": 1, "depends_on": [], "passes": False}]
+    await world.publish("plan.updated", {"title": "Shop", "stories": stories}, source="prd.json", run_id="R1")
+    await watch.look()
+    assert await told(world) == [("plan.updated", [False]), ("story.started", "US-1")]
+    write(file, plan(US_1=True))
+    await watch.look()
+    assert (await told(world))[2:] == [("plan.updated", [True]), ("story.completed", "US-1")]
 
 
 async def test_what_was_true_before_and_is_true_again_is_news(world):
@@ -233,8 +249,7 @@ async def test_at_the_end_the_file_is_read_without_waiting_and_then_left(world):
         ("prd.json", {}),
         ("plans/my.json", {"prd_file": "plans/my.json"}),
         ("scripts/ralph/prd.json", {}),
-        ("tools/prd.json", {"command": ["bash", "-e", "tools/loop.sh", "20"]}),
-        ("tools/prd.json", {"command": ["tools/loop.sh", "20"]}),
+        ("tools/prd.json", {"script": "tools/loop.sh"}),
         ("prds/active/PRD-9/prd.json", {}),
     ],
 )

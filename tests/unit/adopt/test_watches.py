@@ -22,7 +22,7 @@ async def server(tmp_path):
 
 
 def begin(home: Path, cwd: Path) -> Event:
-    note = {"run_id": "R1", "project": "shop", "prd_id": "cart", "command": ["./ralph.sh"], "cwd": str(cwd),
+    note = {"run_id": "R1", "project": "shop", "prd_id": "cart", "script": str(cwd / "ralph.sh"), "cwd": str(cwd),
             "started_at": CLOCK.now_us()}  # fmt: skip
     (home / "runs/R1").mkdir(mode=0o700)
     (home / "runs/R1/run.json").write_text(json.dumps(note))

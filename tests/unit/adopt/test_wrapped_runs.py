@@ -24,8 +24,8 @@ async def test_a_run_is_found_once_the_log_knows_it_and_until_it_is_closed(world
     assert await runs.current() == []
     await world.begin("R1")
     (run,) = await runs.current()
-    assert (run.run_id, run.prd_id, run.cwd, run.command, run.ended_at) == (
-        "R1", "PRD-1", world.cwd, ("./ralph.sh",), None,
+    assert (run.run_id, run.prd_id, run.cwd, run.script, run.ended_at) == (
+        "R1", "PRD-1", world.cwd, world.cwd / "ralph.sh", None,
     )  # fmt: skip
     await world.end()
     for _ in range(2):
@@ -82,6 +82,6 @@ def test_ids_of_events_follow_from_run_and_name_and_fit(tmp_path):
 
 
 def test_a_note_without_words_is_a_run_all_the_same():
-    note = {"run_id": "R", "prd_id": "P", "cwd": "/w", "started_at": 5_000, "command": "x", "prd_file": 7}
+    note = {"run_id": "R", "prd_id": "P", "cwd": "/w", "started_at": 5_000, "script": 7, "prd_file": 7}
     run = parse_run(json.dumps(note).encode(), "R")
-    assert (run.command, run.prd_file, run.started_at) == ((), None, 5)
+    assert (run.script, run.prd_file, run.started_at) == (None, None, 5)

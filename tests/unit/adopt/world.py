@@ -36,7 +36,7 @@ class World:
     async def begin(self, run_id: str = "R1", **note: Any) -> None:
         """A run begins: its directory, and its first event."""
         document = {
-            "run_id": run_id, "project": "shop", "prd_id": "PRD-1", "command": ["./ralph.sh"], "cwd": str(self.cwd),
+            "run_id": run_id, "project": "shop", "prd_id": "PRD-1", "script": str(self.cwd / "ralph.sh"), "cwd": str(self.cwd),
             "prd_file": None, "started_at": CLOCK.now_us(), **note,
         }  # fmt: skip
         (self.runs / run_id).mkdir()

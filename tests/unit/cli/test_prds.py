@@ -54,6 +54,12 @@ def test_a_run_says_what_keeps_its_only_agent():
     assert "trying" not in listed(world)[0]
 
 
+def test_a_run_says_in_which_tool_call_it_has_been_for_long():
+    world = play("prd.started → session.started session=S1 agent=claude")
+    world.play('tool.started session=S1 tool=Bash summary="npm test" → 12 min')
+    assert listed(world)[0] == "▶ PRD-1  running, in Bash for 12m00s: npm test · 12m02s"
+
+
 def test_agents_without_a_prd_have_a_line_each():
     session = {
         "project": "shop", "agent": "claude", "state": "running", "doing": "Grep TODO", "doing_since": 1000,

@@ -60,6 +60,7 @@ def test_a_run_is_opened_and_everything_below_knows_it(home, folder):
     assert {event["run_id"] for event in (begun, ended)} == {plan["run_id"]}
     assert {event["source"] for event in (begun, ended)} == {"run"}
     assert begun["data"]["command"].startswith("bash -c 'echo $CLAUDE_LOOP_PROJECT")
+    assert "CLAUDE_LOOP_PROJECT" not in json.dumps(plan)  # what is on the command line may be secret
     assert begun["data"]["owner"] == plan["owner"]
     assert (ended["data"]["success"], ended["data"]["exit_code"]) == (False, 3)
     directory = home / "runs" / plan["run_id"]
@@ -93,6 +94,11 @@ def test_what_passes_as_it_begins_is_written_down(home, folder):
     assert run(folder, "true").returncode == 0
     (plan,) = plans(home)
     assert plan["passing"] == ["US-1"]
+    told = events(home)[1]
+    assert (told["type"], told["source"], told["run_id"]) == ("plan.updated", "prd.json", plan["run_id"])
+    assert [(story["story_id"], story["passes"]) for story in told["data"]["stories"]] == [
+        ("US-1", True), ("US-2", False),
+    ]  # fmt: skip
 
 
 def test_a_file_that_is_named_goes_first(home, folder):

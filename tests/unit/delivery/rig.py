@@ -6,7 +6,8 @@ from typing import Any
 
 from claude_loop.delivery.conditions import Condition
 from claude_loop.delivery.dispatch import Outcome, Target
-from claude_loop.delivery.outbox import Outbox, Plan
+from claude_loop.delivery.messages import Plan
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.settings import NotifySettings
 
 PRD = ("shop", "SHOP-7")

@@ -8,7 +8,8 @@ import pytest
 from claude_loop.clock import ManualClock
 from claude_loop.delivery.channel import LONGEST_WAIT, Channel
 from claude_loop.delivery.dispatch import Outcome
-from claude_loop.delivery.outbox import Outbox, Plan
+from claude_loop.delivery.messages import Plan
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.supervision import TaskOwner
 from tests.support import eventually
 from tests.unit.delivery.rig import FakeDispatch, looked, target, waiting

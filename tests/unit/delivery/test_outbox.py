@@ -2,7 +2,8 @@
 
 import pytest
 
-from claude_loop.delivery.outbox import GIVE_UP_MS, KEEP_MS, Outbox, Plan
+from claude_loop.delivery.messages import Plan
+from claude_loop.delivery.outbox import GIVE_UP_MS, KEEP_MS, Outbox
 from tests.unit.delivery.rig import PRD, looked, waiting
 
 

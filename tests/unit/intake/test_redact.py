@@ -29,6 +29,11 @@ VENDOR_TOKENS = [
     "nfp" + f"_{A}", "figd" + f"_{A}", "glsa" + f"_{A[:32]}", "ATATT3x" + f"FfGF0{A}", "rubygems" + f"_{HEX}{HEX[:16]}",
     "pscale_tkn" + f"_{A}", "NRAK" + f"-{A[:27].upper()}", "sq0atp" + f"-{A[:22]}", "SG" + f".{A[:22]}.{A}",
     "SK" + HEX, "key" + f"-{HEX}", "dapi" + HEX, "secret" + f"_{A}aB3",
+    "EAAA" + f"l{A}{A[:19]}", "GOCSPX" + f"-{A[:28]}", "1//0" + f"e{A}{A}", f"x~1{8}" + f"Q~{A[:34]}", "LTAI" + f"5t{A[:18]}",
+    "AKID" + A[:32], "SCW" + A[:17].upper(), "AQVN" + A[:36], "ATBB" + A[:32], "pat" + f"{A[:14]}.{HEX}{HEX}",
+    f"{A[:14]}." + f"atlasv1.{A}{A[:27]}", "sntryu" + f"_{HEX}{HEX}", "sb_secret" + f"_{A[:31]}", "pul" + f"-{HEX}{HEX[:8]}",
+    "tskey-auth" + f"-{A[:16]}-{A[:32]}", "HRKU" + f"-{A}", "CFPAT" + f"-{A}{A[:3]}", "CCIPAT" + f"_{A[:22]}_{HEX}",
+    "v1.0" + f"-{HEX[:24]}-{HEX}{HEX}{HEX}{HEX}{HEX[:18]}", "ops" + f"_eyJ{A}{A}", "dt0c01" + f".{A[:24].upper()}.{HEX.upper()}{HEX.upper()}",
 ]  # fmt: skip
 
 SECRETS = [
@@ -53,6 +58,22 @@ SECRETS = [
     ("password=hunter2", "password=[redacted:password]"),
     ("Password: correcthorse", "Password: [redacted:password]"),
     ("DB_PASSWD=x9!y", "DB_PASSWD=[redacted:password]"),
+    ("password: $tr0ngX!y", "password: [redacted:password]"),
+    ("PASSWORD=$Ecret!9", "PASSWORD=[redacted:password]"),
+    ("password=%9x!kk", "password=[redacted:password]"),
+    ("password: $2y$10$N9qo8uLOickgx2ZMRZoMye", "password: [redacted:password]"),
+    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "aws_secret_access_key = [redacted:secret]"),
+    (f'{{"SecretAccessKey": "{A}"}}', '{"SecretAccessKey": "[redacted:secret]"}'),
+    (
+        f"AccountName=x;AccountKey={A}+/==;EndpointSuffix=y",
+        "AccountName=x;AccountKey=[redacted:secret];EndpointSuffix=y",
+    ),
+    (f"client_secret: {A}", "client_secret: [redacted:secret]"),
+    (f"CLOUDFLARE_API_TOKEN={A}", "CLOUDFLARE_API_TOKEN=[redacted:secret]"),
+    (
+        f"https://x.blob.core.windows.net/c?sv=2024&sig={A}%3D",
+        "https://x.blob.core.windows.net/c?sv=2024&sig=[redacted:secret]",
+    ),
     ("token: 8d7f6a5b4c3d", "token: [redacted:secret]"),
     ("GITHUB_TOKEN=v1.0a9b8c7d6e", "GITHUB_TOKEN=[redacted:secret]"),
     ('{"api_key": "q1w2e3r4t5"}', '{"api_key": "[redacted:secret]"}'),
@@ -103,6 +124,8 @@ KEPT = [
     "story-1 by 2026-01-26T12:00:00.123Z id 01KAB0000000000000000000",
     "550e8400-e29b-41d4-a716-446655440000",
     "token = get_token()",
+    "password=$db_pass2 password: $this->password password=%s password=%PASSWORD% --password $1 password: ****",
+    "data:font/woff;base64,AAAAEAAAAAEAAAAA+" + "EAAA" + "A" * 60,
     "docker run -u 1000:1000 image; chown -R me:staff x; mysql --port 3306 -P 3306",
     "TESTS_PASS=12 CACHE_KEY=users PRIMARY_KEY: id",
     "https://example.com/?key=name&code=403",

@@ -30,6 +30,9 @@ class Documents(dict[str, dict[str, Any]]):
     def put(self, key: str, document: dict[str, Any]) -> None:
         self[key] = document
 
+    def remove(self, key: str) -> None:
+        self.pop(key, None)
+
 
 class World:
     """A log of events with its read model, and a clock."""

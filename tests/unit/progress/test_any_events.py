@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from claude_loop.events import Event
 from claude_loop.progress.documents import RunState, StoryState
-from claude_loop.progress.keys import RUNS, STORIES
+from claude_loop.progress.keys import KEPT, RUNS, STORIES
 from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
@@ -213,7 +213,9 @@ def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[di
         apply_patches(patched, patches)
         projection.apply((event,), documents)
         now = max(moments[-1], min(event.at, event.received_at))
-        for key, document in documents.items():
+        shown = {key: document for key, document in documents.items() if not key.startswith(KEPT)}
+        assert patched.keys() == shown.keys()
+        for key, document in shown.items():
             assert patched[key] == shown_by_key(key, document, now, STALLED_AFTER_MS)
     assert moments == sorted(moments)
 

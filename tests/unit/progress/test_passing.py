@@ -11,6 +11,7 @@ from claude_loop.progress.passing import (
     next_change_by_key,
     shown,
     shown_session,
+    stalls_at,
     time_patches,
 )
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
@@ -95,6 +96,26 @@ def test_an_agent_that_was_killed_is_gone_after_long_silence(last: str, after_ms
     world.now_ms = due
     assert world.play("tool.completed session=S1 tool=Bash").session()["state"] == "running"
     assert len(world.run()["agents"]) == 1
+
+
+def test_a_run_is_not_stalled_while_an_agent_is_in_a_tool_call():
+    world = play("prd.started → session.started session=S1 agent=claude → prompt.submitted session=S1 prompt=go")
+    world.play('tool.started session=S1 tool=Bash call_id=C1 summary="npm test" → 12 min')
+    (agent,) = world.run()["agents"]
+    assert agent["call"] == {"tool": "Bash", "summary": "npm test", "since": world.now_ms - 12 * 60_000}
+    run, last = stored(world), world.now_ms - 12 * 60_000
+    assert world.run()["state"] == "running"
+    assert stalls_at(run, STALLED_AFTER_MS) == next_change_at(run, last, STALLED_AFTER_MS) == last + GONE_AFTER_MS
+    assert shown(run, last + GONE_AFTER_MS, STALLED_AFTER_MS)["state"] == "stalled"
+    world.play("tool.completed session=S1 tool=Bash call_id=C1 → 5 min")
+    assert world.run()["agents"][0]["call"] is None
+    assert world.run()["state"] == "stalled"
+
+
+def test_who_is_in_a_call_and_was_asked_for_a_permission_is_not_at_work_in_it():
+    world = play("prd.started → session.started session=S1 agent=claude → tool.started session=S1 tool=Bash call_id=C1")
+    world.play('agent.waiting session=S1 for=human reason="permission Bash ls"')
+    assert (world.run()["state"], world.run()["agents"][0]["call"]) == ("waiting", None)
 
 
 def test_silence_of_one_agent_leaves_the_run_and_the_others_alone():

@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from claude_loop.events import Event
+from claude_loop.progress.draft import KEPT_SESSIONS
+from claude_loop.progress.keys import session_key
+from claude_loop.progress.patches import PatchMaker
+from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.session_rules import KEPT_CALLS
 from claude_loop.progress.sessions import KEPT_AGENTS
-from tests.unit.progress.scenarios import World, play
+from tests.unit.progress.scenarios import STALLED_AFTER_MS, Documents, World, play
 
 BEGUN = "run.started → session.started session=S1 agent=claude model=sonnet → prompt.submitted session=S1 prompt=go"
 
@@ -32,8 +36,38 @@ def test_a_session_nests_under_its_run_and_story():
             "since": world.now_ms,
             "last_at": world.now_ms,
             "story_id": "US-002",
+            "call": {"tool": "Bash", "summary": "pytest", "since": world.now_ms},
         }
     ]
+
+
+@pytest.mark.parametrize("prd", ["PRD-1", None])
+def test_of_very_many_sessions_those_that_began_last_are_kept(prd: str | None):
+    world = World()
+    for number in range(KEPT_SESSIONS + 5):
+        world.say("session.started", prd=prd, project="shop", session=f"S{number}", agent="claude")
+    kept = [key for key in world.documents if key.startswith(("session/", "agent/"))]
+    assert len(kept) == KEPT_SESSIONS
+    assert session_key("shop", prd, "S4") not in kept
+    assert session_key("shop", prd, "S5") in kept
+    world.say("tool.started", prd=prd, project="shop", session="S0", tool="Bash")  # it lives after all
+    assert world.session("S0", prd=prd, project="shop")["doing"] == "Bash"
+    assert session_key("shop", prd, "S5") not in world.documents
+    for at_once in (1, 7, len(world.events)):  # however a rebuild cuts them
+        again = Documents()
+        for first in range(0, len(world.events), at_once):
+            ProgressProjection().apply(world.events[first : first + at_once], again)
+        assert again == world.documents
+
+
+def test_a_session_that_is_let_go_is_gone_for_a_replay_too():
+    world, maker = World(), PatchMaker(STALLED_AFTER_MS)
+    patches = []
+    for number in range(KEPT_SESSIONS + 1):
+        patches = maker.event(world.say("session.started", session=f"S{number}", agent="claude"))
+    (gone,) = [patch for patch in patches if patch["value"] is None]
+    assert gone["path"] == [session_key(None, "PRD-1", "S0")]
+    assert not any(patch["path"][0].startswith("kept/") for patch in patches)
 
 
 def test_without_a_prd_it_is_kept_under_its_project():

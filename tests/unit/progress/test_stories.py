@@ -156,6 +156,33 @@ def test_the_story_of_a_marked_event_is_found_in_its_data():
     assert world.story()["tests"] == 1
 
 
+def see(world: World, source: str, type_: str, *, at: int | None = None, **data: object) -> None:
+    """An observer tells of it: it knows no story."""
+    world.now_ms += 1000
+    moment = world.now_ms if at is None else at
+    world.publish(Event(type_, data, project=None, prd_id="PRD-1", source=source, at=moment))
+
+
+def test_a_test_run_of_no_known_story_is_of_the_one_that_the_next_commit_names():
+    world = World()
+    see(world, "prd.json", "plan.updated", stories=[{"story_id": "US-001"}, {"story_id": "US-002"}])
+    for story in ("US-001", "US-002"):
+        see(world, "claude", "test.run", passed=2, failed=0)
+        see(world, "claude", "commit.created", commit_hash="ab12" + story[-1], mentions=[story])
+        world.say("story.completed", source="prd.json", story=story, success=True)
+        assert (world.story(story)["state"], world.story(story)["tests"]) == ("done·verified", 1)
+    see(world, "git", "commit.created", commit_hash="ab129", mentions=["US-001"])
+    assert world.story("US-001")["tests"] == 1
+
+
+def test_a_commit_takes_up_no_test_run_that_came_after_it():
+    world = World()
+    see(world, "prd.json", "plan.updated", stories=[{"story_id": "US-001"}])
+    see(world, "output", "test.run", passed=2, failed=0)
+    see(world, "git", "commit.created", at=world.now_ms - 5000, commit_hash="ab12", mentions=["US-001"])
+    assert (world.story("US-001")["tests"], world.story("US-001")["commits"]) == (0, 1)
+
+
 def test_a_commit_without_a_hash_is_none():
     world = World()
     world.publish(Event("commit.created", {"story_id": "US-001"}, prd_id="PRD-1", at=world.now_ms))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import alive, until
+from tests.support import ROOT, alive, until
 from tests.unit.wrapper.outer import Shell, kept, wrapped
 
 pytestmark = pytest.mark.requires("linux")
@@ -113,6 +115,40 @@ def test_goes_on_in_the_background_and_comes_back(shell, prefix):
     shell.expect("fg\r\n.*read x")
     shell.type("here\n")
     shell.expect("here!\r\n.*READY> ")
+
+
+def test_the_last_words_get_one_line_end_each(shell, directory, tmp_path):
+    """Here most of them are read after the end is known, which is when the terminal becomes the shell's again."""
+    (tmp_path / "prints.py").write_text("import os\nos.write(1, b'x\\n' * 300)\nos._exit(0)")
+    shown, _ = shell.run(f"{byte_by_byte(tmp_path)} {directory} python3 prints.py")
+    assert shown == "x\r\n" * 300
+
+
+def byte_by_byte(folder: Path) -> str:
+    """The wrapper, reading so little at once that it is always behind."""
+    program = "\n".join(
+        [
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})",
+            "from claude_loop.wrapper import main, streams",
+            "streams.READ_BYTES = streams.GATHERED_BYTES = streams._FULL_READ_BYTES = 1",
+            "main.main(sys.argv[1], sys.argv[2:])",
+        ]
+    )
+    (folder / "byte_by_byte.py").write_text(program)
+    return f"{shlex.quote(sys.executable)} -I -S byte_by_byte.py"
+
+
+def test_what_is_printed_while_it_comes_to_the_front_gets_one_line_end_each(shell, directory, tmp_path):
+    program = "import time\nfor n in range(2000):\n print(n, flush=True)\n time.sleep(0.001)"
+    (tmp_path / "prints.py").write_text(program)
+    shell.type(f"{wrapped(directory)} python3 prints.py\n")
+    shell.expect("\n10\r\n")
+    shell.type("\x1a")
+    shell.expect("Stopped.*READY> ")
+    shell.type("bg\n")
+    shell.expect("READY> .*\r\n")
+    shell.type("fg\n")
+    assert "\r\r\n" not in shell.expect("\n1999\r+\n.*READY> ", 40)
 
 
 def test_hears_of_a_new_size(shell, prefix):

@@ -34,6 +34,7 @@ export const lineOf = (session: SessionDocument): AgentLine => ({
   since: session.doing_since ?? session.last.at,
   last_at: session.last.at,
   story_id: session.story_id,
+  call: null, // in which tool it is stands in `doing`
 });
 
 /** What it is doing right now, in words. */

@@ -12,6 +12,12 @@ export type AttemptOutcome = "running" | "completed" | "failed" | "blocked" | "r
 
 export type Group = "waiting" | "vanished" | "failed" | "stalled" | "paused" | "running" | "today" | "earlier";
 
+export interface AgentCall {
+  tool: string;
+  summary: string | null;
+  since: number;
+}
+
 export interface AgentLine {
   session_id: string;
   agent: string | null;
@@ -20,6 +26,7 @@ export interface AgentLine {
   since: number;
   last_at: number;
   story_id: string | null;
+  call: AgentCall | null;
 }
 
 export interface Attempt {

@@ -26,9 +26,15 @@ export function stateWords(run: RunDocument, now: number): string {
   }
 }
 
-/** What keeps the run's only agent from working, where nobody is asked for anything. */
+const LONG_CALL = 60_000;
+
+/** What keeps the run's only agent from working, or at it for long, where nobody is asked for anything. */
 function heldUp({ agents }: RunDocument, now: number): string | null {
   const agent = agents.length === 1 ? agents[0] : undefined;
+  const call = agent?.call;
+  if (call && now - call.since >= LONG_CALL) {
+    return `Running, in ${call.tool} for ${spoken(now - call.since)}${call.summary ? `: ${call.summary}` : ""}`;
+  }
   if (!agent?.doing || (agent.state !== "retrying" && agent.state !== "compacting")) return null;
   return `Running, ${agent.agent ?? "its agent"} is ${agent.doing} ${spoken(now - agent.since)}`;
 }

@@ -4,7 +4,7 @@ import type { EventJson, EventPage, ResetJson } from "../lib/documents";
 import { live } from "../lib/live.svelte";
 import { ask, RequestFailed } from "../lib/session";
 import { nameOf, queryOf, within, type Filter } from "./filter";
-import { Found, haystack, wordsOf } from "./found";
+import { Found, haystack, isNoise, wordsOf } from "./found";
 import { upTo } from "./layout";
 import { Pace } from "./pace";
 import { Search } from "./search.svelte";
@@ -57,6 +57,7 @@ export class Feed {
   #wide: { store: Store; since: number } | null = null;
   #found: Found | null = null;
   #words = $state.raw<readonly string[]>([]);
+  #quiet = false;
   #given: Store | null = null;
   #until: number | null = null;
   #cut: List & { of: unknown } = { of: null, items: [], first: 0 };
@@ -146,6 +147,19 @@ export class Feed {
     if (words.join(" ") === this.#words.join(" ")) return;
     this.#words = words;
     this.#seekAgain();
+  }
+
+  /** Leave out what agents and loops say by the hundred, or show it. */
+  quieten(quiet: boolean): void {
+    if (quiet === this.#quiet) return;
+    this.#quiet = quiet;
+    this.#seekAgain();
+  }
+  /** Whether this event is loaded and left out. */
+  leavesOut(seq: number): boolean {
+    const { items } = this.#store.list;
+    const item = items[upTo(items, seq) - 1];
+    return this.#quiet && item?.event?.seq === seq && isNoise(item);
   }
 
   /** Have ready what a search of the loaded events looks at. */
@@ -300,7 +314,7 @@ export class Feed {
   }
 
   #seekAgain(): void {
-    this.#found = this.#words.length ? new Found(this.#words, this.#store.list.items) : null;
+    this.#found = this.#words.length || this.#quiet ? new Found(this.#words, this.#quiet, this.#store.list.items) : null;
     this.#look();
     this.version++;
   }

@@ -1,10 +1,14 @@
-/** Those of the loaded events that contain some words; looked for a few milliseconds at a time, the newest first. */
+/** Those of the loaded events that contain some words, or are worth a line; looked for a few milliseconds at a time,
+ *  the newest first. */
 
 import { describe, type Lookup } from "./describe";
 import type { Item, List } from "./store";
 
 // Below the 50 ms from which on a browser counts a long task, with room for drawing what was found.
 const AT_ONCE_MS = 25;
+// What agents and loops say by the hundred, and what stands in words elsewhere: in the session, in the run's output.
+const NOISE = new Set(["output.chunk", "tool.started", "tool.completed"]);
+export const isNoise = (item: Item) => item.event !== null && NOISE.has(item.event.type);
 const NOTHING_KNOWN: Lookup = { story: () => undefined, run: () => undefined };
 
 export const wordsOf = (text: string) => text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -27,6 +31,7 @@ export class Found {
 
   constructor(
     private readonly words: readonly string[],
+    private readonly quiet: boolean,
     source: readonly Item[],
   ) {
     this.#left = source.slice();
@@ -54,6 +59,8 @@ export class Found {
   /** Lines stay: what was missed is missed, whatever is looked for. */
   passes(item: Item): boolean {
     if (item.event === null) return true;
+    if (this.quiet && NOISE.has(item.event.type)) return false;
+    if (!this.words.length) return true;
     const text = haystack(item);
     return this.words.every((word) => text.includes(word));
   }
