@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import killed, resumed
+from tests.prove.scenarios import disks, killed, resumed, spooled
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -30,6 +30,10 @@ SCENARIOS = (
     Scenario("kill", killed.kill),
     Scenario("labels", killed.at_labels),
     Scenario("prune", killed.at_prune),
+    Scenario("power", disks.power),
+    Scenario("claim", spooled.claim),
+    Scenario("torn", spooled.torn),
+    Scenario("stop", spooled.stop),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

@@ -17,7 +17,7 @@ from tests.prove import labels, mutants
 
 def hurry() -> None:
     """So that a scenario of seconds meets every step."""
-    from claude_loop.eventlog import retention
+    from claude_loop.eventlog import retention, sqlite_writer
     from claude_loop.intake import spool_drain, spool_leaving
 
     spool_leaving.QUIET_GONE = spool_leaving.QUIET_ALIVE = spool_leaving.QUIET_UNKNOWN = 0.05
@@ -25,6 +25,15 @@ def hurry() -> None:
     spool_drain.LOOK_SECONDS = 0.05
     retention.ROUND_SECONDS = 0.2
     retention.STEP_EVENTS = 50
+    # A checkpoint every few commits: the database file is written to as well.
+    real = sqlite_writer.open_writer
+
+    def open_writer(*arguments: Any) -> Any:
+        connection, row = real(*arguments)
+        connection.execute("PRAGMA wal_autocheckpoint = 20")
+        return connection, row
+
+    sqlite_writer.open_writer = open_writer
 
 
 def move_clock(file: Path) -> None:

@@ -32,6 +32,7 @@ class DaemonUnderTest(Daemon):
 
     #: What goes before the interpreter.
     tracer: tuple[str, ...] = ()
+    python = sys.executable
 
     def __init__(self, root: Path, plan: dict[str, Any], nurse: Nurse | None, **environ: str) -> None:
         super().__init__(root, **environ)
