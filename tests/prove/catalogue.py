@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import disks, killed, resumed, spooled
+from tests.prove.scenarios import clients, disks, killed, resumed, spooled
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -34,6 +34,8 @@ SCENARIOS = (
     Scenario("claim", spooled.claim),
     Scenario("torn", spooled.torn),
     Scenario("stop", spooled.stop),
+    Scenario("slow", clients.slow),
+    Scenario("crowd", clients.crowd),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

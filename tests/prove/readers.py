@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -17,10 +18,25 @@ RETRY_SECONDS = 0.1
 _BROKEN = (aiohttp.ClientError, socketio.exceptions.SocketIOError, TimeoutError, OSError)
 
 
-async def call(client: socketio.AsyncClient, gone: asyncio.Event, name: str, payload: dict) -> dict:
-    """``client.call`` that also ends when the connection does; the library's own waits for its timeout then."""
+async def call(
+    client: socketio.AsyncClient,
+    gone: asyncio.Event,
+    name: str,
+    payload: dict,
+    heard: Callable[[dict], None] = lambda _answer: None,
+) -> dict:
+    """``client.call`` that also ends when the connection does; the library's own waits for its timeout then.
+
+    ``heard`` gets the answer in its place among the client's other packets.
+    """
     answer: asyncio.Future[dict] = asyncio.get_running_loop().create_future()
-    await client.emit(name, payload, callback=answer.set_result)
+
+    def keep(given: dict) -> None:
+        heard(given)
+        if not answer.done():
+            answer.set_result(given)
+
+    await client.emit(name, payload, callback=keep)
     ends = TaskOwner("call")
     broken = ends.spawn(gone.wait(), name)
     await asyncio.wait([answer, broken], return_when=asyncio.FIRST_COMPLETED, timeout=5)
@@ -113,18 +129,17 @@ class SocketIOReader(Reader):
 
         await client.connect(url, transports=["websocket"])
         try:
-            answer = await call(client, gone, "subscribe", {"from": self.cursor or "start"})
-            assert answer["ok"], answer
-            if answer["status"] == "reset":
-                self.reset(answer["reason"])
-                # The first frames may have come before this line.
-                if self.transcript.entries[-1] == answer["reason"]:
-                    self.cursor = answer["cursor"]
+            await call(client, gone, "subscribe", {"from": self.cursor or "start"}, self._subscribed)
             await gone.wait()
         finally:
             await leave(client)
         if failures:
             raise failures[0]
+
+    def _subscribed(self, answer: dict) -> None:
+        if answer.get("status") == "reset":
+            self.reset(answer["reason"])
+            self.cursor = answer["cursor"]
 
 
 class PollingReader(Reader):
