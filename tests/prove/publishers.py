@@ -28,7 +28,7 @@ while [[ ! -e $stop ]]; do
   emit_event chain.step prd=KILL story="$name" chain:=$chain step:=3
   emit_story_started KILL "$name"
   emit_test_run KILL "$name" "$chain" 0
-  (( chain % 5 )) || emit_flush 10
+  (( chain % 5 )) || emit_flush 10 || : # slow machines
   sleep 0.1
 done
 emit_flush 30 && printf '%s\\n' "$chain" > "$stop.$name"
@@ -103,7 +103,10 @@ class SocketIOPublisher(Publisher):
         await client.connect(url, transports=["websocket"])
         try:
             while not self.stopping or event["id"] not in self.acknowledged:
-                self.answered(event["id"], await call(client, gone, "event", event))
+                answer = await call(client, gone, "event", event)
+                if "error" in answer:  # for the moment: a disk is full, the daemon stops
+                    raise TimeoutError(answer["error"]["code"])
+                self.answered(event["id"], answer)
                 if not self.stopping:
                     event.update(self.event())
         finally:

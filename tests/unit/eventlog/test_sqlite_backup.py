@@ -15,7 +15,7 @@ from claude_loop.errors import NewerLog, UnusableBackup
 from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
-from claude_loop.eventlog.sqlite_backup import back_up, put_back
+from claude_loop.eventlog.sqlite_backup import back_up, put_aside, put_back
 from claude_loop.events import Event
 
 CLOCK = SystemClock()
@@ -144,3 +144,19 @@ async def test_what_is_no_log_damaged_or_newer_is_refused(tmp_path):
     with closing(sqlite3.connect(copy)) as newer:
         newer.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     await refused(copy, database, NewerLog)
+
+
+async def test_a_log_put_aside_is_kept_whole_and_the_next_one_has_another_epoch(database):
+    log = await opened(database)
+    await append(log, 1, 2)
+    epoch = log.state.epoch
+    await log.close()
+    kept = put_aside(database, CLOCK)
+    assert kept is not None
+    assert put_aside(database, CLOCK) is None
+    log = await opened(database)
+    assert (log.state.head, log.state.epoch == epoch) == (0, False)
+    await log.close()
+    old = await opened(kept)
+    assert await ids(old) == ["e1", "e2"]
+    await old.close()
