@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import clients, disks, killed, resumed, spooled
+from tests.prove.scenarios import clients, disks, killed, processes, resumed, spooled
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -41,6 +41,9 @@ SCENARIOS = (
     Scenario("stop", spooled.stop),
     Scenario("slow", clients.slow),
     Scenario("crowd", clients.crowd),
+    Scenario("two", processes.two),
+    Scenario("race", processes.race),
+    Scenario("soak", processes.soak),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

@@ -43,6 +43,10 @@ class DaemonUnderTest(Daemon):
     def start(self, seconds: float = 30.0) -> None:
         super().start(seconds)
 
+    def launch(self) -> None:
+        """Start it, and do not wait for anything."""
+        self.process = self._spawn(["serve", "--port", str(self.port)])
+
     def _spawn(self, arguments: list[str]) -> Any:
         self.log.touch()
         if self._nurse is not None:
