@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import clients, disks, killed, processes, resumed, spooled
+from tests.prove.scenarios import clients, disks, fuzzed, killed, processes, resumed, spooled
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -44,6 +44,7 @@ SCENARIOS = (
     Scenario("two", processes.two),
     Scenario("race", processes.race),
     Scenario("soak", processes.soak),
+    Scenario("fuzz", fuzzed.fuzz),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )
