@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -58,7 +59,8 @@ class Disk:
                 if found["rest"].rstrip().endswith("= 0"):
                     self._copy(Path(path_of[pid]))
                 if "unfinished" not in found["rest"]:
-                    os.kill(int(pid), signal.SIGCONT)
+                    with contextlib.suppress(ProcessLookupError):  # it was killed there
+                        os.kill(int(pid), signal.SIGCONT)
 
     def _copy(self, file: Path) -> None:
         aside = self._copies / f"{file.name}.new"

@@ -44,7 +44,7 @@ class Publisher:
         self.acknowledged: dict[str, int] = {}
         self.duplicates = 0
         self.stopping = False
-        self.pause = 0.0
+        self.pause = 0.02
 
     def event(self) -> dict:
         id_ = new_event_id(SystemClock())
@@ -109,6 +109,7 @@ class SocketIOPublisher(Publisher):
                 self.answered(event["id"], answer)
                 if not self.stopping:
                     event.update(self.event())
+                    await asyncio.sleep(self.pause)
         finally:
             await leave(client)
 

@@ -56,6 +56,8 @@ async def play(
     except Exception as failure:  # noqa: BLE001 - whatever it is, the scenario did not show what it is to show
         verdict, reason, details = "FAIL", f"{type(failure).__name__}: {failure}", traceback.format_exc()
     finally:
+        if details:
+            details += world.last_words()
         await world.close()
     return Outcome(scenario.name, seed, verdict, time.monotonic() - started, world.counts, reason, details, violated)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -37,8 +38,17 @@ async def read_log(database: Path) -> StoredLog:
             raise Violation(f"a rebuild folds {folded} events of {len(events)}")
         rebuilt = await log.entities("")
         if rebuilt != kept:
-            differing = [key for key in kept.keys() | rebuilt.keys() if kept.get(key) != rebuilt.get(key)]
-            raise Violation(f"the read model is not what the log says: {sorted(differing)[:5]}")
+            raise Violation(f"the read model is not what the log says: {_differences(kept, rebuilt)[:5]}")
         return StoredLog(log.state.first, events)
     finally:
         await log.close()
+
+
+def _differences(kept: dict[str, dict[str, Any]], rebuilt: dict[str, dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """(document, field, as it was kept, as it is rebuilt)."""
+    return [
+        (key, name, kept.get(key, {}).get(name), rebuilt.get(key, {}).get(name))
+        for key in sorted(kept.keys() | rebuilt.keys())
+        for name in sorted(kept.get(key, {}).keys() | rebuilt.get(key, {}).keys())
+        if kept.get(key, {}).get(name) != rebuilt.get(key, {}).get(name)
+    ]

@@ -134,6 +134,11 @@ class World:
         for name, figure in figures.items():
             self.counts[name] = self.counts.get(name, 0) + figure
 
+    def last_words(self) -> str:
+        """How the logs of the daemons end."""
+        logs = {daemon.log for daemon in self._daemons if daemon.log.exists()}
+        return "\n".join(f"{log.name}:\n{log.read_text(errors='replace')[-4000:]}" for log in sorted(logs))
+
     async def close(self) -> None:
         await self.tasks.close()
         for daemon in self._daemons:

@@ -21,7 +21,7 @@ from tests.support import eventually
 from tests.unit.transports.socketio_rig import Clients
 
 _STALLED = ('["subscribe",{"from":"start"}]', '["subscribe_prd",{"prd_id":"SLOW","history":1000}]')
-_GROWTH_MB = 12.0
+_GROWTH_MB = 20.0
 
 
 def resident_mb(pid: int) -> float:
@@ -37,7 +37,7 @@ async def slow(world: World) -> None:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     async with aiohttp.ClientSession() as http, Clients(daemon) as clients:  # type: ignore[arg-type]
         # First the ring, the log's caches and the allocator reach their size: reading history costs memory once.
-        await _publish(http, daemon, 8)
+        await _publish(http, daemon, 5)
         await _at_head(daemon, readers)
         early = SseReader("early")
         warming = world.tasks.spawn(early.run(daemon.url), "early")
@@ -50,7 +50,7 @@ async def slow(world: World) -> None:
             await _stalled_stream(world, daemon)
             await _half_open(world, daemon)
         dribbling = [world.tasks.spawn(_dribble(daemon), f"dribble {n}") for n in range(4)]
-        await _publish(http, daemon, 6)
+        await _publish(http, daemon, 4)
         beside = await _latencies(http, daemon, readers[0], world.pick(20, 200))
         await _at_head(daemon, readers)
         grown = resident_mb(daemon.pid) - before
@@ -67,7 +67,7 @@ async def slow(world: World) -> None:
 
 
 async def _publish(http: aiohttp.ClientSession, daemon: DaemonUnderTest, thousands: int) -> None:
-    line = orjson.dumps({"type": "note.made", "prd_id": "SLOW", "data": {"text": "x" * 400}}) + b"\n"
+    line = orjson.dumps({"type": "note.made", "prd_id": "SLOW", "data": {"text": "x" * 2000}}) + b"\n"
     kind = {"Content-Type": "application/x-ndjson"}
     for _ in range(thousands):
         async with http.post(f"{daemon.url}/api/events", data=line * 1000, headers=kind) as answer:
@@ -133,7 +133,7 @@ async def crowd(world: World) -> None:
     """Many readers reconnect at once, again and again: the daemon is killed, and each resumes where it was."""
     daemon = world.daemon(environ={"CLAUDE_LOOP_LIMITS__CONNECTIONS": "4000"})
     await asyncio.to_thread(daemon.start)
-    half = world.pick(30, 500)
+    half = world.pick(20, 500)
     readers: list[Reader] = [SseReader(f"sse-{n}") for n in range(half)]
     readers += [SocketIOReader(f"socketio-{n}") for n in range(half)]
     for one in readers:

@@ -180,6 +180,7 @@ async def older(world: World) -> None:
 
 async def _publish(world: World, daemon: DaemonUnderTest, events: int) -> dict[str, int]:
     publisher = HttpPublisher("http", world.dice)
+    publisher.pause = 0.0
     task = world.tasks.spawn(publisher.run(daemon.url), "publisher")
     await eventually(lambda: len(publisher.acknowledged) >= events, 30, "acknowledgements")
     publisher.stopping = True
@@ -249,14 +250,14 @@ async def clock(world: World) -> None:
 
 async def corrupt(world: World) -> None:
     """Pages of the log are damaged: it is said, the file is kept, and a new log begins only on request."""
-    for number in range(world.pick(2, 20)):
+    for number in range(world.pick(1, 20)):
         await _one_damage(world, f"home-{number}")
 
 
 async def _one_damage(world: World, name: str) -> None:
     daemon = world.daemon(name, quick=True)
     await asyncio.to_thread(daemon.start)
-    await _publish(world, daemon, 400)
+    await _publish(world, daemon, 300)
     assert daemon.stop() == 0
     before = _damage(world, daemon.home.database)
     readers = one_of_each()

@@ -103,8 +103,8 @@ async def race(world: World) -> None:
     load.start()
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
     commands = 0
-    for _ in range(world.pick(2, 30)):
-        kinds = [world.dice.choice(("up", "down", "up", "down", "serve")) for _ in range(world.pick(4, 6))]
+    for _ in range(world.pick(1, 30)):
+        kinds = [world.dice.choice(("up", "down", "up", "down", "serve")) for _ in range(5)]
         outcomes = await asyncio.gather(*(_command(world, daemon, kind) for kind in kinds))
         commands += len(kinds)
         for kind, (code, said) in zip(kinds, outcomes, strict=True):
@@ -213,7 +213,7 @@ async def _round(world: World, daemon: DaemonUnderTest) -> None:
         one.cursor = None
     tasks = [world.tasks.spawn(one.run(daemon.url), one.transcript.name) for one in readers]
     async with aiohttp.ClientSession() as http:
-        for _ in range(5):
+        for _ in range(2):
             events = [{"type": "soak.sent", "prd_id": "SOAK", "data": {"text": "x" * 200}} for _ in range(200)]
             async with http.post(f"{daemon.url}/api/events", json=events) as answer:
                 assert answer.status == 200
