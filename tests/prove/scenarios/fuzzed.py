@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from tests.support import eventually
 _GROWTH_MB = 25.0
 _CACHES_MB = 100.0
 _ENOUGH = 100_000
+_SHARES = {"posted": 0.45, "spooled": 0.25, "queries": 0.1, "packets": 0.17, "garbage": 0.03}
 _LINES = 200
 
 
@@ -33,8 +35,7 @@ async def fuzz(world: World) -> None:
     for one in readers:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     async with aiohttp.ClientSession() as http:
-        hostile = Hostile(world.dice, await get_json(f"{daemon.url}/api/openapi.json"))
-        attack = Attack(world, daemon, http, hostile)
+        attack = Attack(world, daemon, http, await get_json(f"{daemon.url}/api/openapi.json"))
         wanted = world.inputs or world.pick(4_000, 300_000)
         # The caches, the ring and the allocator first reach their size.
         await attack.send(wanted // 2)
@@ -75,11 +76,12 @@ async def _settled(daemon: DaemonUnderTest) -> None:
 class Attack:
     """Sends inputs, several ways at a time, and looks at each answer. ``refused`` counts polite refusals."""
 
-    def __init__(self, world: World, daemon: DaemonUnderTest, http: aiohttp.ClientSession, hostile: Hostile) -> None:
-        self._world = world
+    def __init__(self, world: World, daemon: DaemonUnderTest, http: aiohttp.ClientSession, api: dict[str, Any]) -> None:
+        # Dice of their own: what one way sends does not depend on how quick another is.
+        self._dice = {name: Random(f"{world.seed} {name}") for name in _SHARES}
+        self._hostile = {name: Hostile(dice, api) for name, dice in self._dice.items()}
         self._daemon = daemon
         self._http = http
-        self._hostile = hostile
         self._cursor = "0000000000000000.0.0000000000"
         self.inputs = 0
         self.refused = 0
@@ -88,14 +90,9 @@ class Attack:
     async def send(self, count: int) -> None:
         """``count`` inputs: most as lines, which are many a request."""
         self._cursor = (await get_json(f"{self._daemon.url}/status"))["log"]["cursor"]
-        shares: tuple[tuple[str, float, Callable[[int], Awaitable[None]]], ...] = (
-            ("posted", 0.45, self._post_lines),
-            ("spooled", 0.25, self._spool_lines),
-            ("queries", 0.1, self._query),
-            ("packets", 0.17, self._packets),
-            ("garbage", 0.03, self._garbage),
-        )
-        await asyncio.gather(*(self._share(name, int(count * share), way) for name, share, way in shares))
+        ways = (self._post_lines, self._spool_lines, self._query, self._packets, self._garbage)
+        shares = zip(_SHARES.items(), ways, strict=True)
+        await asyncio.gather(*(self._share(name, int(count * share), way) for (name, share), way in shares))
 
     async def _share(self, name: str, count: int, way: Callable[[int], Awaitable[None]]) -> None:
         left = count
@@ -112,31 +109,31 @@ class Attack:
         self.refused += status >= 400
 
     async def _post_lines(self, count: int) -> None:
-        body = b"\n".join(self._hostile.line() for _ in range(count))
+        hostile, dice = self._hostile["posted"], self._dice["posted"]
+        body = b"\n".join(hostile.line() for _ in range(count))
         kind = {"Content-Type": "application/x-ndjson"}
         async with self._http.post(f"{self._daemon.url}/api/events", data=body, headers=kind) as answer:
             self._look("a body of lines", answer.status, await answer.text())
         # One alone, as JSON: another way through the checks.
-        body = self._hostile.line()
-        kind = {"Content-Type": self._world.dice.choice(("application/json", "text/plain", "application/json; x=\xe9"))}
+        body = hostile.line()
+        kind = {"Content-Type": dice.choice(("application/json", "text/plain", "application/json; x=\xe9"))}
         async with self._http.post(f"{self._daemon.url}/api/events", data=body, headers=kind) as answer:
             self._look(f"the body {body[:200]!r}", answer.status, await answer.text())
 
     async def _spool_lines(self, count: int) -> None:
-        dice = self._world.dice
+        hostile, dice = self._hostile["spooled"], self._dice["spooled"]
         name = dice.choice((f"{time.time_ns() // 1000}-1-{dice.randrange(10**9)}", f"x-{dice.randrange(10**9)}"))
-        lines = [dice.choice((self._hostile.line, self._hostile.hook))() for _ in range(count)]
+        lines = [dice.choice((hostile.line, hostile.hook))() for _ in range(count)]
         with (self._daemon.home.spool / f"{name}.jsonl").open("ab") as file:
             file.write(b"".join(b"\n" + line + b"\n" for line in lines))
         await _settled(self._daemon)
 
     async def _query(self, count: int) -> None:
         for _ in range(count):
-            path, query = self._hostile.request(self._cursor)
-            headers = {"Last-Event-ID": self._hostile.cursor(self._cursor).encode().hex()}
+            path, query = self._hostile["queries"].request(self._cursor)
             # What no client can send is refused by ours.
             with contextlib.suppress(ValueError, aiohttp.InvalidURL):
-                async with self._http.get(f"{self._daemon.url}{path}", params=query, headers=headers) as answer:
+                async with self._http.get(f"{self._daemon.url}{path}", params=query) as answer:
                     self._look(f"{path} with {query}", answer.status, await answer.text())
 
     async def _packets(self, count: int) -> None:
@@ -145,7 +142,7 @@ class Attack:
             async with self._websocket() as websocket:
                 for _ in range(min(left, 40)):
                     left -= 1
-                    packet = self._hostile.packet(self._cursor)
+                    packet = self._hostile["packets"].packet(self._cursor)
                     with contextlib.suppress(ConnectionError):  # it has been cut off for what came before
                         await (websocket.send_bytes if isinstance(packet, bytes) else websocket.send_str)(packet)
                 await self._answers(websocket)
@@ -167,7 +164,7 @@ class Attack:
                     raise Violation(f"a packet was answered: {message.data[:500]}")
 
     async def _garbage(self, count: int) -> None:
-        dice, hostile = self._world.dice, self._hostile
+        dice, hostile = self._dice["garbage"], self._hostile["garbage"]
         for _ in range(count):
             query: dict[str, Any] = {
                 "EIO": dice.choice(("4", "3", "", "9" * 30)),
