@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> int:
         print(listing())
         return 0
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for library in ("asyncio", "engineio.client", "socketio.client"):  # what they say of connections that break
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     known = {one.name for one in MUTANTS} if options.mutants else set(BY_NAME)
     names = options.only or []
     if unknown := set(names) - known:

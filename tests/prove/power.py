@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 from tests.prove.world import DaemonUnderTest, Skipped, World
@@ -41,7 +42,19 @@ class Disk:
         # -D: the daemon, not the tracer, is our child. SIGSTOP is pending before the call, so no thread of the daemon
         # runs on after it until it is continued.
         self._daemon.tracer = (
-            *("strace", "-D", "-f", "-y", "-qq", "-e", f"trace={calls}", "-e", "signal=none", *watched),
+            *(
+                "strace",
+                "-D",
+                "-f",
+                "--seccomp-bpf",
+                "-y",
+                "-qq",
+                "-e",
+                f"trace={calls}",
+                "-e",
+                "signal=none",
+                *watched,
+            ),
             *("-e", f"inject={calls}:signal=SIGSTOP", "-o", str(self._pipe)),
         )
         self._daemon.start()
@@ -59,8 +72,7 @@ class Disk:
                 if found["rest"].rstrip().endswith("= 0"):
                     self._copy(Path(path_of[pid]))
                 if "unfinished" not in found["rest"]:
-                    with contextlib.suppress(ProcessLookupError):  # it was killed there
-                        os.kill(int(pid), signal.SIGCONT)
+                    _go_on(int(pid))
 
     def _copy(self, file: Path) -> None:
         aside = self._copies / f"{file.name}.new"
@@ -80,3 +92,20 @@ class Disk:
             if (self._copies / name).exists():
                 shutil.copyfile(self._copies / name, self._daemon.home.root / name)
                 (self._daemon.home.root / name).chmod(0o600)
+
+
+def _go_on(thread: int) -> None:
+    """Continue the process, once the stop has taken hold: a SIGCONT before it may come to nothing."""
+    deadline = time.monotonic() + 2.0
+    with contextlib.suppress(OSError):  # it was killed there
+        while _state(thread) not in "Tt" and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        os.kill(thread, signal.SIGCONT)
+        # From one kind of stop into the other: continued once more if it is still there.
+        while _state(thread) in "Tt" and time.monotonic() < deadline:
+            time.sleep(0.005)
+            os.kill(thread, signal.SIGCONT)
+
+
+def _state(thread: int) -> str:
+    return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0]

@@ -36,7 +36,7 @@ async def fuzz(world: World) -> None:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     async with aiohttp.ClientSession() as http:
         attack = Attack(world, daemon, http, await get_json(f"{daemon.url}/api/openapi.json"))
-        wanted = world.inputs or world.pick(4_000, 300_000)
+        wanted = world.inputs or world.pick(3_000, 300_000)
         # The caches, the ring and the allocator first reach their size.
         await attack.send(wanted // 2)
         before = resident_mb(daemon.pid)

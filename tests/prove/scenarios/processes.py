@@ -35,7 +35,7 @@ async def two(world: World) -> None:
     load = Load(world, daemon)
     load.start()
     refused = 0
-    for _ in range(world.pick(2, 30)):
+    for _ in range(world.pick(1, 30)):
         await load.progress()
         others = [_rival(world, daemon, number) for number in range(3)]
         for rival in others:
@@ -99,7 +99,7 @@ async def race(world: World) -> None:
     daemon.environ["CLAUDE_LOOP_PORT"] = str(daemon.port)
     world.at_end(lambda: daemon.run("down"))
     load = Load(world, daemon, http=1, socketio=0)
-    assert (await asyncio.to_thread(daemon.run, "up")).returncode == 0
+    await _up(daemon)
     load.start()
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
     commands = 0
@@ -112,9 +112,7 @@ async def race(world: World) -> None:
                 raise Violation(f"`{kind}` broke down: {said[-500:]}")
             if kind == "down" and code != 0:
                 raise Violation(f"`down` failed: {said[-500:]}")
-        done = await asyncio.to_thread(daemon.run, "up")
-        if done.returncode != 0:
-            raise Violation(f"`up` failed after a race of {kinds}: {done.stderr[-500:]}")
+        await _up(daemon)
         if watching.done():
             watching.result()
         await load.progress()
@@ -126,6 +124,19 @@ async def race(world: World) -> None:
     await load.check()
     no_resets(load)
     world.count(commands=commands)
+
+
+async def _up(daemon: DaemonUnderTest) -> None:
+    """`up` may give up waiting on a slow machine; whoever says it again must get there, and no other refusal is right."""
+    said = ""
+    for _ in range(4):
+        done = await asyncio.to_thread(daemon.run, "up")
+        if done.returncode == 0:
+            return
+        said = done.stderr[-500:]
+        if "within" not in said:
+            break
+    raise Violation(f"`up` failed: {said}")
 
 
 async def _command(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
@@ -208,7 +219,7 @@ async def soak(world: World) -> None:
 
 
 async def _round(world: World, daemon: DaemonUnderTest) -> None:
-    readers = one_of_each() + one_of_each()
+    readers = one_of_each()
     for one in readers:
         one.cursor = None
     tasks = [world.tasks.spawn(one.run(daemon.url), one.transcript.name) for one in readers]

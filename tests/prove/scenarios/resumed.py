@@ -23,7 +23,7 @@ async def resume(world: World) -> None:
     publisher.pause = world.pick(0.2, 0.05)
     publishing = world.tasks.spawn(publisher.run(daemon.url), "publisher")
     readers = [Impatient("sse"), SocketIOReader("socketio"), PollingReader("polling")]
-    times = world.pick(300, 10_000)
+    times = world.pick(150, 10_000)
     patient = [world.tasks.spawn(one.run(daemon.url), one.transcript.name) for one in readers[1:]]
     async with aiohttp.ClientSession() as session:
         while readers[0].resumed < times:
