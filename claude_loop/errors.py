@@ -243,6 +243,14 @@ class StorageFailed(LoadError):
     default_hint = "daemon.log has the details; the daemon tries again by itself, and spooled events wait."
 
 
+class LogDamaged(LoadError):
+    code = "log_damaged"
+    default_hint = (
+        "Spooled events wait. With the daemon down `claude-loop restore FILE` puts a backup in its place, "
+        "`claude-loop restore --empty` a new log; both keep the damaged file under another name."
+    )
+
+
 class HomeError(ClaudeLoopError):
     code = "home_unusable"
     default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."

@@ -38,28 +38,35 @@ def backup(file: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def restore(file: Path) -> None:
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
+@click.option("--empty", is_flag=True, help="Begin a new log instead: nothing is restored.")
+def restore(file: Path | None, *, empty: bool) -> None:
     """Put the event log in FILE in the place of the one that is there, with the daemon down.
 
     The old log is kept under another name, and so is what was noted of its notifications. Every reader is told to begin
     anew (`reset`), since numbers may mean other events now. What still lies in the spool is read again; what the log
     has already is not stored twice.
     """
+    if (file is None) is not empty:
+        raise click.UsageError("Name a FILE, or say --empty.")
     from claude_loop.clock import SystemClock
-    from claude_loop.eventlog.sqlite_backup import put_back
+    from claude_loop.eventlog.sqlite_backup import put_aside, put_back
 
     home = Home.from_environment()
     home.prepare()
     lock = InstanceLock(home)
     lock.acquire()
     try:
-        state, kept = put_back(file.absolute(), home.database, SystemClock())
+        if file is None:
+            kept = put_aside(home.database, SystemClock())
+            note("The next start begins a new event log.")
+        else:
+            state, kept = put_back(file.absolute(), home.database, SystemClock())
+            note(f"{plural(state.head - state.first + 1, 'event')} restored from {file}.")
         if kept is not None:
             _set_aside(home, kept.name.removeprefix(home.database.name))
     finally:
         lock.release()
-    note(f"{plural(state.head - state.first + 1, 'event')} restored from {file}.")
     if kept is not None:
         note(f"The log that was there is {kept}; remove it when you do not need it.")
 

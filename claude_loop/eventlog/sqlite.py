@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import orjson
 
 from claude_loop.clock import Clock, SystemClock
-from claude_loop.errors import Busy, ClaudeLoopError, StorageFailed
+from claude_loop.errors import Busy, ClaudeLoopError, LogDamaged, StorageFailed
 from claude_loop.eventlog import sqlite_blank, sqlite_upkeep
 from claude_loop.eventlog.base import (
     Appended,
@@ -176,6 +176,11 @@ class SqliteEventLog:
                 self._connections.append(connection)
             return run(connection)
         except sqlite3.Error as failure:
+            error = storage_error(failure, self._path)
+            if isinstance(error, LogDamaged):
+                self._writer.note_damage(error)
+                self._report_from_writer(error)
+                raise error from failure
             raise StorageFailed(f"The event log cannot be read: {failure}.") from failure
 
     async def read(

@@ -67,6 +67,18 @@ def put_back(backup: Path, database: Path, clock: Clock) -> tuple[LogState, Path
     return state, kept
 
 
+def put_aside(database: Path, clock: Clock) -> Path | None:
+    """Give the log, damaged or not, another name, so that the next start begins a new one; where it is now.
+
+    No daemon may run. Raises ``OSError``.
+    """
+    kept = _keep(database, clock)
+    if kept is not None:
+        database.unlink()
+        _sync(database.parent)
+    return kept
+
+
 def _copy(source: sqlite3.Connection, aside: Path) -> None:
     """What the rows hold, as it is at one moment, and nothing else: a copy of the pages would also have the free ones,
     with what was pruned or forgotten."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import LoadError, StorageFailed, StorageFull, StorageReadOnly
+from claude_loop.errors import LoadError, LogDamaged, StorageFailed, StorageFull, StorageReadOnly
 from claude_loop.eventlog.base import LogState
 from claude_loop.eventlog.migrations import migrate
 from claude_loop.events import Event
@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 # Below this much free space a commit may fail half-way into a file that then cannot grow.
 ROOM_BYTES = 1024 * 1024
 _BUSY_MS = 5000
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,16 @@ def storage_error(failure: sqlite3.Error | OSError, path: Path) -> LoadError:
     primary = getattr(failure, "sqlite_errorcode", 0) & 0xFF
     if primary == sqlite3.SQLITE_FULL:
         return StorageFull("The disk that holds the event log is full.")
+    if primary in _DAMAGED:
+        return LogDamaged(f"The event log is damaged: {failure}.")
     try:
         volume = os.statvfs(path.parent)
     except OSError:
         return StorageFailed(f"The event log cannot be reached: {failure}.")
+    return _by_the_state_of(volume, primary, failure)
+
+
+def _by_the_state_of(volume: os.statvfs_result, primary: int, failure: sqlite3.Error | OSError) -> LoadError:
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or volume.f_flag & os.ST_RDONLY:
         return StorageReadOnly("The event log is on a read-only file system, or may not be written.")
     # On a full disk the shared-memory file of the WAL fails to grow, which SQLite calls an I/O error.

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import ClaudeLoopError, Internal, ShuttingDown
+from claude_loop.errors import ClaudeLoopError, Internal, LogDamaged, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.numbering import EntityCache, Numbering
@@ -103,6 +103,7 @@ class Writer:
         self.row: LogRow
         self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
         self._facts = Facts(lambda *wanted: find_recent(self.connection, *wanted))
+        self.damage: ClaudeLoopError | None = None
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
 
@@ -171,8 +172,18 @@ class Writer:
         except queue.Empty:
             return _NOTHING
 
+    def note_damage(self, failure: ClaudeLoopError) -> None:
+        """A reader has found the file damaged. From any thread."""
+        self.damage = self.damage or failure
+
+    def _insist_on_soundness(self) -> None:
+        """What is known to be damaged is not written to any more: it would spread, and it is all that can be saved."""
+        if self.damage is not None:
+            raise self.damage
+
     def _do(self, job: Job) -> None:
         try:
+            self._insist_on_soundness()
             result = job.run(self)
         except (sqlite3.Error, OSError) as failure:
             result = self._failed(failure)
@@ -188,8 +199,9 @@ class Writer:
     def _serve(self, group: list[Append]) -> None:
         started = time.perf_counter()
         try:
+            self._insist_on_soundness()
             committed = self._commit(group)
-        except (sqlite3.Error, OSError) as failure:
+        except (sqlite3.Error, OSError, LogDamaged) as failure:
             error = self._failed(failure)
             committed = Committed(answers=[_answering(append, error) for append in group])
         except Exception as failure:  # a defect of ours, in one event: the others of the group must not pay for it
@@ -262,8 +274,10 @@ class Writer:
             return read_log_row(self.connection).state == expected.state
         return False
 
-    def _failed(self, failure: sqlite3.Error | OSError) -> ClaudeLoopError:
-        error = storage_error(failure, self._path)
+    def _failed(self, failure: sqlite3.Error | OSError | LogDamaged) -> ClaudeLoopError:
+        error = failure if isinstance(failure, LogDamaged) else storage_error(failure, self._path)
+        if isinstance(error, LogDamaged):
+            self.note_damage(error)
         if self._failure is None or self._failure.code != error.code:
             log.error("the event log cannot be written", code=error.code, reason=str(failure))
         self._failure = error
@@ -281,7 +295,7 @@ class Writer:
     def _probe(self) -> None:
         """While the storage fails, try a small write now and then: recovery needs no publisher."""
         try:
-            if not has_room(self._path):
+            if self.damage is not None or not has_room(self._path):
                 return
             connection = self.connection
             connection.execute("BEGIN IMMEDIATE")
@@ -306,6 +320,7 @@ class Writer:
             elif isinstance(left, Job):
                 left.answer(refusal)
         try:
+            self._insist_on_soundness()
             self.row = replace(self.row, clean=True)
             write_log_row(self.connection, self.row)
         except (sqlite3.Error, OSError, ClaudeLoopError) as failure:

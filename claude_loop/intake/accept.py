@@ -150,8 +150,9 @@ class Acceptor:
         known.add(context)
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
-        envelope, data, extra, reasons = mend(raw)
-        reasons += wide_integers.reasons(raw)
+        too_wide = wide_integers.reasons(raw)
+        envelope, data, extra, reasons = mend(wide_integers.as_text(raw) if too_wide else raw)
+        reasons += too_wide
         envelope = self.redactor.envelope(envelope)
         kind, story_id = envelope["type"], envelope.get("story_id")
         data = flatten(marked(data, extra, reasons), self._data_depth)

@@ -52,8 +52,9 @@ class AgentLines:
         return self._events(raw, derived_id) if is_hook(raw.get("type")) else None
 
     def _events(self, raw: dict[str, Any], derived_id: str) -> tuple[tuple[Event, ...], int | None]:
-        envelope, data, extra, reasons = mend(raw)
-        reasons += wide_integers.reasons(raw)
+        too_wide = wide_integers.reasons(raw)
+        envelope, data, extra, reasons = mend(wide_integers.as_text(raw) if too_wide else raw)
+        reasons += too_wide
         envelope = self._redactor.envelope(envelope)
         # A level less than the limit: the payload becomes a part of its event's data.
         payload = flatten(restored(data), self._limits.data_depth - 1)

@@ -10,6 +10,7 @@ from claude_loop.clock import parse_time
 from claude_loop.errors import InvalidEvent, UnknownField
 from claude_loop.events import ENVELOPE_KEYS
 from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.intake.wide_integers import WideInteger
 
 _TYPE = re.compile(TYPE_PATTERN)
 _ID = re.compile(ID_PATTERN)
@@ -64,7 +65,7 @@ def check_type(value: object) -> None:
 
 def check_id(key: str, value: object) -> None:
     """Raises ``InvalidEvent`` unless ``value`` can be an id: 1 to 128 printable characters."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value.__class__ is not WideInteger:
         # The first test decides nearly always; the pattern is the rule.
         if 0 < len(value) <= MAX_ID_LENGTH and ((value.isascii() and value.isprintable()) or _ID.match(value)):
             return

@@ -101,3 +101,17 @@ def refuse_in_line(raw: dict[str, Any], line: bytes) -> None:
 def reasons(raw: Any) -> list[str]:
     """What to say of those in an event that is kept all the same; of a few of many."""
     return [f"`{path[:200]}` is an integer beyond 64 bits: kept as text." for path in islice(paths(raw, ""), 5)]
+
+
+def as_text(value: Any, levels: int = _LEVELS) -> Any:
+    """``value`` as it will be read back from the log: with plain text for each ``WideInteger``.
+
+    Whoever asks for text by its exact class would take the two for different things, now and after a rebuild.
+    """
+    if isinstance(value, WideInteger):
+        return str(value)
+    if isinstance(value, dict) and levels:
+        return {key: as_text(inner, levels - 1) for key, inner in value.items()}
+    if isinstance(value, list) and levels:
+        return [as_text(inner, levels - 1) for inner in value]
+    return value

@@ -104,9 +104,10 @@ def _name(fields: dict[str, Any], key: str) -> str | None:
     value = fields.get(key)
     if value is None:
         return None
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_LENGTH:
+    # By its class: a number too large for the quick parser is a text of another.
+    if value.__class__ is not str or not 1 <= len(value) <= MAX_ID_LENGTH:
         raise InvalidRequest(f"`{key}` is a string of 1 to {MAX_ID_LENGTH} characters.", field=key, hint=_HINT)
-    return value
+    return str(value)
 
 
 def _count(fields: dict[str, Any], key: str, least: int, most: int | None) -> int | None:

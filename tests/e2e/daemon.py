@@ -31,21 +31,23 @@ class Daemon:
 
     def start(self, seconds: float = 20.0) -> None:
         """Start it and wait until it listens."""
+        self.process = process = self._spawn(["serve", "--port", str(self.port)])
+        try:
+            until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
+        except BaseException:
+            self.kill()  # else it lives on, and Python warns of it in whatever test runs when it is forgotten
+            raise
+
+    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "claude_loop", "serve", "--port", str(self.port)],
+            return subprocess.Popen(
+                [sys.executable, "-m", "claude_loop", *arguments],
                 env=self.environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        process = self.process
-        try:
-            until(lambda: self._serves(process), seconds, f"daemon did not start: {self.log.read_text()[-2000:]}")
-        except BaseException:
-            self.kill()  # else it lives on, and Python warns of it in whatever test runs when it is forgotten
-            raise
 
     def _serves(self, process: subprocess.Popen[bytes]) -> bool:
         assert process.poll() is None, self.log.read_text()[-3000:]

@@ -125,3 +125,5 @@ def test_what_cannot_be_restored(daemon, tmp_path):
     (tmp_path / "text").write_text("not a log")
     assert daemon.run("restore", str(tmp_path / "text")).returncode == 2
     assert daemon.run("restore", str(tmp_path / "missing")).returncode == 2
+    assert daemon.run("restore").returncode == 2
+    assert daemon.run("restore", "--empty", str(tmp_path / "text")).returncode == 2

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from claude_loop.errors import ClaudeLoopError, NewerLog, ShuttingDown, StorageFailed, StorageFull, StorageReadOnly
+from claude_loop.errors import (
+    ClaudeLoopError,
+    LogDamaged,
+    NewerLog,
+    ShuttingDown,
+    StorageFailed,
+    StorageFull,
+    StorageReadOnly,
+)
 from claude_loop.eventlog import sqlite_writer
 from claude_loop.eventlog.base import SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
@@ -88,8 +96,35 @@ async def test_a_file_of_a_later_version_is_refused_untouched(tmp_path):
 async def test_a_file_that_is_no_database_is_refused_with_a_sentence(tmp_path):
     path = tmp_path / "events.db"
     path.write_bytes(b"this is no database, it only looks like a file" * 100)
-    with pytest.raises(StorageFailed, match="not a database"):
+    with pytest.raises(LogDamaged, match="not a database"):
         await opened(path)
+
+
+async def test_a_damaged_page_is_reported_for_good_and_ends_all_writing(tmp_path):
+    path = tmp_path / "events.db"
+    log = await opened(path)
+    await log.append([event(number, text="x" * 1000) for number in range(200)])
+    await log.close()
+    content = bytearray(path.read_bytes())
+    whole = bytes(content[: 12 * 4096])
+    content[12 * 4096 :] = b"\xa5" * (len(content) - 12 * 4096)  # behind the schema
+    path.write_bytes(content)
+    log = await opened(path)
+    with pytest.raises(LogDamaged):
+        await log.read(0, 1000)
+    await eventually(lambda: isinstance(log.failure, LogDamaged))
+    commits = log._writer.commits
+    for number in (1000, 1001):
+        with pytest.raises(LogDamaged, match="damaged"):
+            await log.append([event(number)])
+    with pytest.raises(LogDamaged):
+        await log.prune(10**15, 0, 100)
+    await asyncio.sleep(1.2 * sqlite_writer.PROBE_SECONDS)  # nothing makes it forget
+    assert isinstance(log.failure, LogDamaged)
+    assert log._writer.commits == commits
+    await log.close()
+    assert len(path.read_bytes()) == len(content)
+    assert sum(a != b for a, b in zip(path.read_bytes(), whole, strict=False)) < 4096
 
 
 async def test_publishing_after_close_is_refused(tmp_path):

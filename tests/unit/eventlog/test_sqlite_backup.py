@@ -15,7 +15,7 @@ from claude_loop.errors import NewerLog, UnusableBackup
 from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
-from claude_loop.eventlog.sqlite_backup import back_up, put_back
+from claude_loop.eventlog.sqlite_backup import back_up, put_aside, put_back
 from claude_loop.events import Event
 
 CLOCK = SystemClock()
@@ -160,3 +160,19 @@ async def test_what_was_pruned_is_in_no_page_of_a_copy(tmp_path, database):
     assert b"canary" in database.read_bytes()
     back_up(database, tmp_path / "copy.db")
     assert b"canary" not in (tmp_path / "copy.db").read_bytes()
+
+
+async def test_a_log_put_aside_is_kept_whole_and_the_next_one_has_another_epoch(database):
+    log = await opened(database)
+    await append(log, 1, 2)
+    epoch = log.state.epoch
+    await log.close()
+    kept = put_aside(database, CLOCK)
+    assert kept is not None
+    assert put_aside(database, CLOCK) is None
+    log = await opened(database)
+    assert (log.state.head, log.state.epoch == epoch) == (0, False)
+    await log.close()
+    old = await opened(kept)
+    assert await ids(old) == ["e1", "e2"]
+    await old.close()

@@ -403,3 +403,13 @@ def test_what_the_daemon_alone_says_is_refused_and_from_the_spool_has_no_effect(
         event, _ = acceptor.salvage(line, derived_id="d", source="spool")
         assert event.data["_invalid"]
         assert not event.forgets
+
+
+def test_wide_integers_are_what_they_will_be_when_they_are_read_back() -> None:
+    """A text of another class was no text to the reducer, and no key to the encoder, until the log was read again."""
+    event = salvage(
+        b'{"type":"a.b","prd_id":123456789012345678901,"extra":{"x":123456789012345678902},'
+        b'"data":{"title":123456789012345678903,"list":[-123456789012345678904]}}'
+    )
+    found = [event.prd_id, event.data["title"], event.data["list"][0], event.data["_extra"]["extra"]["x"]]
+    assert [type(one) for one in found] == [str] * 4

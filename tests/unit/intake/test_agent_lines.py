@@ -129,6 +129,14 @@ def test_careless_json_and_wide_integers_are_kept_and_what_is_none_is_rejected()
             ACCEPTOR.salvage_line(broken, derived_id="d", source="spool")
 
 
+def test_wide_integers_of_a_payload_are_plain_text() -> None:
+    raw = (
+        b'{"type":"hook.claude","data":{"hook_event_name":"SessionStart","session_id":"s","cwd":18446744073709551616}}'
+    )
+    (event,) = events(raw)
+    assert type(event.data["raw"]["cwd"]) is str
+
+
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_are_nowhere(secret: str) -> None:
     for payload in (

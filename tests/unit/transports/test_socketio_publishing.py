@@ -85,6 +85,8 @@ async def test_order_of_one_client_is_the_order_in_the_log(rig: Rig, clients: Cl
         ("subscribe", {"max_batch": 0}, "invalid_request", "max_batch"),
         ("subscribe_prd", {}, "invalid_request", "prd_id"),
         ("subscribe_prd", {"prd_id": ["a"]}, "invalid_request", "prd_id"),
+        ("subscribe_prd", {"prd_id": 10**30}, "invalid_request", "prd_id"),
+        ("event", {"type": "a.b", "prd_id": 10**30}, "invalid_event", "prd_id"),
         ("subscribe_prd", {"prd_id": "a", "history": 1001}, "invalid_request", "history"),
         ("subscribe_prd", {"prd_id": "a", "history": True}, "invalid_request", "history"),
         ("unsubscribe_prd", {}, "invalid_request", "prd_id"),

@@ -1,0 +1,113 @@
+"""Runs scenarios and says what came of each, in figures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.prove.catalogue import BY_NAME, Scenario
+from tests.prove.mutants import Mutant
+from tests.prove.nursery import Nurse
+from tests.prove.oracle import Violation
+from tests.prove.world import Size, Skipped, World
+
+Verdict = Literal["PASS", "FAIL", "SKIP"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    scenario: str
+    seed: int
+    verdict: Verdict
+    seconds: float
+    counts: dict[str, int]
+    reason: str = ""
+    details: str = ""
+    #: It failed because an invariant did not hold, not because something took too long or broke down.
+    violated: bool = False
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{name} {figure}" for name, figure in self.counts.items())
+        line = f"{self.verdict}  {self.scenario:<10} seed {self.seed:<6} {self.seconds:6.1f} s  {figures}"
+        return f"{line}\n      {self.reason}" if self.reason else line
+
+
+async def play(
+    scenario: Scenario, seed: int, size: Size, nurse: Nurse | None, mutant: str | None = None, inputs: int = 0
+) -> Outcome:
+    world = World(scenario.name, seed, size, mutant, inputs, nurse)
+    started = time.monotonic()
+    verdict: Verdict = "PASS"
+    reason = details = ""
+    violated = False
+    try:
+        async with asyncio.timeout(scenario.limit * (1 if size == "short" else 10)):
+            await scenario.play(world)
+    except Skipped as why:
+        verdict, reason = "SKIP", str(why)
+    except TimeoutError as failure:
+        verdict, reason, details = "FAIL", f"not within its time: {failure}", traceback.format_exc()
+    except Violation as violation:
+        verdict, reason, details, violated = "FAIL", f"violated: {violation}", traceback.format_exc(), True
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the scenario did not show what it is to show
+        verdict, reason, details = "FAIL", f"{type(failure).__name__}: {failure}", traceback.format_exc()
+    finally:
+        if details:
+            details += world.last_words()
+        await world.close()
+    return Outcome(scenario.name, seed, verdict, time.monotonic() - started, world.counts, reason, details, violated)
+
+
+async def play_all(
+    scenarios: list[Scenario],
+    seeds: list[int],
+    size: Size,
+    nurse: Nurse | None,
+    *,
+    jobs: int = 2,
+    inputs: int = 0,
+    verbose: bool = False,
+) -> list[Outcome]:
+    """``jobs`` at a time: most of a scenario is waiting."""
+    turn = asyncio.Semaphore(jobs)
+
+    async def one(scenario: Scenario, seed: int) -> Outcome:
+        async with turn:
+            outcome = await play(scenario, seed, size, nurse, inputs=inputs)
+        print(outcome, flush=True)
+        if verbose and outcome.details:
+            print(outcome.details, flush=True)
+        return outcome
+
+    outcomes = await asyncio.gather(*(one(scenario, seed) for seed in seeds for scenario in scenarios))
+    print(summary(outcomes), flush=True)
+    return outcomes
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    totals: Counter[str] = Counter()
+    for outcome in outcomes:
+        totals.update({name: outcome.counts.get(name, 0) for name in World.COUNTED})
+    verdicts = Counter(outcome.verdict for outcome in outcomes)
+    said = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("PASS", "FAIL", "SKIP") if verdicts[verdict])
+    return f"{said}: " + ", ".join(f"{name} {figure}" for name, figure in totals.items())
+
+
+async def play_mutants(mutants: list[Mutant], seed: int, nurse: Nurse | None, *, verbose: bool = False) -> bool:
+    """Whether each was caught by the scenario it names, by a violation rather than by breaking down."""
+    caught = 0
+    for mutant in mutants:
+        outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
+        caught += outcome.violated
+        print(
+            f"{'CAUGHT' if outcome.violated else 'MISSED'}  {mutant.name:<28} by {mutant.caught_by}  {outcome.seconds:.1f} s"
+        )
+        print(f"        {outcome.reason[:300]}", flush=True)
+        if verbose and outcome.details:
+            print(outcome.details, flush=True)
+    print(f"{caught} of {len(mutants)} mutants caught", flush=True)
+    return caught == len(mutants)

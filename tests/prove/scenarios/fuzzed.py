@@ -1,0 +1,182 @@
+"""Hostile input over every way in: no answer is a failure of ours, nothing grows, and good clients see no difference."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
+from typing import Any
+
+import aiohttp
+
+from tests.prove.hostile import Hostile
+from tests.prove.load import judge
+from tests.prove.oracle import Violation
+from tests.prove.readers import one_of_each
+from tests.prove.scenarios.clients import resident_mb
+from tests.prove.stored import read_log
+from tests.prove.world import DaemonUnderTest, World, get_json
+from tests.support import eventually
+
+_GROWTH_MB = 25.0
+_CACHES_MB = 100.0
+_ENOUGH = 100_000
+_SHARES = {"posted": 0.45, "spooled": 0.25, "queries": 0.1, "packets": 0.17, "garbage": 0.03}
+_LINES = 200
+
+
+async def fuzz(world: World) -> None:
+    """Hostile events, spool lines, hooks, queries, cursors, filters, Socket.IO packets and Engine.IO garbage."""
+    daemon = world.daemon(quick=True, environ={"CLAUDE_LOOP_RETENTION__EVENTS": "3000"})
+    await asyncio.to_thread(daemon.start)
+    readers = one_of_each()
+    for one in readers:
+        world.tasks.spawn(one.run(daemon.url), one.transcript.name)
+    async with aiohttp.ClientSession() as http:
+        attack = Attack(world, daemon, http, await get_json(f"{daemon.url}/api/openapi.json"))
+        wanted = world.inputs or world.pick(3_000, 300_000)
+        # The caches, the ring and the allocator first reach their size.
+        await attack.send(wanted // 2)
+        before = resident_mb(daemon.pid)
+        await attack.send(wanted - wanted // 2)
+        await _settled(daemon)
+        grown = resident_mb(daemon.pid) - before
+        health = await get_json(f"{daemon.url}/health")
+        if health["status"] != "healthy":
+            raise Violation(f"the daemon is unhealthy: {health}")
+        head = (await get_json(f"{daemon.url}/status"))["log"]["head"]
+        for one in readers:
+            await eventually(lambda one=one: one.transcript.head >= head, 60, f"{one.transcript.name} at {head}")
+    assert daemon.stop() == 0
+    said = [line for line in daemon.log.read_text(errors="replace").splitlines() if _is_failure(line)]
+    if said:
+        raise Violation(f"{len(said)} failures in the daemon's log, {said[0][:600]} … {said[-1][:600]}")
+    # Before the ring and the caches are full, growing is what they are for.
+    if grown > (_GROWTH_MB if wanted >= _ENOUGH else _CACHES_MB):
+        raise Violation(f"{grown:.1f} MB more after the second half")
+    judge(world, await read_log(daemon.home.database), {}, readers)
+    world.count(inputs=attack.inputs, refused=attack.refused, grown_kb=round(1000 * grown), **attack.sent)
+
+
+def _is_failure(line: str) -> bool:
+    if "(further occurrences of this error will be logged" in line:
+        return False  # what Engine.IO says of its clients
+    return "level=error" in line or "level=critical" in line or line.startswith("Traceback")
+
+
+async def _settled(daemon: DaemonUnderTest) -> None:
+    async def read() -> bool:
+        return bool((await get_json(f"{daemon.url}/status"))["spool"]["backlog_files"] == 0)
+
+    await eventually(read, 60, "the spool read")
+
+
+class Attack:
+    """Sends inputs, several ways at a time, and looks at each answer. ``refused`` counts polite refusals."""
+
+    def __init__(self, world: World, daemon: DaemonUnderTest, http: aiohttp.ClientSession, api: dict[str, Any]) -> None:
+        # Dice of their own: what one way sends does not depend on how quick another is.
+        self._dice = {name: Random(f"{world.seed} {name}") for name in _SHARES}
+        self._hostile = {name: Hostile(dice, api) for name, dice in self._dice.items()}
+        self._daemon = daemon
+        self._http = http
+        self._cursor = "0000000000000000.0.0000000000"
+        self.inputs = 0
+        self.refused = 0
+        self.sent: dict[str, int] = {}
+
+    async def send(self, count: int) -> None:
+        """``count`` inputs: most as lines, which are many a request."""
+        self._cursor = (await get_json(f"{self._daemon.url}/status"))["log"]["cursor"]
+        ways = (self._post_lines, self._spool_lines, self._query, self._packets, self._garbage)
+        shares = zip(_SHARES.items(), ways, strict=True)
+        await asyncio.gather(*(self._share(name, int(count * share), way) for (name, share), way in shares))
+
+    async def _share(self, name: str, count: int, way: Callable[[int], Awaitable[None]]) -> None:
+        left = count
+        while left > 0:
+            part = min(left, _LINES)
+            await way(part)
+            left -= part
+            self.inputs += part
+            self.sent[name] = self.sent.get(name, 0) + part
+
+    def _look(self, what: str, status: int, body: str) -> None:
+        if status >= 500 or '"internal"' in body:
+            raise Violation(f"{what} was answered {status}: {body[:500]}")
+        self.refused += status >= 400
+
+    async def _post_lines(self, count: int) -> None:
+        hostile, dice = self._hostile["posted"], self._dice["posted"]
+        body = b"\n".join(hostile.line() for _ in range(count))
+        kind = {"Content-Type": "application/x-ndjson"}
+        async with self._http.post(f"{self._daemon.url}/api/events", data=body, headers=kind) as answer:
+            self._look("a body of lines", answer.status, await answer.text())
+        # One alone, as JSON: another way through the checks.
+        body = hostile.line()
+        kind = {"Content-Type": dice.choice(("application/json", "text/plain", "application/json; x=\xe9"))}
+        async with self._http.post(f"{self._daemon.url}/api/events", data=body, headers=kind) as answer:
+            self._look(f"the body {body[:200]!r}", answer.status, await answer.text())
+
+    async def _spool_lines(self, count: int) -> None:
+        hostile, dice = self._hostile["spooled"], self._dice["spooled"]
+        name = dice.choice((f"{time.time_ns() // 1000}-1-{dice.randrange(10**9)}", f"x-{dice.randrange(10**9)}"))
+        lines = [dice.choice((hostile.line, hostile.hook))() for _ in range(count)]
+        with (self._daemon.home.spool / f"{name}.jsonl").open("ab") as file:
+            file.write(b"".join(b"\n" + line + b"\n" for line in lines))
+        await _settled(self._daemon)
+
+    async def _query(self, count: int) -> None:
+        for _ in range(count):
+            path, query = self._hostile["queries"].request(self._cursor)
+            # What no client can send is refused by ours.
+            with contextlib.suppress(ValueError, aiohttp.InvalidURL):
+                async with self._http.get(f"{self._daemon.url}{path}", params=query) as answer:
+                    self._look(f"{path} with {query}", answer.status, await answer.text())
+
+    async def _packets(self, count: int) -> None:
+        left = count
+        while left > 0:
+            async with self._websocket() as websocket:
+                for _ in range(min(left, 40)):
+                    left -= 1
+                    packet = self._hostile["packets"].packet(self._cursor)
+                    with contextlib.suppress(ConnectionError):  # it has been cut off for what came before
+                        await (websocket.send_bytes if isinstance(packet, bytes) else websocket.send_str)(packet)
+                await self._answers(websocket)
+
+    @contextlib.asynccontextmanager
+    async def _websocket(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        url = f"{self._daemon.url}/socket.io/?EIO=4&transport=websocket"
+        async with self._http.ws_connect(url, max_msg_size=0) as websocket:
+            await websocket.send_str("40")
+            yield websocket
+
+    async def _answers(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        with contextlib.suppress(TimeoutError):
+            while True:
+                message = await websocket.receive(timeout=0.02)
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                if '"code":"internal"' in message.data:
+                    raise Violation(f"a packet was answered: {message.data[:500]}")
+
+    async def _garbage(self, count: int) -> None:
+        dice, hostile = self._dice["garbage"], self._hostile["garbage"]
+        for _ in range(count):
+            query: dict[str, Any] = {
+                "EIO": dice.choice(("4", "3", "", "9" * 30)),
+                "transport": dice.choice(("polling", "websocket", hostile.text())),
+                "sid": dice.choice(("", "x", hostile.text())),
+                "j": dice.choice(("", "0", hostile.text())),
+            }
+            chosen = {name: value for name, value in query.items() if dice.random() < 0.6}
+            method, body = dice.choice((("GET", None), ("POST", hostile.polling_body())))
+            with contextlib.suppress(ValueError, aiohttp.InvalidURL, TimeoutError):
+                async with (
+                    asyncio.timeout(2),
+                    self._http.request(method, f"{self._daemon.url}/socket.io/", params=chosen, data=body) as answer,
+                ):
+                    self._look(f"{method} of Engine.IO with {chosen}", answer.status, (await answer.text())[:500])

@@ -1,0 +1,271 @@
+"""Several daemons on one home, commands that race each other, and one daemon for a long time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.prove.load import Load, judge
+from tests.prove.oracle import Violation
+from tests.prove.readers import one_of_each
+from tests.prove.scenarios.clients import resident_mb
+from tests.prove.scenarios.killed import no_resets
+from tests.prove.stored import read_log
+from tests.prove.world import DaemonUnderTest, World, get_json
+from tests.support import ROOT, eventually
+
+_ALREADY = "already runs"
+# A session's ping task sleeps this long before it sees that its client has gone.
+_PING_SECONDS = 30.0
+
+
+async def two(world: World) -> None:
+    """Several daemons are started on one home, also the moment another dies: one serves, the others say why not."""
+    daemon = world.daemon()
+    await asyncio.to_thread(daemon.start)
+    load = Load(world, daemon)
+    load.start()
+    refused = 0
+    for _ in range(world.pick(1, 30)):
+        await load.progress()
+        others = [_rival(world, daemon, number) for number in range(3)]
+        for rival in others:
+            rival.launch()
+        await eventually(lambda others=others: all(one.process.poll() is not None for one in others), 30, "refusals")
+        for rival in others:
+            if rival.process.returncode == 0 or _ALREADY not in rival.log.read_text():
+                raise Violation(f"a second daemon ended {rival.process.returncode}: {rival.log.read_text()[-300:]}")
+        refused += len(others)
+        daemon.kill()
+        await _one_takes_over(world, daemon)
+        daemon.start()
+    await load.progress()
+    await load.finish()
+    assert daemon.stop() == 0
+    await load.check()
+    no_resets(load)
+    world.count(refused=refused)
+
+
+def _rival(world: World, daemon: DaemonUnderTest, number: int) -> DaemonUnderTest:
+    """Another daemon for the same home, with a port and a log file of its own."""
+    rival = world.daemon(root=daemon.home.root)
+    rival.log = world.folder / f"rival-{number}.log"
+    rival.log.write_text("")
+    return rival
+
+
+async def _one_takes_over(world: World, daemon: DaemonUnderTest) -> None:
+    """Of three that are started at once in the place of the dead one, exactly one lives."""
+    rivals = [_rival(world, daemon, number) for number in range(3)]
+    for rival in rivals:
+        rival.launch()
+
+    def settled() -> bool:
+        alive = [one for one in rivals if one.is_alive]
+        if len(alive) > 1:
+            return False
+        if not alive:
+            raise Violation("none of three daemons serves a home without one")
+        return _pid_in_note(daemon) == alive[0].pid
+
+    await eventually(settled, 30, "one of three daemons")
+    winner = next(one for one in rivals if one.is_alive)
+    for rival in rivals:
+        if rival is not winner and _ALREADY not in rival.log.read_text():
+            raise Violation(f"a daemon gave up without the reason: {rival.log.read_text()[-300:]}")
+    winner.kill()
+
+
+def _pid_in_note(daemon: DaemonUnderTest) -> int | None:
+    try:
+        return int(json.loads(daemon.home.daemon_json.read_bytes())["pid"])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+async def race(world: World) -> None:
+    """`up`, `down` and `serve` at the same time: never two daemons, no command hangs, nothing is lost."""
+    daemon = world.daemon()
+    daemon.environ["CLAUDE_LOOP_PORT"] = str(daemon.port)
+    world.at_end(lambda: daemon.run("down"))
+    load = Load(world, daemon, http=1, socketio=0)
+    await _up(daemon)
+    load.start()
+    watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
+    commands = 0
+    for _ in range(world.pick(1, 30)):
+        kinds = [world.dice.choice(("up", "down", "up", "down", "serve")) for _ in range(5)]
+        outcomes = await asyncio.gather(*(_command(world, daemon, kind) for kind in kinds))
+        commands += len(kinds)
+        for kind, (code, said) in zip(kinds, outcomes, strict=True):
+            if "Traceback" in said:
+                raise Violation(f"`{kind}` broke down: {said[-500:]}")
+            if kind == "down" and code != 0:
+                raise Violation(f"`down` failed: {said[-500:]}")
+        await _up(daemon)
+        if watching.done():
+            watching.result()
+        await load.progress()
+    await load.finish()
+    watching.cancel()
+    assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
+    # The interpreter takes a moment to end once the daemon has let go of the home.
+    await eventually(lambda: not _daemons_of(daemon.home.root), 10, "the end of all daemons after `down`")
+    await load.check()
+    no_resets(load)
+    world.count(commands=commands)
+
+
+async def _up(daemon: DaemonUnderTest) -> None:
+    """`up` may give up waiting on a slow machine; whoever says it again must get there, and no other refusal is right."""
+    said = ""
+    for _ in range(4):
+        done = await asyncio.to_thread(daemon.run, "up")
+        if done.returncode == 0:
+            return
+        said = done.stderr[-500:]
+        if "within" not in said:
+            break
+    raise Violation(f"`up` failed: {said}")
+
+
+async def _command(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
+    await asyncio.sleep(world.dice.uniform(0.0, 0.4))
+    if kind != "serve":
+        done = await asyncio.to_thread(daemon.run, kind)
+        return done.returncode, done.stderr
+    said = world.folder / f"serve-{time.monotonic_ns()}.log"
+    with said.open("wb") as output:
+        process = world.process(
+            [sys.executable, "-m", "claude_loop", "serve"], env=daemon.environ, cwd=ROOT, stdout=output, stderr=output
+        )
+    # It is refused, or serves until a `down` ends it; that it may still be about to do either is no outcome.
+    await eventually(lambda: process.poll() is not None or "event=serving" in said.read_text(), 60, "`serve` settled")
+    return process.poll() or 0, said.read_text()
+
+
+async def _watch_for_two(daemon: DaemonUnderTest) -> None:
+    """At no moment do two processes hold the home's log open for writing."""
+    while True:
+        holders = await asyncio.to_thread(_writers_of, daemon.home.database)
+        if len(holders) > 1:
+            raise Violation(f"two processes have the log open for writing: {holders}")
+        await asyncio.sleep(0.1)
+
+
+def _writers_of(file: Path) -> list[int]:
+    return [pid for pid in _pids() if any(_writes(pid, number, file) for number in _numbers(f"/proc/{pid}/fd"))]
+
+
+def _writes(pid: int, number: int, file: Path) -> bool:
+    try:
+        if os.readlink(f"/proc/{pid}/fd/{number}") != str(file):
+            return False
+        flags = next(line for line in Path(f"/proc/{pid}/fdinfo/{number}").read_text().splitlines() if "flags" in line)
+    except OSError:
+        return False  # it has just been closed
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _daemons_of(root: Path) -> list[int]:
+    wanted = f"CLAUDE_LOOP_HOME={root}".encode()
+    found = []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if wanted in environ and b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
+
+
+def _pids() -> list[int]:
+    return _numbers("/proc")
+
+
+def _numbers(folder: str) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(folder) if name.isdigit()]
+    except OSError:
+        return []
+
+
+async def soak(world: World) -> None:
+    """Rounds of clients that come, publish, read and go: memory, tasks, descriptors and threads stay what they were."""
+    daemon = world.daemon(quick=True, environ={"CLAUDE_LOOP_RETENTION__EVENTS": "2000"})
+    await asyncio.to_thread(daemon.start)
+    samples: list[dict[str, float]] = []
+    rounds = world.pick(6, 120)
+    warm = rounds // 2
+    for number in range(1, rounds + 1):
+        await _round(world, daemon)
+        samples.append(await _sample(daemon, patient=world.size == "long" and number in (warm, rounds)))
+    assert daemon.stop() == 0
+    judge(world, await read_log(daemon.home.database), {}, [])
+    before, after = samples[warm - 1], samples[-1]
+    for name, slack in (("fds", 2), ("threads", 1), ("tasks", 0), ("mb", 8)):
+        if after[name] > before[name] + slack:
+            raise Violation(f"{name} grew from {before[name]:.1f} to {after[name]:.1f} in {rounds - warm} rounds")
+    world.count(rounds=rounds, **{name: round(figure) for name, figure in after.items()})
+
+
+async def _round(world: World, daemon: DaemonUnderTest) -> None:
+    readers = one_of_each()
+    for one in readers:
+        one.cursor = None
+    tasks = [world.tasks.spawn(one.run(daemon.url), one.transcript.name) for one in readers]
+    async with aiohttp.ClientSession() as http:
+        for _ in range(2):
+            events = [{"type": "soak.sent", "prd_id": "SOAK", "data": {"text": "x" * 200}} for _ in range(200)]
+            async with http.post(f"{daemon.url}/api/events", json=events) as answer:
+                assert answer.status == 200
+    environ = daemon.environ | {"PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}"}
+    script = "source emit_progress.sh; for n in 1 2 3 4 5; do emit_story_started SOAK US-$n; done; emit_flush 20"
+    shell = await asyncio.to_thread(subprocess.run, ["bash", "-c", script], env=environ, check=False)
+    assert shell.returncode == 0
+    head = (await get_json(f"{daemon.url}/status"))["log"]["head"]
+    for one in readers:
+        await eventually(lambda one=one: one.transcript.head >= head, 30, f"{one.transcript.name} at {head}")
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _sample(daemon: DaemonUnderTest, *, patient: bool) -> dict[str, float]:
+    """``patient``: also wait for what a session leaves behind until its next ping would have been due."""
+
+    seen: list[int] = []
+
+    async def gone() -> Any:
+        """The clients are gone, the spool is empty, and no task has ended for half a second."""
+        status = await get_json(f"{daemon.url}/status")
+        places = (daemon.home.spool, daemon.home.leaving)
+        quiet = status["clients"] == 0 and not any(os.listdir(place) for place in places)
+        seen.append(_tasks(status, every=patient) if quiet else -1)
+        await asyncio.sleep(0.05)
+        return status if len(seen) > 10 and seen[-1] >= 0 and len(set(seen[-10:])) == 1 else None
+
+    status = await eventually(gone, 30, "the clients gone")
+    if patient:
+        await asyncio.sleep(_PING_SECONDS)
+        status = await eventually(gone, 30, "the clients gone")
+    return {
+        "fds": len(os.listdir(f"/proc/{daemon.pid}/fd")),
+        "threads": len(os.listdir(f"/proc/{daemon.pid}/task")),
+        "tasks": _tasks(status, every=patient),
+        "mb": resident_mb(daemon.pid),
+    }
+
+
+def _tasks(status: dict[str, Any], *, every: bool) -> int:
+    """Background tasks, if not every one: those that do not belong to one client."""
+    return sum(count for owner, count in status["tasks"].items() if every or owner not in ("engineio", "sse"))
