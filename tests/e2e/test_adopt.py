@@ -183,6 +183,8 @@ def test_a_permission_wakes_a_person_once_and_so_does_its_end(begin, home):
         until(lambda: len(receiver.bodies) == 3)
         assert receiver.texts[1].startswith("Resolved: checkout no longer waits: permission Bash rm -rf build")
         assert receiver.texts[2].startswith("checkout is done, verified · 1 of 1 stories done, 1 verified")
+        # What became of a message is stored once its receipt has been read, a moment after it has arrived.
+        until(lambda: len(night.events("alert.*")) == 3)
         assert [e["type"] for e in night.events("alert.*")] == ["alert.sent", "alert.resolved", "alert.sent"]
 
 
