@@ -19,10 +19,10 @@ BIN = ROOT / "bin"
 
 # Short enough to add no latency worth measuring, long enough to leave the CPU to the process that is waited for.
 _STEP = 0.005
-# A look may be a request that the daemon works for, and several tests wait at a time: looking takes a fifth of a core at
+# A look may be a request that the daemon works for, and several tests wait at a time: short looks take a fifth of a core at
 # the most. The longest pause bounds what a test loses by that.
 _REST = 4
-_LONGEST = 0.25
+_LONGEST = 0.1
 
 
 def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
