@@ -14,6 +14,7 @@ _HEX = r"[A-Fa-f0-9]"
 
 # Long random parts behind a prefix that nothing else has.
 _PREFIXED = (
+    rf"clt_{_W}{{43}}",  # our own tokens
     r"whsec_[A-Za-z0-9+/]{24}",
     r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9._-]{32}",
     rf"do[opr]_v1_{_HEX}{{40}}",

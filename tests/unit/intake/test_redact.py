@@ -23,7 +23,7 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA7bq\nx+/=\n-----END RSA 
 HEX = "8843d7f92416211de9ebb963ff4ce281"
 # Of each vendor one, composed so that nobody's scanner takes this file for a leak.
 VENDOR_TOKENS = [
-    "whsec" + f"_{A[:32]}", "dp.pt" + f".{A}", "dop_v1" + f"_{HEX}{HEX}", "lin_api" + f"_{A}", "ntn" + f"_{A}aB3dE5",
+    "clt" + f"_{A}aB3", "whsec" + f"_{A[:32]}", "dp.pt" + f".{A}", "dop_v1" + f"_{HEX}{HEX}", "lin_api" + f"_{A}", "ntn" + f"_{A}aB3dE5",
     "shpat" + f"_{HEX}", "hvs" + f".{A}", "dckr_pat" + f"_{A[:27]}", "sbp" + f"_{HEX}{HEX[:8]}", "gsk" + f"_{A}{A[:12]}",
     "xai" + f"-{A}{A}", "pplx" + f"-{A}", "r8" + f"_{A[:37]}", "fm2" + f"_{A}{A}", "AGE-SECRET-KEY" + f"-1{A.upper()}{A[:18].upper()}",
     "nfp" + f"_{A}", "figd" + f"_{A}", "glsa" + f"_{A[:32]}", "ATATT3x" + f"FfGF0{A}", "rubygems" + f"_{HEX}{HEX[:16]}",
