@@ -19,7 +19,7 @@ class Scenario:
     play: Play
     short: bool = True
     #: Seconds after which it has failed; the long set gets ten times as many.
-    limit: float = 90.0
+    limit: float = 180.0
 
     @property
     def says(self) -> str:
@@ -44,7 +44,7 @@ SCENARIOS = (
     Scenario("two", processes.two),
     Scenario("race", processes.race),
     Scenario("soak", processes.soak),
-    Scenario("fuzz", fuzzed.fuzz),
+    Scenario("fuzz", fuzzed.fuzz, limit=720.0),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

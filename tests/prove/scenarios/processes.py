@@ -21,7 +21,7 @@ from tests.prove.scenarios.clients import resident_mb
 from tests.prove.scenarios.killed import no_resets
 from tests.prove.stored import read_log
 from tests.prove.world import DaemonUnderTest, World, get_json
-from tests.support import ROOT, eventually
+from tests.support import ROOT, eventually, kill
 
 _ALREADY = "already runs"
 # A session's ping task sleeps this long before it sees that its client has gone.
@@ -97,7 +97,7 @@ async def race(world: World) -> None:
     """`up`, `down` and `serve` at the same time: never two daemons, no command hangs, nothing is lost."""
     daemon = world.daemon()
     daemon.environ["CLAUDE_LOOP_PORT"] = str(daemon.port)
-    world.at_end(lambda: daemon.run("down"))
+    world.at_end(lambda: _end_all(daemon.home.root))
     load = Load(world, daemon, http=1, socketio=0)
     await _up(daemon)
     load.start()
@@ -186,6 +186,12 @@ def _daemons_of(root: Path) -> list[int]:
             if wanted in environ and b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 found.append(pid)
     return found
+
+
+def _end_all(root: Path) -> None:
+    """After a failure too, and of those that were only about to serve."""
+    for pid in _daemons_of(root):
+        kill(pid)
 
 
 def _pids() -> list[int]:
