@@ -45,6 +45,7 @@ BENCHMARKS = (
     Benchmark("resume", "Coming back", (), ("--events", "20000")),
     Benchmark("growth", "As the log grows", (), ("--sizes", "10000,100000", "--idle-seconds", "5")),
     Benchmark("run_cost", "Under `claude-loop run`", (), ("--rounds", "2", "--megabytes", "20")),
+    Benchmark("notify", "From a change to a notification", (), ("--rounds", "2")),
     Benchmark("monitor", "The monitor page", (), ("--seconds", "10", "--stored", "20000", "--only", "latency,paint")),
 )
 PREAMBLE = """# Performance
