@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 from claude_loop.errors import (
     AlreadyRunning,
     InvalidEvent,
+    LogDamaged,
     NotSupported,
     PortTaken,
     SettingsRefused,
     ShuttingDown,
-    StorageFailed,
     UnsafeHome,
 )
 from claude_loop.instance import DaemonNote, is_running
@@ -328,7 +328,7 @@ def a_directory_as_note(home):
     [
         (a_file_as_home, UnsafeHome),
         (a_file_as_socket, UnsafeHome),
-        (a_log_that_is_none, StorageFailed),
+        (a_log_that_is_none, LogDamaged),
         (a_token_others_may_read, UnsafeHome),
         (a_directory_as_note, OSError),
     ],
