@@ -17,9 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from serving import ROOT, machine, percentile, row
+
 CLI = ["-m", "claude_loop"]
 COMMANDS: list[tuple[str, list[str], float | None]] = [
     ("python -c pass", ["-c", "pass"], None),
@@ -45,10 +45,7 @@ def once(line: list[str], environment: dict[str, str]) -> tuple[float, float]:
 
 def main() -> None:
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 30
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    missed = "missed, on a busy machine" if load > cores else "missed"
-    print(f"{times} runs each, in ms; load average {load:.1f} on {cores} cores")
-    print(f"{'':34} {'wall: best':>10} {'median':>7} {'p95':>7} {'cpu: best':>10} {'median':>7}  target")
+    print(f"cli_start: {machine()}\n")
     with tempfile.TemporaryDirectory(dir="/tmp") as home:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "CLAUDE_LOOP_HOME": f"{home}/state"}
         for name, line, target in COMMANDS:
@@ -56,10 +53,10 @@ def main() -> None:
             runs = [once(line, environment) for _ in range(times)]
             wall, cpu = (sorted(column) for column in zip(*runs, strict=True))
             median = statistics.median(wall)
-            p95 = wall[min(times - 1, round(0.95 * times))]
-            verdict = "" if target is None else f"{target:4.0f} {'reached' if median <= target else missed}"
-            wall_told = f"{wall[0]:10.0f} {median:7.0f} {p95:7.0f}"
-            print(f"{name:34} {wall_told} {cpu[0]:10.0f} {statistics.median(cpu):7.0f}  {verdict}")
+            told = "" if target is None else f"≤ {target:.0f} ms"
+            row(f"{name}, p50", f"{median:.0f} ms", told, reached=None if target is None else median <= target)
+            row("  best, p95", f"{wall[0]:.0f}, {percentile(wall, 0.95):.0f} ms")
+            row("  of the processor", f"{statistics.median(cpu):.0f} ms")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def document(ran: list[Ran], head: str) -> str:
     short = missed(ran)
     parts.append("## Where it falls short\n")
     parts.append("\n".join(f"- {each}" for each in short) + "\n" if short else "Every target was reached.\n")
-    for one in ran:
+    for one in filter(lambda each: each.rows, ran):
         marks = {None: "", True: "reached", False: "**missed**"}
         parts.append(f"## {one.benchmark.title}\n")
         command = " ".join(("python", f"bench/{one.benchmark.script}.py", *one.benchmark.arguments))
@@ -146,7 +146,7 @@ def main() -> None:
     short, failed = missed(ran), [one.benchmark.script for one in ran if one.status]
     print("\n== Missed\n" + "\n".join(short or ["nothing"]))
     if arguments.record and not failed:
-        DOCUMENT.write_text(document(ran, head), encoding="utf-8")
+        DOCUMENT.write_text(document(ran, head).rstrip() + "\n", encoding="utf-8")
         print(f"\nwritten: {DOCUMENT.relative_to(ROOT)}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
