@@ -210,9 +210,9 @@ def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
     """
     if not home.root.is_dir():
         return "not running"
-    with contextlib.ExitStack() as turn:
+    with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a disk that is read-only or full keeps no daemon from being stopped
-            turn.enter_context(_holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else START_SECONDS))
+            held.enter_context(_holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else START_SECONDS))
         ran = is_running(home)
         stop_units(home)
         ended = end(home, patience)
