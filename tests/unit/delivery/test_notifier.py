@@ -1,6 +1,6 @@
 """The reader: what of the read model becomes a message, on the real log and a clock of its own."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import pytest
 
@@ -9,11 +9,12 @@ from claude_loop.delivery import look as looking
 from claude_loop.delivery import notifier as notifying
 from claude_loop.delivery.dispatch import Outcome
 from claude_loop.delivery.notifier import Notifier
+from claude_loop.delivery.outbox import Outbox
 from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.hub import Hub
-from claude_loop.ids import new_event_id
+from claude_loop.ids import Cursor, new_event_id
 from claude_loop.paths import Home
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import load_settings
@@ -63,6 +64,12 @@ class Rig:
         await eventually(enough)
         assert await self.alerts() == list(types)
 
+    async def has_looked(self):
+        """Whether what the log holds now has been looked at: a message takes its words from the last look."""
+        last = (await self.hub.log.read(0, 1000)).events[-1].seq
+        with closing(Outbox(self.home.outbox)) as outbox:
+            return Cursor.parse(outbox.cursor()).seq >= last
+
     async def alerts(self):
         page = await self.hub.log.read(0, 1000)
         return [event.type for event in page.events if event.type.startswith("alert.")]
@@ -103,6 +110,7 @@ async def test_the_words_of_an_end_count_what_is_found_out_a_moment_after_it(rig
         await rig.emit("run.completed", success=True)
         await eventually(lambda: _one_waits(notifier))
         await rig.emit("story.completed", story_id="US-001", success=True)
+        await eventually(rig.has_looked)
         rig.clock.advance(1)
         await rig.emit("note.made", "SHOP-8")
         await rig.wait_for("SHOP-7 is done, claimed: US-001: no test run, no commit · 1 of 1 stories done")
