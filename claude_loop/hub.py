@@ -158,19 +158,34 @@ class Hub:
         Raises ``LoadError`` when the log cannot be read; the reader is then where it was, and may try again.
         """
         self._insist_on_running()
-        key = (filter_.key, position.seq)
-        shared = self._batches.get(key)
+        shared = self._batches.get((filter_.key, position.seq))
         if shared is not None and _reusable(shared):
             return shared.result() if shared.done() else await _outcome_of(shared)
+        batch = self.batch_in_memory(position, filter_, self.state.head)
+        if batch is not None:
+            return batch
         if position.seq < self.state.first - 1:
             return Reset("trimmed", self.state.trimmed_cursor)
-        if self._ring.covers(position.seq):
-            batch = self._batch_from_ring(position, filter_)
-            self._share(key, batch)
-            return batch
         reading = self._tasks.spawn(self._batch_from_log(position, filter_), f"read after {position.seq}")
-        self._share(key, reading)
+        self._share((filter_.key, position.seq), reading)
         return await _outcome_of(reading)
+
+    def batch_in_memory(self, position: Cursor, filter_: Filter, head: int) -> Batch | None:
+        """As ``batch_after``, up to ``head``. None when the log has to be read for it, or the reader to be told of a
+        reset. Readers that come here move together, so they do not share what one that moves alone has left short."""
+        key = (filter_.key, position.seq)
+        shared = self._batches.get(key)
+        if shared is not None and not shared.done():
+            return None
+        if shared is not None and _reusable(shared):
+            known = shared.result()
+            if isinstance(known, Batch) and (known.is_full or known.upto.seq >= head):
+                return known
+        if position.seq < self.state.first - 1 or not self._ring.covers(position.seq):
+            return None
+        batch = self._batch_from_ring(position, filter_, head)
+        self._share(key, batch)
+        return batch
 
     def blank(self, forgetting: Event) -> None:
         """Let go of what is in memory of the events that ``forgetting`` made forgotten. The log does so for itself."""
@@ -194,15 +209,17 @@ class Hub:
         while len(self._batches) > SHARED_BATCHES:
             del self._batches[next(iter(self._batches))]
 
-    def _batch_from_ring(self, position: Cursor, filter_: Filter) -> Batch:
-        upto = min(self.state.head, _aligned_end(position.seq))
+    def _batch_from_ring(self, position: Cursor, filter_: Filter, head: int) -> Batch:
+        end = _aligned_end(position.seq)
+        upto = min(head, end)
         scanned = self._ring.slice(position.seq, upto)
         wanted = scanned if filter_.is_empty else [event for event in scanned if filter_.matches(event)]
         matching = within(BATCH_BYTES, wanted)
         if len(matching) < len(wanted):
             upto = wanted[len(matching)].seq - 1
         last = scanned[upto - position.seq - 1]
-        return Batch(position, Cursor(position.epoch, upto, id_digest(last.id)), matching)
+        is_full = upto == end or len(matching) < len(wanted)
+        return Batch(position, Cursor(position.epoch, upto, id_digest(last.id)), matching, is_full)
 
     async def _batch_from_log(self, position: Cursor, filter_: Filter) -> Batch | Reset:
         page = await self.log.read(position.seq, BATCH_EVENTS, filter_, max_bytes=BATCH_BYTES)

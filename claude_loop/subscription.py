@@ -72,11 +72,14 @@ def _moment(value: Any) -> int:
 @dataclass(slots=True)
 class Batch:
     """The matching events between two positions. Readers with equal filters share one batch and, in
-    ``encoded``, the frames made of it: each kind of frame is encoded once however many readers there are."""
+    ``encoded``, the frames made of it: each kind of frame is encoded once however many readers there are.
+
+    ``is_full``: newer events would not make it longer."""
 
     after: Cursor
     upto: Cursor
     events: list[Event]
+    is_full: bool = False
     encoded: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,6 +121,13 @@ class Subscription:
         outcome = await self._hub.batch_after(self.cursor, self.filter)
         self.cursor = outcome.upto if isinstance(outcome, Batch) else outcome.cursor
         return outcome
+
+    def next_in_memory(self, head: int) -> Batch | None:
+        """As ``next`` up to ``head``, which is ahead, without waiting; None when the log has to be read for it."""
+        batch = self._hub.batch_in_memory(self.cursor, self.filter, head)
+        if batch is not None:
+            self.cursor = batch.upto
+        return batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from claude_loop.transports.auth import Authenticator
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
-from claude_loop.transports.pump import PumpTiming
+from claude_loop.transports.pace import PumpTiming
 from claude_loop.transports.socketio import SocketIOTransport
 from claude_loop.transports.sse import SseTiming, SseTransport
 

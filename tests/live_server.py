@@ -16,7 +16,7 @@ from claude_loop.hub import Hub
 from claude_loop.ids import new_event_id
 from claude_loop.paths import Home
 from claude_loop.settings import load_settings
-from claude_loop.transports.pump import PumpTiming
+from claude_loop.transports.pace import PumpTiming
 from claude_loop.transports.socketio import SocketIOTransport
 from claude_loop.transports.sse import SseTiming, SseTransport
 

@@ -41,6 +41,7 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
         self._cut_off = False
         self._ended = asyncio.Event()
         self._websocket_request: web.Request | None = None
+        self._transport: asyncio.WriteTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -50,6 +51,26 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
     async def poll(self) -> list[packet.Packet]:
         """The next round of packets; none at the end. Without a time limit: a ping comes up, or the session ends."""
         return await self.queue.take()
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything pushed or written has left: its writer waits for more, so nothing is overtaken."""
+        transport = self._transport
+        return (
+            transport is not None
+            and self.upgraded
+            and self.queue.is_idle
+            and not self._cut_off
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        )
+
+    def write(self, frames: list[Frame]) -> None:
+        """Send ``frames`` at once, past the writer; only while ``ready``."""
+        transport = self._transport
+        if transport is not None:
+            for frame in frames:
+                transport.write(frame.websocket)
 
     def push(self, frames: list[Frame]) -> None:
         """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""
@@ -84,12 +105,13 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
         if self._websocket_request is not None:
             raise InvalidRequest("This session is being upgraded already.")
         # Socket.IO's `environ` goes on to hold the first polling request; this is the connection to cut off.
-        self._websocket_request = environ["aiohttp.request"]
+        request = self._websocket_request = environ["aiohttp.request"]
+        self._transport = request.transport
         try:
             response: web.StreamResponse = await super()._upgrade_websocket(environ)
             return response
         finally:
-            self._websocket_request = None
+            self._websocket_request = self._transport = None
 
     @override
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import cached_property
 
 from engineio.packet import MESSAGE, Packet
 from typing_extensions import override
 
 # More than this many packets in one polling response end the Python client's session.
 ROUND = 16
+_FINAL_TEXT = 0x81
 
 
 class Frame(Packet):  # type: ignore[misc]  # engineio has no types
@@ -18,6 +20,16 @@ class Frame(Packet):  # type: ignore[misc]  # engineio has no types
     def __init__(self, utf8: bytes) -> None:
         super().__init__(MESSAGE)
         self.utf8 = utf8
+
+    @cached_property
+    def websocket(self) -> bytes:
+        """The whole websocket frame: a server's are not masked (RFC 6455, 5.1), so it is the same for every client."""
+        size = len(self.utf8)
+        if size < 126:
+            return bytes((_FINAL_TEXT, size)) + self.utf8
+        if size < 65_536:
+            return bytes((_FINAL_TEXT, 126)) + size.to_bytes(2, "big") + self.utf8
+        return bytes((_FINAL_TEXT, 127)) + size.to_bytes(8, "big") + self.utf8
 
     @override
     def encode(self, b64: bool = False) -> str | Frame:

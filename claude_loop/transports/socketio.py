@@ -19,9 +19,10 @@ from claude_loop.supervision import TaskOwner
 from claude_loop.transports import socketio_requests as read
 from claude_loop.transports.auth import Principal
 from claude_loop.transports.engineio_socket import LoopSocket
+from claude_loop.transports.fan_out import FanOut
 from claude_loop.transports.feeds import reset_frame
+from claude_loop.transports.pace import Pace, PumpTiming
 from claude_loop.transports.publishing import EventAcceptor, Publisher
-from claude_loop.transports.pump import Pace, PumpTiming
 from claude_loop.transports.socketio_client import Client
 from claude_loop.transports.socketio_events import ClientEvents, Handler, opened_answer
 from claude_loop.transports.socketio_server import Reply, SocketServer
@@ -73,9 +74,9 @@ class SocketIOTransport:
         self._settings = settings
         self._clock = clock
         self._version = version
-        self._timing = timing or PumpTiming()
-        self._pace = pace or Pace(self._timing, clock)
+        timing = timing or PumpTiming()
         self._tasks = TaskOwner("socketio")
+        self._fan_out = FanOut(hub, pace or Pace(timing, clock), self._tasks, timing.quiet)
         self._by_sid: dict[str, Client] = {}
         self._opening: dict[str, tuple[Client, read.Subscribe | None, Opened | None]] = {}
         self._publisher = Publisher(hub, acceptor, on_rejected)
@@ -137,8 +138,7 @@ class SocketIOTransport:
             principal,
             hub=self._hub,
             tasks=self._tasks,
-            pace=self._pace,
-            timing=self._timing,
+            fan_out=self._fan_out,
             limits=self._settings.limits,
             clock=self._clock,
         )
@@ -232,7 +232,7 @@ class SocketIOTransport:
 
     def fanout_p99(self) -> float | None:
         """How long events took from the log's door to the clients' connections, in milliseconds, since last asked."""
-        return self._pace.take_p99()
+        return self._fan_out.pace.take_p99()
 
     def statistics(self) -> dict[str, Any]:
         """For ``/status``; ``readers`` has an entry for each client."""

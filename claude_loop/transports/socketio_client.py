@@ -20,11 +20,13 @@ from claude_loop.supervision import TaskOwner
 from claude_loop.transports import wire
 from claude_loop.transports.auth import Principal, Scope
 from claude_loop.transports.engineio_socket import LoopSocket
+from claude_loop.transports.fan_out import FanOut
 from claude_loop.transports.feeds import BatchFeed, EventFeed
 from claude_loop.transports.outbox import Frame
+from claude_loop.transports.outlet import Feed
 from claude_loop.transports.prd_interest import PrdInterest, PrdKey
 from claude_loop.transports.publishing import Account
-from claude_loop.transports.pump import Feed, Pace, Pump, PumpTiming
+from claude_loop.transports.pump import Pump
 from claude_loop.transports.state_pump import StatePump
 
 
@@ -39,8 +41,7 @@ class Client:
         *,
         hub: Hub,
         tasks: TaskOwner,
-        pace: Pace,
-        timing: PumpTiming,
+        fan_out: FanOut,
         limits: LimitSettings,
         clock: Clock,
     ) -> None:
@@ -56,8 +57,7 @@ class Client:
         self._gone = False
         self._hub = hub
         self._tasks = tasks
-        self._pace = pace
-        self._timing = timing
+        self._fan_out = fan_out
         self._batch_pump: asyncio.Task[None] | None = None
         self._event_pump: asyncio.Task[None] | None = None
         self._state_pump: asyncio.Task[None] | None = None
@@ -183,7 +183,7 @@ class Client:
         self._event_pump = self._start(self.events, "events")
 
     def _start(self, feed: Feed, name: str) -> asyncio.Task[None]:
-        return self._run(Pump(self.socket, feed, self._pace, self._timing).run(), name)
+        return self._run(Pump(self.socket, feed, self._fan_out).run(), name)
 
     def _run(self, pump: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._tasks.spawn(pump, f"{name} of {self.sid}")

@@ -22,7 +22,7 @@ from claude_loop.subscription import Opened, Reset, Start, Subscription
 from claude_loop.supervision import TaskOwner
 from claude_loop.transports.auth import Principal
 from claude_loop.transports.gate import principal_of
-from claude_loop.transports.pump import Pace, PumpTiming
+from claude_loop.transports.pace import Pace, PumpTiming
 from claude_loop.transports.wire import sse_batch, sse_position
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,7 @@ import asyncio
 from claude_loop.progress.watch import StatePatches, Watch
 from claude_loop.transports import wire
 from claude_loop.transports.outbox import Frame
-from claude_loop.transports.pump import Outlet
+from claude_loop.transports.outlet import Outlet
 
 # The first change after a pause goes out at once; what follows within this many seconds goes out together. The eye
 # sees no more steps than that.

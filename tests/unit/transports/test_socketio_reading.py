@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from claude_loop.settings import RetentionSettings, Settings
-from claude_loop.transports.pump import PumpTiming
+from claude_loop.transports.pace import PumpTiming
 from tests.support import eventually
 from tests.unit.transports.socketio_rig import TOKEN, Clients, Packets, Rig, serving
 
