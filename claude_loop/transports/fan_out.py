@@ -114,10 +114,18 @@ class FanOut:
             if start:
                 await asyncio.sleep(0)
             for follower in followers[start : start + _AT_A_TIME]:
-                # Done: it was let go, or its pump cancelled while others had their turn.
-                if not follower.left.done() and not self._deliver(follower, head):
-                    _let_go(follower)
-                    self._followers.pop(id(follower), None)
+                if not follower.left.done():  # else its pump was cancelled while others had their turn
+                    self._serve_one(follower, head)
+
+    def _serve_one(self, follower: _Follower, head: int) -> None:
+        try:
+            goes_on = self._deliver(follower, head)
+        except Exception as failure:  # noqa: BLE001 - it ends this reader's pump, which says so, and nobody else's
+            follower.left.set_exception(failure)
+            goes_on = False
+        if not goes_on:
+            _let_go(follower)
+            self._followers.pop(id(follower), None)
 
     def _deliver(self, follower: _Follower, head: int) -> bool:
         """Write what is ahead of a reader, as long as it is little; False when its pump has to see to it.

@@ -50,7 +50,8 @@ class Pump:
         if not await self._something_new():
             await self._send(iter([self._feed.position()]))
             return
-        if self._feed.subscription.lag < BATCH_EVENTS:
+        # Whoever comes from the fan-out has waited for the beat there.
+        if self._outlet.on_polling and self._feed.subscription.lag < BATCH_EVENTS:
             await self._pace.turn()
         outcome = await self._feed.subscription.next()
         await self._send(self._feed.rounds(outcome, self._size))

@@ -18,24 +18,37 @@ from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.hub import Hub
 from claude_loop.ids import new_event_id
 from claude_loop.subscription import Subscription
+from claude_loop.supervision import TaskOwner
+from claude_loop.transports.fan_out import FanOut
 from claude_loop.transports.feeds import BatchFeed, EventFeed
 from claude_loop.transports.outbox import Frame
-from claude_loop.transports.pump import POLLING_ROUND, Pace, Pump, PumpTiming
+from claude_loop.transports.outlet import POLLING_ROUND
+from claude_loop.transports.pace import Pace, PumpTiming
+from claude_loop.transports.pump import Pump
 from tests.support import eventually
 
 CLOCK = SystemClock()
 
 
 class Outlet:
-    """A client that takes its packets when told to."""
+    """A client that takes its packets when told to. Only an ``easy`` one is served together with others."""
 
-    def __init__(self, *, on_polling: bool = False) -> None:
+    def __init__(self, *, easy: bool = False, on_polling: bool = False) -> None:
+        self.easy = easy
         self.on_polling = on_polling
         self.frames: list[Frame] = []
         self.rounds: list[int] = []
         self.reading = asyncio.Event()
         self.reading.set()
         self.gone = False
+
+    @property
+    def ready(self) -> bool:
+        return self.easy and self.reading.is_set() and not self.gone
+
+    def write(self, frames: list[Frame]) -> None:
+        assert self.ready
+        self.push(frames)
 
     def push(self, frames: list[Frame]) -> None:
         self.frames += frames
@@ -62,8 +75,10 @@ class Outlet:
 class Bench:
     """A hub, and pumps on it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, easy: bool) -> None:
         self.hub = hub
+        self.easy = easy
+        self.owner = TaskOwner("bench")
         self.tasks: list[asyncio.Task[None]] = []
 
     def start(
@@ -71,33 +86,44 @@ class Bench:
         outlet: Outlet,
         make: Callable[[Subscription], BatchFeed | EventFeed],
         filter_: Filter = MATCH_ALL,
-        pace: Pace | None = None,
+        fan_out: FanOut | None = None,
         timing: PumpTiming | None = None,
     ) -> BatchFeed | EventFeed:
-        timing = timing or PumpTiming()
         feed = make(Subscription(self.hub, filter_, self.hub.state.head_cursor))
-        self.tasks.append(asyncio.create_task(Pump(outlet, feed, pace or Pace(timing), timing).run()))
+        self.run(Pump(outlet, feed, fan_out or self.fan_out(timing)))
         return feed
+
+    def run(self, pump: Pump) -> asyncio.Task[None]:
+        self.tasks.append(asyncio.create_task(pump.run()))
+        return self.tasks[-1]
+
+    def outlet(self, *, on_polling: bool = False) -> Outlet:
+        return Outlet(easy=self.easy, on_polling=on_polling)
+
+    def fan_out(self, timing: PumpTiming | None = None) -> FanOut:
+        timing = timing or PumpTiming()
+        return FanOut(self.hub, Pace(timing), self.owner, timing.quiet)
 
     async def emit(self, count: int = 1, type_: str = "a.b", size: int = 0, prd_id: str | None = None) -> None:
         data = {"x": "x" * size}
         await self.hub.publish([Event(type_, data, id=new_event_id(CLOCK), prd_id=prd_id) for _ in range(count)])
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+@pytest.fixture(params=[False, True], ids=["alone", "together"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     hub = Hub(MemoryEventLog(), EventBus())
     await hub.start()
-    made = Bench(hub)
+    made = Bench(hub, easy=request.param)
     yield made
     for task in made.tasks:
         task.cancel()
     await asyncio.gather(*made.tasks, return_exceptions=True)
+    await made.owner.close()
     await hub.stop()
 
 
 async def test_frames_join_without_gap(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     feed = bench.start(outlet, BatchFeed)
     first = str(feed.told)
     for count in (1, 300, 7, 1000):
@@ -112,7 +138,7 @@ async def test_frames_join_without_gap(bench: Bench) -> None:
 
 
 async def test_a_frame_is_bounded_in_bytes(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     bench.start(outlet, BatchFeed)
     await bench.emit(20, size=20_000)
     await eventually(lambda: len(outlet.seqs) == 20)
@@ -121,7 +147,7 @@ async def test_a_frame_is_bounded_in_bytes(bench: Bench) -> None:
 
 @pytest.mark.parametrize("feed", [BatchFeed, EventFeed])
 async def test_one_round_in_flight(bench: Bench, feed: Callable[[Subscription], BatchFeed | EventFeed]) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     bench.start(outlet, feed)
     outlet.reading.clear()
     await bench.emit(100)
@@ -137,7 +163,7 @@ async def test_one_round_in_flight(bench: Bench, feed: Callable[[Subscription], 
 
 
 async def test_polling_rounds_are_small(bench: Bench) -> None:
-    outlet = Outlet(on_polling=True)
+    outlet = bench.outlet(on_polling=True)
     bench.start(outlet, EventFeed)
     await bench.emit(100)
     await eventually(lambda: len(outlet.seqs) == 100)
@@ -145,14 +171,13 @@ async def test_polling_rounds_are_small(bench: Bench) -> None:
 
 
 async def test_frames_are_encoded_once_for_readers_that_agree(bench: Bench) -> None:
-    timing = PumpTiming()
-    pace = Pace(timing)
-    outlets = [Outlet() for _ in range(10)]
-    events = [Outlet() for _ in range(10)]
+    fan_out = bench.fan_out()
+    outlets = [bench.outlet() for _ in range(10)]
+    events = [bench.outlet() for _ in range(10)]
     for outlet in outlets:
-        bench.start(outlet, BatchFeed, Filter(types=("a.*",)), pace)
+        bench.start(outlet, BatchFeed, Filter(types=("a.*",)), fan_out)
     for outlet in events:
-        bench.start(outlet, EventFeed, Filter(types=("a.*",)), pace)
+        bench.start(outlet, EventFeed, Filter(types=("a.*",)), fan_out)
     await asyncio.sleep(0)
     for _ in range(20):
         await bench.emit(30)
@@ -164,7 +189,7 @@ async def test_frames_are_encoded_once_for_readers_that_agree(bench: Bench) -> N
 
 
 async def test_the_first_event_after_a_pause_goes_at_once(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     timing = PumpTiming(window=30, longest_window=30)
     bench.start(outlet, BatchFeed, timing=timing)
     await asyncio.sleep(0)
@@ -177,7 +202,7 @@ async def test_the_first_event_after_a_pause_goes_at_once(bench: Bench) -> None:
 
 
 async def test_a_reader_that_lags_does_not_wait_for_the_beat(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     timing = PumpTiming(window=30, longest_window=30)
     bench.start(outlet, BatchFeed, timing=timing)
     await asyncio.sleep(0)
@@ -209,7 +234,7 @@ async def test_pumps_share_the_beat() -> None:
 
 
 async def test_a_quiet_reader_is_told_where_it_is(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     timing = PumpTiming(quiet=0.2)
     feed = bench.start(outlet, BatchFeed, Filter(types=("wanted.*",)), timing=timing)
     first = str(feed.told)
@@ -229,7 +254,7 @@ async def test_a_quiet_reader_is_told_where_it_is(bench: Bench) -> None:
 
 async def test_trimmed_while_lagging(bench: Bench) -> None:
     for make in (BatchFeed, EventFeed):
-        outlet = Outlet()
+        outlet = bench.outlet()
         bench.start(outlet, make)
         await asyncio.sleep(0)
         outlet.reading.clear()
@@ -250,7 +275,7 @@ async def test_trimmed_while_lagging(bench: Bench) -> None:
 
 
 async def test_a_client_given_up_ends_the_pump(bench: Bench) -> None:
-    outlet = Outlet()
+    outlet = bench.outlet()
     bench.start(outlet, BatchFeed)
     outlet.gone = True
     await bench.emit()
@@ -264,7 +289,8 @@ async def test_a_log_that_cannot_be_read_ends_the_pump_with_its_error(
     async def broken(*_arguments: object) -> None:
         raise OSError("no such disk")
 
-    bench.start(Outlet(), BatchFeed)
+    bench.start(bench.outlet(), BatchFeed)
+    monkeypatch.setattr(bench.hub, "batch_in_memory", lambda *_arguments: None)
     monkeypatch.setattr(bench.hub, "batch_after", broken)
     await bench.emit()
     await eventually(bench.tasks[0].done)
@@ -273,12 +299,12 @@ async def test_a_log_that_cannot_be_read_ends_the_pump_with_its_error(
 
 async def test_a_cancelled_pump_has_told_what_it_gave_out(bench: Bench) -> None:
     """Stopped at any moment and started again where it says it is, it neither repeats nor loses an event."""
-    outlet = Outlet(on_polling=True)
+    outlet = bench.outlet(on_polling=True)
     position = bench.hub.state.head_cursor
     for step in range(60):
         timing = PumpTiming(window=0.001)
         feed = EventFeed(Subscription(bench.hub, Filter(types=("a.*",)), position))
-        task = asyncio.create_task(Pump(outlet, feed, Pace(timing), timing).run())
+        task = bench.run(Pump(outlet, feed, bench.fan_out(timing)))
         await bench.emit(13)
         await bench.emit(2, "other.kind")
         for _ in range(step):
@@ -291,7 +317,7 @@ async def test_a_cancelled_pump_has_told_what_it_gave_out(bench: Bench) -> None:
         outlet.reading.set()
         position = feed.told
     feed = EventFeed(Subscription(bench.hub, Filter(types=("a.*",)), position))
-    bench.tasks.append(asyncio.create_task(Pump(outlet, feed, Pace(PumpTiming()), PumpTiming()).run()))
+    bench.run(Pump(outlet, feed, bench.fan_out()))
     await eventually(lambda: len(outlet.seqs) >= 13 * 60)
     assert len(set(outlet.seqs)) == len(outlet.seqs) == 13 * 60
     assert outlet.seqs == sorted(outlet.seqs)

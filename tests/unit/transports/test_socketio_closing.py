@@ -67,6 +67,7 @@ async def test_a_client_whose_events_cannot_be_read_is_cut_off(monkeypatch: pyte
         async def broken(*_arguments: object) -> None:
             raise OSError("no such disk")
 
+        monkeypatch.setattr(rig.hub, "batch_in_memory", lambda *_arguments: None)
         monkeypatch.setattr(rig.hub, "batch_after", broken)
         await rig.emit()
         with pytest.raises(EOFError):
