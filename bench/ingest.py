@@ -10,7 +10,8 @@ cores. The bare loop, NDJSON and the spool take turns, so that a slower moment o
 medians of the rounds count, and of a ratio that of the rounds' ratios. Spool: files of 200 lines are
 written first, then renamed into the spool; the time runs from the first rename until `/status` has all events. Single
 POSTs: 64 keep-alive connections, one event each, the next after the answer, from a second process that parses nothing
-but the status line.
+but the status line; the same client then posts to a bare aiohttp application on uvloop that reads the body, gives one
+answer to all and keeps nothing: what the framework leaves of the target.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import asyncio
 import http.client
 import json
 import multiprocessing
+import socket
 import sqlite3
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,8 +54,8 @@ def event(stem: str, number: int, now_us: int) -> dict:
     }
 
 
-def bare_sqlite(count: int) -> float:
-    """Events a second."""
+def bare_sqlite(count: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Events a second of ``clock``."""
     from claude_loop.eventlog.migrations import migrate
 
     with tempfile.TemporaryDirectory(prefix="claude-loop-bench-") as folder:
@@ -67,12 +70,12 @@ def bare_sqlite(count: int) -> float:
             one = event(stem, number, now)
             ids = (one["project"], one["prd_id"], one["story_id"], "run", None, one["source"])
             rows.append((number, one["id"], one["type"], *ids, now // 1000, now // 1000, json.dumps(one)))
-        began = time.perf_counter()
+        began = clock()
         for start in range(0, count, BATCH):
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows[start : start + BATCH])
             connection.execute("COMMIT")
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
         connection.close()
         return count / seconds
 
@@ -144,6 +147,27 @@ def small_files(served: Served, count: int) -> tuple[float, float]:
     return stored, time.perf_counter() - began
 
 
+def bare_aiohttp(port: int, ready) -> None:
+    """In a process of its own: what the framework itself needs for a request whose answer is known."""
+    import uvloop
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=b'{"accepted":[{"index":0,"id":"1","seq":1,"duplicate":false}],"rejected":[]}')
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_post("/api/events", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        ready.set()
+        await asyncio.Event().wait()
+
+    uvloop.run(serve())
+
+
 def single_posts(port: int, count: int, result) -> None:
     """In a process of its own."""
     asyncio.run(_single_posts(port, count, result))
@@ -184,17 +208,37 @@ def main() -> None:
     with serving() as served:
         ndjson(served, count // 4)  # the first events cost more
         rounds = [(bare_sqlite(count), ndjson(served, count), spool(served, count)) for _ in range(arguments.rounds)]
-        singles = [posts_of_a_process(served, count // 4) for _ in range(3)]
+        singles, framework = [], []
+        for _ in range(3):
+            singles.append(posts_of_a_process(served.port, count // 4))
+            framework.append(posts_to_bare_aiohttp(count // 4))
         stored, gone = small_files(served, 10_000)
         report(rounds, sorted(singles)[1])
+        row("  the same to a bare aiohttp that keeps nothing", f"{sorted(framework)[1]:,.0f} answers/s")
         row("10,000 files of one line: stored, removed", f"{stored:.1f}, {gone:.1f} s")
         row("memory afterwards", f"{served.rss_mb():.0f} MB")
 
 
-def posts_of_a_process(served: Served, count: int) -> tuple[float, float, float]:
+def posts_to_bare_aiohttp(count: int) -> float:
+    """Answers a second."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ready = multiprocessing.Event()
+    server = multiprocessing.Process(target=bare_aiohttp, args=(port, ready))
+    server.start()
+    try:
+        ready.wait(30)
+        return posts_of_a_process(port, count)[0]
+    finally:
+        server.kill()
+        server.join()
+
+
+def posts_of_a_process(port: int, count: int) -> tuple[float, float, float]:
     """Events a second, and the latency in milliseconds: p50, p99."""
     results: multiprocessing.Queue = multiprocessing.Queue()
-    client = multiprocessing.Process(target=single_posts, args=(served.port, count, results))
+    client = multiprocessing.Process(target=single_posts, args=(port, count, results))
     client.start()
     found = results.get()
     client.join()

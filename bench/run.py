@@ -40,6 +40,7 @@ BENCHMARKS = (
     Benchmark("cli_start", "Starting the command line", (), ("3",)),
     Benchmark("latency", "From a bash call to a reader", (), ("--seconds", "5")),
     Benchmark("ingest", "Durable ingest", (), ("--events", "20000", "--rounds", "2")),
+    Benchmark("stages", "Where the time of an event goes", (), ("--events", "10240", "--rounds", "1")),
     Benchmark("fanout", "Fan-out", (), ("--quick", "--rounds", "1", "--clients", "100")),
     Benchmark("clients", "Idle clients", (), ("--clients", "200")),
     Benchmark("resume", "Coming back", (), ("--events", "20000")),
