@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from functools import partial
 
 from claude_loop.errors import NewerLog
+from claude_loop.eventlog import old_sessions
+
+# One statement, or what SQL would say at length.
+Change = str | Callable[[sqlite3.Connection], None]
 
 # Columns of an event beside its JSON exist to be searched by. The partial indexes leave out the events that have
 # no such id: most have no session, and a tool call no story.
@@ -93,7 +99,12 @@ _STEP_3 = (
     ),
 )
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3)
+# Of a PRD the sessions that began last are kept, and a line of an agent says in which call it is.
+_STEP_4 = tuple(
+    partial(change, table=table) for table in _MODELS for change in (old_sessions.tell_calls, old_sessions.keep_latest)
+)
+
+STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -109,8 +120,11 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in STEPS[version:]:
-            for statement in step:
-                connection.execute(statement)
+            for change in step:
+                if isinstance(change, str):
+                    connection.execute(change)
+                else:
+                    change(connection)
         connection.execute(f"PRAGMA user_version = {len(STEPS)}")
         connection.execute("COMMIT")
     except BaseException:
