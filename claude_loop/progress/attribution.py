@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from claude_loop.events import OBSERVERS
 from claude_loop.progress.activity import Activity
+from claude_loop.progress.documents import new_run
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.fresh import new_run
 from claude_loop.progress.run_draft import RunDraft
 
 # What is seen of the run as a whole.

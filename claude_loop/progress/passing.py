@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from claude_loop.progress.documents import Patch, RunDocument, SessionState, Waiting
+from claude_loop.progress.documents import Patch, RunDocument
 from claude_loop.progress.keys import AGENTS, RUNS, SESSIONS
+from claude_loop.progress.parts import SessionState, Waiting
 from claude_loop.progress.reducer import difference
 from claude_loop.progress.session_documents import SessionDocument
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from claude_loop.events import OBSERVERS
-from claude_loop.progress.documents import (
-    Attempt,
-    AttemptOutcome,
-    CommitSummary,
-    RunDocument,
-    StoryDocument,
-    StoryInWork,
-    TestSummary,
-)
+from claude_loop.progress.documents import RunDocument, StoryDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.parts import Attempt, AttemptOutcome, CommitSummary, StoryInWork, TestSummary
 from claude_loop.progress.reading import (
     LONGEST_NAME,
     LONGEST_TEXT,

@@ -43,6 +43,7 @@ async def opened(path: Path) -> AsyncIterator[EventLog]:
 
 
 def become_schema_3(old: sqlite3.Connection) -> None:
+    old.execute("DROP TABLE completed")
     for table in MODELS:
         old.execute(f"DELETE FROM {table} WHERE key GLOB 'kept/*'")
         for place in range(draft.KEPT_SESSIONS):
@@ -62,6 +63,12 @@ def become_schema_1(old: sqlite3.Connection) -> None:
             gone = ", ".join(f"'$.{field}'" for field in fields)
             old.execute(f"UPDATE {table} SET document = json_remove(document, {gone}) WHERE key GLOB '{prefix}*'")
     old.execute("PRAGMA user_version = 1")
+
+
+def lose_fields_and_come_from_another_version(old: sqlite3.Connection) -> None:
+    for table in MODELS:
+        old.execute(f"UPDATE {table} SET document = json_remove(document, '$.notified', '$.waits', '$.archived_at')")
+    old.execute("UPDATE completed SET digest = 'of other first values'")
 
 
 async def documents(log: EventLog) -> tuple[object, object]:
@@ -100,6 +107,18 @@ async def test_a_log_of_the_first_schema_is_brought_up_to_date(path: Path):
     async with opened(path) as log:
         assert await documents(log) == expected
         await log.rebuild()
+        assert await documents(log) == expected
+
+
+async def test_a_field_that_a_document_lacks_gets_its_first_value_and_what_is_there_stays(path: Path):
+    async with opened(path) as log:
+        await log.append(as_published(play("prd.started → test.run passed=1 failed=0 → prd.started prd=PRD-2").events))
+        await log.prune(0, 1, 100)
+        expected = await documents(log)
+    with sqlite3.connect(path) as old:
+        lose_fields_and_come_from_another_version(old)
+    old.close()
+    async with opened(path) as log:
         assert await documents(log) == expected
 
 
