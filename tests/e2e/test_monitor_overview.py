@@ -54,6 +54,8 @@ async def test_an_empty_monitor_says_what_makes_something_appear(browser, daemon
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied.splitlines() == ["claude-loop run -- ./your-loop.sh", "claude-loop hooks install"]
         assert await violations(page) == []
+        await page.set_viewport_size(NARROW)
+        assert await overflow(page) <= 0
         await asyncio.to_thread(daemon.run, "run", "--prd", "MY-PRD", "--", "true")
         await expect(card(page, "MY-PRD")).to_be_visible()
         assert page.complaints == []
