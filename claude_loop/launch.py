@@ -28,6 +28,10 @@ from claude_loop.systemd_units import start_unit, stop_units
 from claude_loop.transports.unix_path import short_path
 
 START_SECONDS = 15.0
+# A start that is under way on a machine with much to do: longer than an answer of a daemon that runs may take.
+COLD_START_SECONDS = 60.0
+# A person who waits wonders after a while.
+TELL_SECONDS = 4.0
 STOP_SECONDS = 15.0
 _KILL_SECONDS = 5.0
 _HEALTH_SECONDS = 2.0
@@ -44,16 +48,22 @@ _NOT_INHERITED = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS"
 }
 
 Stopped = Literal["stopped", "killed", "not running"]
+# Hears what a person who waits for a start wants to know.
+Tell = Callable[[str], None]
 
 
-def ensure_running(home: Home, client: DaemonClient) -> bool:
+def _tell_nobody(words: str) -> None:
+    del words
+
+
+def ensure_running(home: Home, client: DaemonClient, tell: Tell = _tell_nobody) -> bool:
     """Start the daemon unless it runs, is elsewhere, or ``CLAUDE_LOOP_AUTOSTART=0``. True if it was started.
 
     Raises ``DaemonUnreachable``.
     """
     if client.is_elsewhere or os.environ.get("CLAUDE_LOOP_AUTOSTART") == "0" or answers(client):
         return False
-    return start(home, client)
+    return start(home, client, tell=tell)
 
 
 def answers(client: DaemonClient) -> bool:
@@ -67,11 +77,11 @@ def answers(client: DaemonClient) -> bool:
     return True
 
 
-def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> bool:
+def start(home: Home, client: DaemonClient, arguments: tuple[str, ...] = (), tell: Tell = _tell_nobody) -> bool:
     """Start the daemon and wait until it answers; False if it already ran. Raises ``DaemonUnreachable``."""
     home.prepare()
     with turn(home):
-        return start_in_turn(home, client, arguments)
+        return start_in_turn(home, client, arguments, tell)
 
 
 def turn(home: Home) -> AbstractContextManager[None]:
@@ -79,23 +89,23 @@ def turn(home: Home) -> AbstractContextManager[None]:
     return _holding(home.up_lock)
 
 
-def start_in_turn(home: Home, client: DaemonClient, arguments: tuple[str, ...] = ()) -> bool:
+def start_in_turn(home: Home, client: DaemonClient, arguments: tuple[str, ...] = (), tell: Tell = _tell_nobody) -> bool:
     """As ``start``, for who has the ``turn``."""
     while is_running(home):
         with contextlib.suppress(_EndedError):  # it was on its way out
-            await_answer(home, client, lambda: not is_running(home))
+            await_answer(home, client, lambda: not is_running(home), tell)
             return False
     if not arguments and start_unit(home):
-        await_answer(home, client)
+        await_answer(home, client, tell=tell)
         return True
     said_before = _trim_log(home)
     process = _spawn(home, arguments)
     try:
-        await_answer(home, client, partial(_is_over, process))
+        await_answer(home, client, partial(_is_over, process), tell)
     except _EndedError:
         if not is_running(home):
             raise _start_failure(home, process.returncode, said_before) from None
-        await_answer(home, client)  # somebody's `serve` was quicker
+        await_answer(home, client, tell=tell)  # somebody's `serve` was quicker
         return False
     return True
 
@@ -167,20 +177,29 @@ def _is_over(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
-def await_answer(home: Home, client: DaemonClient, has_ended: Callable[[], bool] = lambda: False) -> None:
+def await_answer(
+    home: Home, client: DaemonClient, has_ended: Callable[[], bool] | None = None, tell: Tell = _tell_nobody
+) -> None:
     """Return when the daemon answers and has left its note.
 
     Raises ``DaemonUnreachable``, or ``_EndedError`` if there is no answer and ``has_ended``.
     """
-    deadline = time.monotonic() + START_SECONDS
+    begun = time.monotonic()
+    is_told = False
     while not answers(client):
-        if has_ended():
+        if has_ended is not None and has_ended():
             raise _EndedError
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        # Its note comes last in a start: one that has left it, and does not answer, hangs.
+        is_starting = noted_pid(home) is None and (has_ended is not None or is_running(home))
+        if waited > (COLD_START_SECONDS if is_starting else START_SECONDS):
             raise DaemonUnreachable(
-                f"A daemon runs, but does not answer on {home.socket} within {START_SECONDS:.0f} seconds.",
+                f"A daemon runs, but does not answer on {home.socket} within {waited:.0f} seconds.",
                 hint=f"`claude-loop down` ends it, `claude-loop up` starts another; {home.daemon_log} may say more.",
             )
+        if waited > TELL_SECONDS and is_starting and not is_told:
+            is_told = True
+            tell(f"claude-loop is still starting; it is waited for, {COLD_START_SECONDS:.0f} seconds at the most.")
         time.sleep(_POLL_SECONDS)
     # The note comes last in a start. Whoever removed it from under a running daemon does not wait for long.
     deadline = time.monotonic() + _NOTE_SECONDS
@@ -212,7 +231,9 @@ def stop(home: Home, patience: float = STOP_SECONDS) -> Stopped:
         return "not running"
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):  # a disk that is read-only or full keeps no daemon from being stopped
-            held.enter_context(_holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else START_SECONDS))
+            held.enter_context(
+                _holding(home.up_lock, lambda: _TURN_SECONDS if is_running(home) else COLD_START_SECONDS)
+            )
         ran = is_running(home)
         stop_units(home)
         ended = end(home, patience)

@@ -26,21 +26,22 @@ class Brought:
     kept: str = ""
 
 
-def bring_up(home: Home, client: DaemonClient) -> Brought:
-    """Have a daemon of this build run. Whoever else asks meanwhile waits, and then finds the new one.
+def bring_up(home: Home, client: DaemonClient, tell: launch.Tell) -> Brought:
+    """Have a daemon of this build run. Whoever else asks meanwhile waits, and then finds the new one. ``tell`` hears of
+    a start that takes long.
 
     Raises ``DaemonUnreachable``, and ``SettingsRefused`` before anything is stopped.
     """
     home.prepare()
     with launch.turn(home):
-        started = launch.start_in_turn(home, client)
+        started = launch.start_in_turn(home, client, tell=tell)
         note = DaemonNote.read(home)
         if started:
             return Brought(started, kept=_other_copy(home))
         if note is None or note.version == full_version() or launch.noted_pid(home) != note.pid:
             return Brought(started)
         kept = _reason_to_keep(home, note)
-        return Brought(started=False, kept=kept) if kept else _replace(home, client, note)
+        return Brought(started=False, kept=kept) if kept else _replace(home, client, note, tell)
 
 
 def _reason_to_keep(home: Home, note: DaemonNote) -> str:
@@ -64,16 +65,16 @@ def _knows_less(home: Home) -> bool:
     return bool(schema > len(STEPS))
 
 
-def _replace(home: Home, client: DaemonClient, note: DaemonNote) -> Brought:
+def _replace(home: Home, client: DaemonClient, note: DaemonNote, tell: launch.Tell) -> Brought:
     from claude_loop.settings import load_settings  # noqa: PLC0415 - it takes a third of a second
 
     load_settings()  # one that will not start is no successor
     if systemd_units.runs(home, note.pid):
         systemd_units.restart_unit()
-        launch.await_answer(home, client)
+        launch.await_answer(home, client, tell=tell)
     else:
         launch.end(home)
-        launch.start_in_turn(home, client, note.arguments or ())
+        launch.start_in_turn(home, client, note.arguments or (), tell)
     return Brought(started=True, former=note.version, kept=_other_copy(home))
 
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from claude_loop import event_words
 from claude_loop.observability.series import SeriesAnswer
 from claude_loop.observability.status import StatusAnswer
-from claude_loop.progress import documents
+from claude_loop.progress import documents, parts
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_view import SessionDetail
 from claude_loop.transports.http_events import EventJson, EventPage
@@ -42,7 +42,14 @@ ROOTS = (
     SeriesAnswer,
 )
 # Choices with a name of their own in Python; a schema shows only the choices.
-NAMED = ("StoryState", "RunState", "SessionState", "WaitingFor", "AttemptOutcome", "Group")
+NAMED = {
+    "StoryState": parts.StoryState,
+    "RunState": parts.RunState,
+    "SessionState": parts.SessionState,
+    "WaitingFor": parts.WaitingFor,
+    "AttemptOutcome": parts.AttemptOutcome,
+    "Group": documents.Group,
+}
 _REF = "#/$defs/{model}"
 _PLAIN = {
     "string": "string",
@@ -86,7 +93,7 @@ def _quoted(text: str) -> str:
 def generate() -> str:
     inputs: Any = [(root, "serialization", TypeAdapter(root)) for root in ROOTS]
     _, schema = TypeAdapter.json_schemas(inputs, ref_template=_REF)
-    names = {get_args(getattr(documents, name)): name for name in NAMED}
+    names = {get_args(choices): name for name, choices in NAMED.items()}
     parts = [_HEAD]
     parts += [f"export type {name} = {_choice(choices)};\n" for choices, name in names.items()]
     parts += [_interface(name, body, names) for name, body in sorted(schema["$defs"].items())]

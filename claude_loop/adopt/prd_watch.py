@@ -38,7 +38,7 @@ _PLAN_BYTES = 60_000
 @dataclass(slots=True)
 class Watched:
     """``passing`` and ``plan_id`` are those of the last `plan.updated`; ``fresh``: the story that was started last has
-    not seen an iteration begin."""
+    not seen an iteration begin; ``passed_at``: when a story was last seen to pass."""
 
     run: WrappedRun
     file: PrdFile
@@ -47,6 +47,7 @@ class Watched:
     stored: list[dict[str, Any]] | None = None
     started: str | None = None
     fresh: bool = False
+    passed_at: int | None = None
     scripted: bool = False
     iterations: list[int] = field(default_factory=list)
     heard: int = 0
@@ -128,6 +129,7 @@ class PrdWatch:
         watched = Watched(run, PrdFile(run, self._debounce))
         told = await events_of(self._hub, run, "story.*", most=_MOST_STORED)
         watched.scripted = any(event.source not in OBSERVERS for event in told)
+        watched.passed_at = next((e.at for e in told if e.type == "story.completed" and e.source == SOURCE), None)
         started = next((e for e in told if e.type == "story.started" and e.source == SOURCE), None)
         if started is not None:
             watched.started = started.story_id
@@ -178,6 +180,7 @@ class PrdWatch:
                 name = f"pass.{_digest(event.id, story.story_id)}"
                 done = {"success": True, "status": "completed"}
                 events.append(self._event(watched, "story.completed", done, name, story.story_id, at=at))
+                watched.passed_at = at
                 if watched.started == story.story_id:
                     watched.started = None
         watched.plan_id, watched.stored = event.id, data.get("stories")
@@ -200,6 +203,7 @@ class PrdWatch:
         data: dict[str, Any] = {"status": "in_progress"}
         data |= self._tidy({"title": current.title} if current.title else {})
         data |= {"iteration": iterations[-1]} if iterations else {}
+        data |= {"after": watched.passed_at} if watched.passed_at else {}
         return [self._event(watched, "story.started", data, name, current.story_id)]
 
     def _event(

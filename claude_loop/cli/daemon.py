@@ -30,7 +30,7 @@ def up() -> None:
     """
     home = Home.from_environment()
     client = DaemonClient(home)
-    brought = bring_up(home, client)
+    brought = bring_up(home, client, note)
     daemon = DaemonNote.read(home)
     where = f" at {daemon.url or home.socket} (pid {daemon.pid})" if daemon else ""
     if brought.former and daemon:

@@ -46,7 +46,7 @@ def demo() -> None:
             raise NotSupported(f"The demo needs {tool}, which is not installed.", hint=f"Install {tool} and try again.")
     home = Home.from_environment()
     client = DaemonClient(home)
-    started = ensure_running(home, client)
+    started = ensure_running(home, client, note)
     directory = Path(tempfile.mkdtemp(prefix="claude-loop-demo-"))
     put(f"""The daemon {"was started" if started else "is running"}. Three stories are now worked on in {directory}
 by {resources.examples() / "prd_loop.sh"}: real code, real tests, real commits.

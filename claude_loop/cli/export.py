@@ -48,7 +48,7 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
 
     page = template() if form == "html" else ""  # before anything is started or asked
     client = DaemonClient.from_environment()
-    ensure_running(Home.from_environment(), client)
+    ensure_running(Home.from_environment(), client, note)
     with _output(output) as stream:
         if form == "html":
             stream.write(replay_page(client, page, prd or "", project))

@@ -45,7 +45,7 @@ def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - 
 
 def _client() -> DaemonClient:
     client = DaemonClient.from_environment()
-    ensure_running(Home.from_environment(), client)
+    ensure_running(Home.from_environment(), client, note)
     return client
 
 

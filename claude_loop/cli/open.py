@@ -20,7 +20,7 @@ from claude_loop.paths import Home
 def open_(print_url: bool) -> None:  # noqa: FBT001 - click's way
     """Open the monitor in the browser."""
     client = DaemonClient.from_environment()
-    ensure_running(Home.from_environment(), client)
+    ensure_running(Home.from_environment(), client, note)
     base = _base(client)
     if print_url:
         # Whoever carries the address elsewhere, perhaps through `ssh -L`, comes as another user.

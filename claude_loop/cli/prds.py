@@ -48,7 +48,7 @@ _LONG_CALL_MS = 60_000
 
 def _client() -> DaemonClient:
     client = DaemonClient.from_environment()
-    if ensure_running(Home.from_environment(), client):
+    if ensure_running(Home.from_environment(), client, note):
         note("-- daemon started --")
     return client
 

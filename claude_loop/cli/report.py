@@ -40,7 +40,7 @@ def report(since_: str | None, until: str | None, project: str | None, format_: 
     begin = None if since_ is None else moment(since_, now if end is None else end, "--since")
     query = {"since": _time(begin), "until": _time(end), "project": project}
     client = DaemonClient.from_environment()
-    if ensure_running(Home.from_environment(), client):
+    if ensure_running(Home.from_environment(), client, note):
         note("-- daemon started --")
     answer: dict[str, Any] = client.get("/api/report", query)
     if format_ == "json":

@@ -50,7 +50,7 @@ def install() -> None:
         note(f"wrote {files.folder / name}")
     systemd_units.enable_units()
     if ran:
-        launch.start(home, DaemonClient(home))
+        launch.start(home, DaemonClient(home), tell=note)
     note(f"systemd has port {plan.port} and watches {home.spool}: the first connection or event starts the daemon.")
     if not systemd_units.lingers():
         note("It ends when you log out. To keep it running then:\n  loginctl enable-linger")

@@ -50,7 +50,7 @@ def tail(**options: Any) -> None:
     query, start = _query(options), None
     if options["begin"] is not None:
         start = since(options["begin"], datetime.now().astimezone())
-    if ensure_running(Home.from_environment(), client) and not options["quiet"]:
+    if ensure_running(Home.from_environment(), client, note) and not options["quiet"]:
         note("-- daemon started --")
     if start is None:
         start = before_last(client, query, options["last"], _hidden(options))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from claude_loop.progress.documents import PrdDocument, RunDocument, Waiting
+from claude_loop.progress.documents import PrdDocument, RunDocument
 from claude_loop.progress.keys import run_key
+from claude_loop.progress.parts import Waiting
 from claude_loop.progress.passing import next_change_at, shown, stalls_at
 
 Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]

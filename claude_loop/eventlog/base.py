@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from claude_loop.errors import ClaudeLoopError
@@ -67,8 +68,17 @@ class Entities(Protocol):
         """The keys there are that start with ``prefix``. Slow: it asks the storage."""
 
 
+# By the prefix of their keys: a document of that kind as it is born.
+FirstValues = Mapping[str, Mapping[str, Any]]
+
+
 class Projection(Protocol):
     """Folds events into the read model, in the transaction that appends them."""
+
+    @property
+    def first_values(self) -> FirstValues:
+        """How documents are born. One that lacks a field was stored by an earlier version; it is given the first value,
+        which is what a rebuild would give it unless an event of the log fills it."""
 
     def apply(self, events: Sequence[Event], entities: Entities) -> None:
         """Fill in each event's ``run_id``, and an observer's ``story_id``, where it was left out, and fold them in.
@@ -81,6 +91,8 @@ class Projection(Protocol):
 
 class NoProjection:
     """For logs without a read model."""
+
+    first_values: FirstValues = MappingProxyType({})
 
     def apply(self, events: Sequence[Event], entities: Entities) -> None:
         del events, entities

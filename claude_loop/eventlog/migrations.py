@@ -1,10 +1,27 @@
-"""The schema of events.db, as numbered steps. A step once released never changes; a new one is added."""
+"""The schema of events.db, as numbered steps. A step once released never changes; a new one is added.
+
+A field that documents have gained needs none where its first value is what a rebuild would give: see ``complete``.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import orjson
 
 from claude_loop.errors import NewerLog
+from claude_loop.eventlog import old_sessions
+from claude_loop.eventlog.base import FirstValues
+from claude_loop.eventlog.sqlite_rows import prefix_range
+
+# SQLite passes a function 127 arguments at the most.
+_MOST_PAIRS = 50
+# One statement, or what SQL would say at length.
+Change = str | Callable[[sqlite3.Connection], None]
 
 # Columns of an event beside its JSON exist to be searched by. The partial indexes leave out the events that have
 # no such id: most have no session, and a tool call no story.
@@ -93,7 +110,15 @@ _STEP_3 = (
     ),
 )
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3)
+# Of a PRD the sessions that began last are kept, and a line of an agent says in which call it is.
+_STEP_4 = tuple(
+    partial(change, table=table) for table in _MODELS for change in (old_sessions.tell_calls, old_sessions.keep_latest)
+)
+
+# Which fields the stored documents have been given for having none (``complete``).
+_STEP_5 = ("CREATE TABLE completed (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL)",)
+
+STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -106,13 +131,47 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise NewerLog(f"events.db has schema {version}; this version of claude-loop knows {len(STEPS)}.")
     if version == len(STEPS):
         return
+    with _transaction(connection):
+        for step in STEPS[version:]:
+            for change in step:
+                if isinstance(change, str):
+                    connection.execute(change)
+                else:
+                    change(connection)
+        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+
+
+def complete(connection: sqlite3.Connection, first_values: FirstValues) -> None:
+    """Give stored documents the fields that documents are born with by now and that they lack, in one transaction."""
+    digest = hashlib.sha256(orjson.dumps(dict(first_values), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if not first_values or connection.execute("SELECT digest FROM completed").fetchone() == (digest,):
+        return
+    with _transaction(connection):
+        for prefix, document in first_values.items():
+            pairs = [
+                value for field, first in document.items() for value in (f"$.{field}", orjson.dumps(first).decode())
+            ]
+            for first in range(0, len(pairs), _MOST_PAIRS * 2):
+                _insert(connection, prefix, pairs[first : first + _MOST_PAIRS * 2])
+        connection.execute("INSERT OR REPLACE INTO completed (one, digest) VALUES (1, ?)", (digest,))
+
+
+def _insert(connection: sqlite3.Connection, prefix: str, pairs: list[str]) -> None:
+    places = ", ?, json(?)" * (len(pairs) // 2)
+    for table in _MODELS:
+        connection.execute(
+            f"UPDATE {table} SET document = json_insert(document{places}) WHERE key >= ? AND key < ?",
+            (*pairs, *prefix_range(prefix)),
+        )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in STEPS[version:]:
-            for statement in step:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+        yield
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise

@@ -23,6 +23,7 @@ from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Internal, LogDamaged, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
 from claude_loop.eventlog.facts import Facts
+from claude_loop.eventlog.migrations import complete
 from claude_loop.eventlog.numbering import EntityCache, Numbering
 from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, storage_error, write_log_row
 from claude_loop.eventlog.sqlite_rows import (
@@ -110,6 +111,11 @@ class Writer:
     def open(self) -> LogRow:
         """Open the file (in the caller's thread, which then must not touch it again) and start the thread."""
         self._connect()
+        try:
+            complete(self.connection, self._projection.first_values)
+        except BaseException:
+            self._disconnect()
+            raise
         self._thread.start()
         return self.row
 

@@ -7,14 +7,17 @@
 - What is said about a run (``activity.py``) opens none.
 - Observers (hooks, the git watch, …) know no stories. A commit is of the first story of the run that its subject names;
   that, and everything else they see, is of the run's only running story; of none while there are none or several.
+- What is heard late, because the daemon was away, may be of stories that nobody has told of yet. A session that began
+  after a commit is then taken to be about the next story: what it does waits for its own commit, or for a start.
 """
 
 from __future__ import annotations
 
 from claude_loop.events import OBSERVERS
 from claude_loop.progress.activity import Activity
+from claude_loop.progress.documents import new_run
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.fresh import new_run
+from claude_loop.progress.parts import StoryInWork
 from claude_loop.progress.run_draft import RunDraft
 
 # What is seen of the run as a whole.
@@ -23,6 +26,8 @@ _OF_THE_RUN = frozenset(
     | {"plan.updated"}
 )
 OPENING = frozenset({"prd.started", "run.started"})
+# By then the watch of the plan would have told which story is at work, had the daemon been there.
+_LATE_MS = 2000
 
 
 def attribute(draft: Draft, activity: Activity) -> RunDraft | None:
@@ -52,7 +57,21 @@ def story_at_work(draft: Draft) -> str | None:
             if type(story_id) is str and draft.run_draft.knows_story(story_id):
                 return story_id
     running = draft.run["running"]
-    return running[0]["story_id"] if len(running) == 1 else None
+    if len(running) != 1:
+        return None
+    is_late = event.received_at - event.at >= _LATE_MS and event.session_id and event.type != "commit.created"
+    return _story_heard_late(draft, running[0], event.session_id or "") if is_late else running[0]["story_id"]
+
+
+def _story_heard_late(draft: Draft, running: StoryInWork, session_id: str) -> str | None:
+    session, commit = draft.known_session(draft.run, session_id), draft.run["last_commit"]
+    began_at = draft.moment if session is None else session["opened_at"]
+    if session is not None and session["stories"]:
+        last = session["stories"][-1]
+        if last["since"] >= max(began_at, running["since"]):
+            return last["story_id"]
+    is_next = commit is not None and running["since"] <= commit["at"] < began_at
+    return None if is_next else running["story_id"]
 
 
 def _joins(opening: str, latest_run: RunDraft | None) -> bool:

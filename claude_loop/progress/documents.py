@@ -4,6 +4,9 @@ A flat set of JSON objects under the keys of ``keys.py``: one per project, PRD, 
 every list is bounded, every text shortened. Names ending in ``_at`` (and ``since``, ``until``) are moments in
 milliseconds since the epoch, names ending in ``_ms`` are durations in milliseconds. The *moment* of an event is
 ``min(timestamp, received_at)``: a clock that runs ahead cannot put anything into the future.
+
+Below each is how it is born, every field there from the beginning, so that a patch only ever sets one. A stored
+document that lacks a field, since an earlier version has stored it, is given the field as it would be born with.
 """
 
 from __future__ import annotations
@@ -12,12 +15,29 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic describes these, and before Python 3.12 it needs this one
 
-StoryState = Literal["todo", "running", "failing", "blocked", "done·claimed", "done·verified"]
-RunState = Literal["running", "waiting", "paused", "stalled", "vanished", "failed", "done·claimed", "done·verified"]
-WaitingFor = Literal["human", "rate_limit", "other"]
-SessionState = Literal["running", "waiting", "retrying", "compacting", "idle", "ended"]
-# `restarted`: started again without a result; `left`: the run finished before it did.
-AttemptOutcome = Literal["running", "completed", "failed", "blocked", "restarted", "left"]
+from claude_loop.progress.parts import (
+    AgentLine,
+    Attempt,
+    Claim,
+    CommitSummary,
+    Counts,
+    ErrorSummary,
+    Estimate,
+    Last,
+    Notified,
+    Owner,
+    PastWait,
+    Paused,
+    ProgressSummary,
+    RunState,
+    StoryInWork,
+    StoryState,
+    TestSummary,
+    Waiting,
+)
+
+# A minute a bucket at first: a run of 24 minutes fills the sparkline, a longer one widens the buckets.
+FIRST_ACTIVITY_WIDTH_MS = 60_000
 
 
 class Patch(TypedDict):
@@ -53,153 +73,17 @@ class PrdDocument(TypedDict):
     archived_at: int | None  # a person has put it away; a new run brings it back
 
 
-class Last(TypedDict):
-    """The last sign of life. ``at`` is the latest moment of any such event: silence counts from here."""
-
-    seq: int
-    at: int
-    type: str
-
-
-# `for` is a keyword, so this type cannot be written as a class.
-Waiting = TypedDict(
-    "Waiting",
-    {
-        "for": WaitingFor,
-        "reason": str,
-        "since": int,
-        "until": int | None,
-        "overdue": bool,  # `until` has passed and nobody said that work goes on; set by passing time only
-        "story_id": str | None,
-        "session_id": str | None,
-        "agent_id": str | None,  # the subagent that waits, if it is one
-    },
-)
-
-
-class PastWait(TypedDict):
-    """A wait that is over; for the timeline."""
-
-    waited_for: WaitingFor
-    reason: str
-    since: int
-    ended_at: int
-    story_id: str | None
-
-
-class Paused(TypedDict):
-    since: int
-    reason: str | None
-
-
-class Notified(TypedDict):
-    """A person was told of the state the run is in."""
-
-    kind: str
-    at: int
-    channel: str | None
-
-
-class Owner(TypedDict):
-    """The process whose end means that the run has vanished, as ``prd.started`` or ``run.started`` named it."""
-
-    pid: int
-    start_ticks: int | None
-    boot_id: str | None
-    pid_namespace: str | None
-
-
-class StoryInWork(TypedDict):
-    story_id: str
-    title: str | None
-    attempt: int
-    since: int
-
-
-class Claim(TypedDict):
-    """A story that is ``done·claimed`` and what its proof lacks."""
-
-    story_id: str
-    why: list[str]
-
-
-class Counts(TypedDict):
-    """Stories by state; ``todo`` includes those that were announced (``total_stories``) and not seen yet."""
-
-    todo: int
-    running: int
-    failing: int
-    blocked: int
-    claimed: int
-    verified: int
-
-
-class TestSummary(TypedDict):
-    """One ``test.run``. Counts are null where the event did not hold a readable number."""
-
-    seq: int
-    at: int
-    story_id: str | None
-    attempt: int
-    passed: int | None
-    failed: int | None
-    total: int | None
-    duration_ms: int | None
-    failing: list[str]  # names, at most ten
-    failing_more: int  # failing tests whose names are not in `failing`
-
-
-class CommitSummary(TypedDict):
-    seq: int
-    at: int
-    story_id: str | None
-    attempt: int
-    hash: str
-    subject: str | None
-    branch: str | None
-
-
-class ErrorSummary(TypedDict):
-    seq: int
-    at: int
-    story_id: str | None
-    error: str
-
-
-class ProgressSummary(TypedDict):
-    at: int
-    current: float
-    total: float
-    message: str | None
-
-
-class Estimate(TypedDict):
-    """When the remaining stories will be done if they take as long as the middle half of the finished ones did."""
-
-    from_at: int
-    to_at: int
-    stories: int  # how many remain
-
-
-class AgentCall(TypedDict):
-    """The tool call that a live agent is in."""
-
-    tool: str
-    summary: str | None
-    since: int
-
-
-class AgentLine(TypedDict):
-    """What a live agent is doing right now, on its run's document."""
-
-    session_id: str
-    agent: str | None
-    state: SessionState
-    doing: str | None
-    since: int
-    last_at: int  # its last sign of life; after long silence the line goes (``passing.shown``)
-    story_id: str | None
-    call: AgentCall | None  # the latest that has not ended; while there is one, silence is no standstill
+def new_prd(project: str | None, prd_id: str, moment: int) -> PrdDocument:
+    """A PRD before its first run."""
+    return {
+        "project": project,
+        "prd_id": prd_id,
+        "title": None,
+        "run_id": "",
+        "runs": 0,
+        "created_at": moment,
+        "archived_at": None,
+    }
 
 
 class RunDocument(TypedDict):
@@ -257,12 +141,56 @@ class RunDocument(TypedDict):
     output_bytes: int  # of what a wrapped run has printed
 
 
-class Attempt(TypedDict):
-    attempt: int
-    started_at: int
-    finished_at: int | None
-    worked_ms: int | None  # without waits; null while it is running
-    outcome: AttemptOutcome
+def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int) -> RunDocument:
+    """The next run of ``prd``."""
+    return {
+        "project": prd["project"],
+        "prd_id": prd["prd_id"],
+        "run_id": run_id,
+        "number": prd["runs"] + 1,
+        "opened_by": opened_by,
+        "begun_by": [],
+        "superseded_by": None,
+        "state": "running",
+        "why": [],
+        "started_at": moment,
+        "finished_at": None,
+        "prd_success": None,
+        "run_success": None,
+        "exit_code": None,
+        "last": {"seq": seq, "at": moment, "type": opened_by},
+        "owner": None,
+        "owned": False,
+        "vanished_at": None,
+        "waiting": None,
+        "waits": [],
+        "past_waits": [],
+        "waited_ms": 0,
+        "paused": None,
+        "iteration": None,
+        "max_iterations": None,
+        "total_stories": None,
+        "stories": 0,
+        "counts": {"todo": 0, "running": 0, "failing": 0, "blocked": 0, "claimed": 0, "verified": 0},
+        "running": [],
+        "current": None,
+        "claims": [],
+        "tests": 0,
+        "last_test": None,
+        "commits": 0,
+        "last_commit": None,
+        "errors": 0,
+        "last_error": None,
+        "recent_errors": [],
+        "progress": None,
+        "story_times_ms": [],
+        "estimate": None,
+        "activity": [0],
+        "activity_width_ms": FIRST_ACTIVITY_WIDTH_MS,
+        "agents": [],
+        "notified": None,
+        "output_bytes": 0,
+    }
 
 
 class StoryDocument(TypedDict):
@@ -299,6 +227,43 @@ class StoryDocument(TypedDict):
     errors: int
     last_error: ErrorSummary | None
     progress: ProgressSummary | None
+
+
+def new_story(run: RunDocument, story_id: str, moment: int) -> StoryDocument:
+    """The next story of ``run``, not started."""
+    return {
+        "project": run["project"],
+        "prd_id": run["prd_id"],
+        "run_id": run["run_id"],
+        "story_id": story_id,
+        "number": run["stories"] + 1,
+        "title": None,
+        "priority": None,
+        "depends_on": [],
+        "done_before": False,
+        "state": "todo",
+        "why": [],
+        "attempt": 0,
+        "attempts": [],
+        "completed": False,
+        "success": None,
+        "blocked": None,
+        "first_at": moment,
+        "last_at": moment,
+        "started_at": None,
+        "finished_at": None,
+        "worked_ms": 0,
+        "waited_before_ms": 0,
+        "tests": 0,
+        "test_runs": [],
+        "last_test": None,
+        "commits": 0,
+        "recent_commits": [],
+        "last_commit": None,
+        "errors": 0,
+        "last_error": None,
+        "progress": None,
+    }
 
 
 Group = Literal["waiting", "vanished", "failed", "stalled", "paused", "running", "today", "earlier"]

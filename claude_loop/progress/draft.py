@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from claude_loop.events import Event
-from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument
-from claude_loop.progress.fresh import new_prd, new_session
+from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument, new_prd
 from claude_loop.progress.keys import kept_key, prd_key, project_key, run_key, session_key
 from claude_loop.progress.run_draft import RunDraft
-from claude_loop.progress.session_documents import SessionDocument
+from claude_loop.progress.session_documents import SessionDocument, new_session
 
 # Documents in general. What a key holds is known from the key, so a document read by key is Any to the type checker:
 # a `cast` is a call, and this runs for every event.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from claude_loop.progress.documents import Patch, RunDocument, SessionState, Waiting
+from claude_loop.progress.documents import Patch, RunDocument
 from claude_loop.progress.keys import AGENTS, RUNS, SESSIONS
+from claude_loop.progress.parts import SessionState, Waiting
 from claude_loop.progress.reducer import difference
 from claude_loop.progress.session_documents import SessionDocument
 
@@ -77,8 +78,7 @@ def next_change_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int 
 
 def stalls_at(run: RunDocument, stalled_after_ms: int) -> int:
     """When a run that is ``running`` will be silent for too long: not while a live agent of it is in a tool call."""
-    # A line that an earlier version of us has stored may have no `call`.
-    called = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"] if agent.get("call")]
+    called = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"] if agent["call"]]
     return max(run["last"]["at"] + stalled_after_ms, *called, 0)
 
 

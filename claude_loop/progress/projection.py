@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from claude_loop.eventlog.base import Entities
+from claude_loop.eventlog.base import Entities, FirstValues
 from claude_loop.events import FORGOTTEN, Event
+from claude_loop.progress.documents import new_prd, new_run, new_story
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.keys import prd_prefixes
+from claude_loop.progress.keys import AGENTS, PRDS, RUNS, SESSIONS, STORIES, prd_prefixes
 from claude_loop.progress.reducer import fold
+from claude_loop.progress.session_documents import new_session
+
+
+def _born() -> FirstValues:
+    prd = new_prd(None, "", 0)
+    run = new_run(prd, "", "", 0, 0)
+    session = new_session(None, None, "", 0, 0, "")
+    return {PRDS: prd, RUNS: run, STORIES: new_story(run, "", 0), SESSIONS: session, AGENTS: session}
 
 
 class ProgressProjection:
     """Implements ``eventlog.base.Projection``."""
+
+    first_values: FirstValues = _born()
 
     def apply(self, events: Sequence[Event], entities: Entities) -> None:
         """Fill in each event's ``run_id`` and ``story_id`` and store the documents that they change together.

@@ -12,16 +12,8 @@ from typing import cast
 from typing_extensions import TypedDict
 
 from claude_loop.events import Event
-from claude_loop.progress.documents import (
-    Card,
-    CommitSummary,
-    ErrorSummary,
-    PastWait,
-    RunDocument,
-    RunState,
-    StoryDocument,
-    WaitingFor,
-)
+from claude_loop.progress.documents import Card, RunDocument, StoryDocument
+from claude_loop.progress.parts import CommitSummary, ErrorSummary, PastWait, RunState, WaitingFor
 from claude_loop.progress.reading import commit_hash, count, moment_of, text
 from claude_loop.progress.spans import clipped, total
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from claude_loop.events import Event
-from claude_loop.progress.documents import Counts, RunDocument, StoryDocument
-from claude_loop.progress.fresh import new_story
+from claude_loop.progress.documents import RunDocument, StoryDocument, new_story
 from claude_loop.progress.keys import story_key
+from claude_loop.progress.parts import Counts
 from claude_loop.progress.states import COUNTED_AS, judge_run, judge_story
 from claude_loop.progress.timing import record_activity
 

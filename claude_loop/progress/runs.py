@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from claude_loop.progress import sessions
-from claude_loop.progress.documents import ErrorSummary, Owner, ProgressSummary, RunDocument
+from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.parts import ErrorSummary, Owner, ProgressSummary
 from claude_loop.progress.plans import entitle
 from claude_loop.progress.reading import (
     LONGEST_NAME,

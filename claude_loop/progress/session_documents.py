@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict  # pydantic describes these, and before Python 3.12 it needs this one
 
-from claude_loop.progress.documents import Last, ProgressSummary, SessionState, Waiting
+from claude_loop.progress.parts import Last, ProgressSummary, SessionState, Waiting
 
 
 class OpenCall(TypedDict):
@@ -75,3 +75,47 @@ class SessionDocument(TypedDict):
     last_prompt: str | None
     last_message: str | None
     progress: ProgressSummary | None
+
+
+def new_session(
+    project: str | None, prd_id: str | None, session_id: str, seq: int, moment: int, opened_by: str
+) -> SessionDocument:
+    """A session of which nothing is known yet."""
+    return {
+        "project": project,
+        "prd_id": prd_id,
+        "run_id": None,
+        "story_id": None,
+        "stories": [],
+        "session_id": session_id,
+        "agent": None,
+        "model": None,
+        "title": None,
+        "cwd": None,
+        "state": "running",
+        "doing": None,
+        "doing_since": None,
+        "opened_at": moment,
+        "first_at": moment,
+        "ended_at": None,
+        "last": {"seq": seq, "at": moment, "type": opened_by},
+        "waiting": None,
+        "retrying": None,
+        "compacting_since": None,
+        "idle": False,
+        "calls": 0,
+        "failed_calls": 0,
+        "open_calls": [],
+        "subagents": [],
+        "subagents_seen": 0,
+        "prompts": 0,
+        "last_prompt": None,
+        "last_message": None,
+        "progress": None,
+    }
+
+
+class KeptDocument(TypedDict):
+    """Key ``kept/<project>/<prd_id>/``, or ``kept/<project>`` for sessions without a PRD."""
+
+    sessions: list[str]  # those that have a document, in the order in which they began

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from claude_loop.events import Event
 from claude_loop.progress.activity import activity_of
-from claude_loop.progress.documents import AgentCall, AgentLine, RunDocument
+from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.parts import AgentCall, AgentLine
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_rules import RULES, Said, end
 from claude_loop.progress.states import doing_of, judge_session

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from claude_loop.progress.documents import RunDocument, RunState, SessionState, StoryDocument, StoryState
+from claude_loop.progress.documents import RunDocument, StoryDocument
+from claude_loop.progress.parts import RunState, SessionState, StoryState
 from claude_loop.progress.session_documents import SessionDocument
 
 # What a story's state is called in the counts of its run.

@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from claude_loop.events import OBSERVERS
-from claude_loop.progress.documents import (
-    Attempt,
-    AttemptOutcome,
-    CommitSummary,
-    RunDocument,
-    StoryDocument,
-    StoryInWork,
-    TestSummary,
-)
+from claude_loop.progress.documents import RunDocument, StoryDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.parts import Attempt, AttemptOutcome, CommitSummary, StoryInWork, TestSummary
 from claude_loop.progress.reading import (
     LONGEST_NAME,
     LONGEST_TEXT,
@@ -24,6 +17,7 @@ from claude_loop.progress.reading import (
     number,
     outcome,
     text,
+    time_ms,
 )
 from claude_loop.progress.timing import estimate_end, record_story_time
 
@@ -62,15 +56,17 @@ def started(draft: Draft) -> None:
         story["title"] = title
     _enter(draft.run, story, moment)
     if draft.event.source in OBSERVERS:
-        _adopt(draft.run, story)
+        _adopt(draft.run, story, time_ms(draft.data, "after") or 0)
     draft.run_draft.settle(story)
 
 
-def _adopt(run: RunDocument, story: StoryDocument) -> None:
-    """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late."""
-    commit = run["last_commit"]
-    _adopt_test(run, story)
-    if commit is not None and commit["story_id"] is None:
+def _adopt(run: RunDocument, story: StoryDocument, after: int) -> None:
+    """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late.
+    What was ``after`` others had passed is of this one; what was before may be of those."""
+    test, commit = run["last_test"], run["last_commit"]
+    if test is not None and test["at"] >= after:
+        _adopt_test(run, story)
+    if commit is not None and commit["story_id"] is None and commit["at"] >= after:
         commit = commit.copy()
         commit["story_id"], commit["attempt"] = story["story_id"], story["attempt"]
         run["last_commit"] = commit

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from claude_loop.events import OBSERVERS, Event
-from claude_loop.progress.documents import RunDocument, Waiting, WaitingFor
+from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.draft import Draft
+from claude_loop.progress.parts import Waiting, WaitingFor
 from claude_loop.progress.reading import identifier, text, time_ms
 
 KEPT_WAITS = 8

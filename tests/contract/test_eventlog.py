@@ -8,7 +8,7 @@ import pytest
 
 from claude_loop.clock import ManualClock
 from claude_loop.errors import IdConflict, LoadError
-from claude_loop.eventlog.base import SpoolOffset, nobody
+from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
@@ -16,7 +16,7 @@ from claude_loop.filters import FILTER_KEYS, Filter
 from claude_loop.ids import NO_EVENT, id_digest
 
 
-class CountingProjection:
+class CountingProjection(NoProjection):
     """A read model with one document a PRD: how many events it has, and the first event as its run."""
 
     def apply(self, events, entities):

@@ -302,6 +302,32 @@ def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin,
         assert receiver.texts[0].startswith("checkout is done, verified")
 
 
+def test_what_was_begun_and_done_while_the_daemon_was_away_is_verified_all_the_same(begin):
+    """It is killed in the first story and comes back in the third, before its tests."""
+    night = begin(STAND_IN_HOLDS="1")
+    night.await_hold("ready")
+    until(lambda: _at_work(night, "US-001") == (1, "running"), 20, "the first story is at work")
+    night.daemon.kill()
+    for number in (1, 2):
+        night.await_hold("ready")
+        night.release("ready")
+        until(lambda number=number: f"Iteration {number}" in _last_words(night), 20)
+    night.await_hold("ready")
+    night.daemon.start()
+    until(lambda: _at_work(night, "US-003") == (1, "running"), 20, "the third story is at work")
+    states = {story["story_id"]: (story["state"], story["why"]) for story in night.detail()["stories"]}
+    assert states == {
+        "US-001": ("done·verified", []),
+        "US-002": ("done·verified", []),
+        "US-003": ("running", []),
+    }
+    night.release("ready")
+    assert night.await_end() == 0
+    night.await_state("done·verified")
+    assert [e["story_id"] for e in night.events("commit.created")] == list(night.stories)
+    assert [s["story_id"] for s in sessions_of(night)] == list(night.stories)
+
+
 def test_a_daemon_that_comes_when_all_is_over_tells_whose_each_test_and_commit_was(home):
     night = Night(home, count=2)
     try:

@@ -1,7 +1,9 @@
 """The monitor's first page in real Chromium, before the real daemon, fed by the bash emitter."""
 
 import asyncio
+import json
 import re
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -54,6 +56,8 @@ async def test_an_empty_monitor_says_what_makes_something_appear(browser, daemon
         copied = await page.evaluate("navigator.clipboard.readText()")
         assert copied.splitlines() == ["claude-loop run -- ./your-loop.sh", "claude-loop hooks install"]
         assert await violations(page) == []
+        await page.set_viewport_size(NARROW)
+        assert await overflow(page) <= 0
         await asyncio.to_thread(daemon.run, "run", "--prd", "MY-PRD", "--", "true")
         await expect(card(page, "MY-PRD")).to_be_visible()
         assert page.complaints == []
@@ -155,3 +159,34 @@ async def test_hostile_text_stays_text_and_within_its_card(browser, hostile, the
         assert await overflow(page) <= 0
         assert await violations(page) == []
         assert page.complaints == []
+
+
+async def test_what_is_long_over_is_drawn_fifty_at_a_time_and_only_when_unfolded(browser, hostile):
+    long_ago = datetime.now(UTC) - timedelta(days=3)
+    over = [
+        {"type": type_, "project": "old", "prd_id": f"OLD-{number:02}", "data": data, "timestamp": long_ago.isoformat()}
+        for number in range(60)
+        for type_, data in (("prd.started", {}), ("prd.completed", {"success": True}))
+    ]
+    await asyncio.to_thread(publish, hostile, over)
+    async with browser_context(browser) as context:
+        page = await new_page(context)
+        await page.goto(hostile.url)
+        await expect(card(page, "SHOP-7")).to_be_visible()
+        old = page.locator("details article")
+        await expect(page.get_by_text("Earlier · 60")).to_be_visible()
+        await expect(old).to_have_count(0)
+        await page.get_by_text("Earlier · 60").click()
+        await expect(old).to_have_count(50)
+        await page.get_by_role("button", name="Show 10 more of 10").click()
+        await expect(old).to_have_count(60)
+        await expect(page.get_by_role("button", name="more of")).to_have_count(0)
+
+
+def publish(daemon, events):
+    body = "\n".join(json.dumps(event) for event in events).encode()
+    request = urllib.request.Request(
+        f"{daemon.url}/api/events", data=body, headers={"Content-Type": "application/x-ndjson"}
+    )
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert all("seq" in one for one in json.load(answer)["accepted"])

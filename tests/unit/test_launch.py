@@ -192,11 +192,22 @@ def test_stopping_where_nothing_ever_ran_makes_nothing(state):
 
 
 def test_a_start_that_is_given_up_lets_go_of_the_daemon_quietly(state, client, monkeypatch):
-    monkeypatch.setattr(launch, "START_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "COLD_START_SECONDS", 0.0)
     with pytest.raises(DaemonUnreachable, match="does not answer"):
         start(state, client)
     gc.collect()  # of a process that is forgotten Python would warn here, which fails this test, or later, and another
     until(lambda: noted_pid(state), 30)  # it goes on starting
+
+
+def test_a_start_is_waited_for_while_it_is_under_way_and_said_to_be(state, client, monkeypatch):
+    monkeypatch.setattr(launch, "START_SECONDS", 0.0)  # as on a machine on which it takes longer
+    monkeypatch.setattr(launch, "TELL_SECONDS", 0.0)
+    told: list[str] = []
+    assert start(state, client, tell=told.append)
+    assert told == ["claude-loop is still starting; it is waited for, 60 seconds at the most."]
+    stop(state)
+    with pytest.raises(DaemonUnreachable, match="does not answer"):  # no start is under way
+        launch.await_answer(state, client)
 
 
 def test_a_start_that_meets_a_daemon_on_its_way_out_starts_another(state, client, monkeypatch):

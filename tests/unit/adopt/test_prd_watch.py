@@ -104,6 +104,9 @@ async def test_a_restart_tells_nothing_twice_and_goes_on(world):
         ("story.completed", "US-1"),
         ("story.started", "US-2"),
     ]
+    first, completed, second = await world.told("prd.json", "story.started", "story.completed")
+    assert "after" not in first.data
+    assert second.data["after"] == completed.at
 
 
 async def test_what_passed_before_the_daemon_looked_is_told_if_the_run_began_without_it(world):

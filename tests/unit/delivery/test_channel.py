@@ -65,6 +65,27 @@ async def test_the_message_says_what_is_needed_and_leads_there(outbox, clock):
     assert (message["urgency"], message["phase"], message["attempt"]) == ("urgent", "alert", 1)
 
 
+async def test_all_that_is_said_of_one_cause_has_one_cause_id(outbox, clock):
+    """The alert, its repetition and its end, each a message of its own; another wait is another cause."""
+    dispatch = FakeDispatch()
+    begin(outbox, clock)
+    async with at_work(outbox, dispatch, clock, repeat_minutes=5, repeat_times=1):
+        await eventually(lambda: len(outbox.unlogged()) == 1)
+        clock.advance(301)
+        await eventually(lambda: len(outbox.unlogged()) == 2)
+        looked(outbox, now=clock.now_us() // 1000)  # it no longer waits
+        await eventually(lambda: len(dispatch.messages) == 3)
+        clock.advance(60)
+        begin(outbox, clock)
+        await eventually(lambda: len(dispatch.messages) == 4)
+    said = [(message["phase"], message["step"]) for message in dispatch.messages]
+    assert said == [("alert", 0), ("alert", 1), ("resolved", 0), ("alert", 0)]
+    causes = [message["cause_id"] for message in dispatch.messages]
+    assert causes[0] == causes[1] == causes[2] != causes[3]
+    assert causes[0] == dispatch.messages[0]["message_id"]
+    assert len({message["message_id"] for message in dispatch.messages}) == 4
+
+
 async def test_a_channel_that_is_down_for_an_hour_gets_it_then_once(outbox, clock):
     dispatch = FakeDispatch(REFUSED)
     begin(outbox, clock)

@@ -23,7 +23,7 @@ from claude_loop.errors import (
     StorageReadOnly,
 )
 from claude_loop.eventlog import sqlite_writer
-from claude_loop.eventlog.base import SpoolOffset, nobody
+from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
@@ -191,7 +191,7 @@ async def test_a_defect_in_one_batch_spares_the_others_of_its_group(tmp_path):
     await log.close()
 
 
-class OneDocument:
+class OneDocument(NoProjection):
     """A read model of one document: the ids of all events."""
 
     def apply(self, events, entities):

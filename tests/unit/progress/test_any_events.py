@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.events import Event
-from claude_loop.progress.documents import RunState, StoryState
 from claude_loop.progress.keys import KEPT, RUNS, STORIES
+from claude_loop.progress.parts import RunState, StoryState
 from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection

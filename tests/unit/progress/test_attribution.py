@@ -41,6 +41,10 @@ def commit(*mentions: Any, source: str = "git", **ids: Any) -> Event:
     return event("commit.created", {"commit_hash": f"{number:07d}", "mentions": list(mentions)}, source, **ids)
 
 
+HOUR_AGO_MS = ManualClock().now_us() // 1000 - 3600_000
+PLAN = {"stories": [{"story_id": f"US-{number}", "priority": number} for number in (1, 2, 3)]}
+
+
 async def stories(log: MemoryEventLog, *events: Event) -> list[str | None]:
     await log.append(events)
     stored = await log.read(0, 100)
@@ -51,6 +55,56 @@ async def test_what_is_observed_belongs_to_the_only_running_story(log):
     await log.append([event("prd.started"), event("story.started", story_id="US-1")])
     observed = [event("tool.started", source=source) for source in ("claude", "codex", "git", "output", "prd.json")]
     assert await stories(log, *observed) == ["US-1"] * 5
+
+
+def late(type_: str, session: str, at: int, **data: Any) -> Event:
+    found = event(type_, data, source="claude", session_id=session)
+    found.at = HOUR_AGO_MS + at
+    return found
+
+
+async def test_a_session_that_began_after_a_commit_works_on_what_comes_next_if_it_is_heard_late(log):
+    """The daemon was away: nobody has told that the story which it knows is done."""
+    await log.append([event("prd.started"), event("story.started", story_id="US-1"), event("plan.updated", PLAN)])
+    heard = await stories(
+        log,
+        late("session.started", "S1", 2000),
+        late("test.run", "S1", 2100, passed=1, failed=0),
+        late("commit.created", "S1", 2200, commit_hash="aaaaaaa"),
+        late("test.run", "S1", 2300, passed=1, failed=0),
+        late("session.started", "S2", 2400),
+        late("test.run", "S2", 2500, passed=0, failed=2),
+        late("test.run", "S2", 2600, passed=2, failed=0),
+        late("commit.created", "S2", 2700, commit_hash="bbbbbbb", mentions=["US-2"]),
+        late("session.ended", "S2", 2800),
+        late("session.started", "S3", 2900),
+        late("test.run", "S3", 3000, passed=0, failed=3),
+    )
+    assert heard == ["US-1"] * 4 + [None] * 3 + ["US-2"] * 2 + [None] * 2
+    done = [event("story.completed", {"success": True}, "prd.json", story_id=story) for story in ("US-1", "US-2")]
+    await log.append([*done, event("story.started", {"after": HOUR_AGO_MS + 2800}, "prd.json", story_id="US-3")])
+    found = {story["story_id"]: story for story in (await log.entities("story/")).values()}
+    assert {id_: story["state"] for id_, story in found.items()} == {
+        "US-1": "done·verified",
+        "US-2": "done·verified",
+        "US-3": "failing",
+    }
+
+
+async def test_what_is_heard_at_once_is_of_the_story_that_is_known_to_be_at_work(log):
+    await log.append([event("prd.started"), event("story.started", story_id="US-1"), commit("US-1")])
+    heard = await stories(log, late("session.started", "S2", 3600_000), late("test.run", "S2", 3600_001))
+    assert heard == ["US-1"] * 2
+
+
+async def test_what_was_seen_before_others_passed_is_not_the_next_storys(log):
+    await log.append([event("prd.started"), event("plan.updated", PLAN)])
+    await log.append(
+        [late("test.run", "S1", 2000, passed=1, failed=0), late("commit.created", "S1", 2100, commit_hash="a" * 7)]
+    )
+    await log.append([event("story.started", {"after": HOUR_AGO_MS + 2200}, "prd.json", story_id="US-3")])
+    (third,) = [story for story in (await log.entities("story/")).values() if story["story_id"] == "US-3"]
+    assert (third["last_test"], third["last_commit"]) == (None, None)
 
 
 async def test_others_say_their_story_themselves(log):

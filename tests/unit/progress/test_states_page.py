@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from claude_loop.progress.activity import activity_of
-from claude_loop.progress.documents import RunState, SessionState, StoryState
+from claude_loop.progress.parts import RunState, SessionState, StoryState
 from tests.unit.progress.scenarios import play
 
 PAGE = Path(__file__).parents[3] / "docs" / "states.md"

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from pathlib import Path
 from typing import Any
 
-from claude_loop.clock import ManualClock
-from claude_loop.eventlog.base import EventLog, nobody
-from claude_loop.eventlog.sqlite import SqliteEventLog
+from claude_loop.eventlog.base import EventLog
 from claude_loop.events import Event
-from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.views import Moment, list_cards
 from tests.unit.progress.scenarios import play
 
@@ -20,12 +15,6 @@ SCENARIO = (
     "→ agent.waiting for=human reason=x → story.completed success=true → prd.started → story.started → log.message "
     "level=info message=x → story.started story=US-002 run=event-1"
 )
-
-
-NEW_IN_3 = {
-    "run/": ["agents", "notified", "output_bytes", "waiting.agent_id", "waits[0].agent_id"],
-    "story/": ["priority", "depends_on", "done_before"],
-}
 
 
 def as_published(events: list[Event]) -> list[Event]:
@@ -65,30 +54,3 @@ async def test_views_read_the_log(log: EventLog):
         ("PRD-1", "stalled", 2),
         ("PRD-2", "stalled", 1),
     ]
-
-
-async def test_a_log_of_the_first_schema_is_brought_up_to_date(tmp_path: Path):
-    path = tmp_path / "events.db"
-    log = SqliteEventLog(path, ProgressProjection(), ManualClock())
-    await log.open(nobody)
-    await log.append(as_published(play(f"{SCENARIO} → agent.waiting for=human reason=y").events))
-    await log.prune(0, 6, 100)
-    expected = await log.entities("")
-    await log.close()
-    with sqlite3.connect(path) as old:
-        old.execute("DROP INDEX events_that_forget")
-        old.execute("DROP INDEX events_that_are_facts")
-        old.execute("DROP TABLE blanked")
-        for table in ("read_model", "trimmed_model"):
-            old.execute(f"UPDATE {table} SET document = json_remove(document, '$.archived_at') WHERE key GLOB 'prd/*'")
-            for prefix, fields in NEW_IN_3.items():
-                gone = ", ".join(f"'$.{field}'" for field in fields)
-                old.execute(f"UPDATE {table} SET document = json_remove(document, {gone}) WHERE key GLOB '{prefix}*'")
-        old.execute("PRAGMA user_version = 1")
-    old.close()
-    log = SqliteEventLog(path, ProgressProjection(), ManualClock())
-    await log.open(nobody)
-    assert await log.entities("") == expected
-    await log.rebuild()
-    assert await log.entities("") == expected
-    await log.close()
