@@ -2,7 +2,8 @@
 
     bin/bench [--quick] [--only emit_cost,ingest] [--record]
 
-Nothing here measures: each benchmark is a script of its own that says its method in its docstring and prints rows.
+Nothing here measures: each benchmark is a script of its own that says its method in its docstring and prints rows. What
+was recorded last of each is kept in recorded.json, so that one may be recorded again without the others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from serving import RECORD, ROOT, machine
 
 HERE = Path(__file__).resolve().parent
 DOCUMENT = ROOT / "docs" / "performance.md"
+RECORDED = HERE / "recorded.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ BENCHMARKS = (
 PREAMBLE = """# Performance
 
 What `bin/bench --record` measured; the page is written by it and by nothing else. Trust the ratios: what stands side by
-side was measured by turns in one run on one machine. A target that is missed says so.
+side in a section was measured by turns in one run on one machine. A target that is missed says so.
 """
 
 
@@ -69,21 +71,42 @@ class Row:
 class Ran:
     benchmark: Benchmark
     rows: list[Row]
-    load: float
+    machine: str
+    date: str
     seconds: float
-    status: int
+    status: int = 0
 
 
 def run(benchmark: Benchmark, *, quick: bool) -> Ran:
     """Run one benchmark with its output shown as it comes."""
-    load, began = os.getloadavg()[0], time.monotonic()
+    head, date, began = machine(), f"{datetime.now(UTC):%Y-%m-%d}", time.monotonic()
     arguments = benchmark.quick if quick else benchmark.arguments
     print(f"\n== {benchmark.title}", flush=True)
     with tempfile.NamedTemporaryFile(prefix="bench-", suffix=".jsonl") as file:
         command = [sys.executable, str(HERE / f"{benchmark.script}.py"), *arguments]
         done = subprocess.run(command, env={**os.environ, RECORD: file.name}, check=False)
         rows = [Row(**json.loads(line)) for line in Path(file.name).read_text(encoding="utf-8").splitlines()]
-    return Ran(benchmark, rows, load, time.monotonic() - began, done.returncode)
+    if not (rows or done.returncode):
+        raise SystemExit(f"{benchmark.script} printed no row")
+    return Ran(benchmark, rows, head, date, round(time.monotonic() - began), done.returncode)
+
+
+def recorded(ran: Iterable[Ran]) -> list[Ran]:
+    """What was recorded before, with ``ran`` in place of what is older; written back."""
+    kept = json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else {}
+    for one in ran:
+        kept[one.benchmark.script] = {
+            "rows": [asdict(row) for row in one.rows],
+            "machine": one.machine,
+            "date": one.date,
+            "seconds": one.seconds,
+        }
+    RECORDED.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [
+        Ran(benchmark, [Row(**row) for row in one["rows"]], one["machine"], one["date"], one["seconds"])
+        for benchmark in BENCHMARKS
+        if (one := kept.get(benchmark.script)) is not None
+    ]
 
 
 def method(benchmark: Benchmark) -> str:
@@ -105,16 +128,16 @@ def missed(ran: Iterable[Ran]) -> list[str]:
     return found
 
 
-def document(ran: list[Ran], head: str) -> str:
-    parts = [PREAMBLE, f"{datetime.now(UTC):%Y-%m-%d}, {head}.\n"]
+def document(ran: list[Ran]) -> str:
+    parts = [PREAMBLE]
     short = missed(ran)
     parts.append("## Where it falls short\n")
     parts.append("\n".join(f"- {each}" for each in short) + "\n" if short else "Every target was reached.\n")
-    for one in filter(lambda each: each.rows, ran):
+    for one in ran:
         marks = {None: "", True: "reached", False: "**missed**"}
         parts.append(f"## {one.benchmark.title}\n")
         command = " ".join(("python", f"bench/{one.benchmark.script}.py", *one.benchmark.arguments))
-        parts.append(f"`{command}`, {one.seconds:.0f} s, load {one.load:.1f} at its start.\n")
+        parts.append(f"`{command}`, {one.date}, {one.seconds} s on {one.machine}.\n")
         parts.append("| | measured | target | |\n|---|---:|---|---|")
         for row in one.rows:
             name = row.name.strip() if not row.name.startswith("  ") else f"– {row.name.strip()}"
@@ -134,20 +157,19 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="much less of everything: shows that it works, not how fast"
     )
-    parser.add_argument("--record", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--record", action="store_true", help="put what was measured into docs/performance.md")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    if arguments.record and (arguments.quick or set(wanted) != set(names)):
-        parser.error("--record goes with all benchmarks at their full length")
-    head = machine()
-    print(head)
+    if arguments.record and arguments.quick:
+        parser.error("--record goes with benchmarks at their full length")
+    print(machine())
     ran = [run(benchmark, quick=arguments.quick) for benchmark in BENCHMARKS if benchmark.script in wanted]
     short, failed = missed(ran), [one.benchmark.script for one in ran if one.status]
     print("\n== Missed\n" + "\n".join(short or ["nothing"]))
     if arguments.record and not failed:
-        DOCUMENT.write_text(document(ran, head).rstrip() + "\n", encoding="utf-8")
+        DOCUMENT.write_text(document(recorded(ran)).rstrip() + "\n", encoding="utf-8")
         print(f"\nwritten: {DOCUMENT.relative_to(ROOT)}")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

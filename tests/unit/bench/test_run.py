@@ -18,7 +18,7 @@ rows = [
     run.Row("cli_start", "  waited", "9 ms", "≤ 5 ms", False),
     run.Row("cli_start", "memory", "12 MB", "", None),
 ]
-print(run.document([run.Ran(benchmark, rows, 0.5, 12.0, 0)], "a machine"))
+print(run.document([run.Ran(benchmark, rows, "a machine, load 0.5 at the start", "2026-11-28", 12)]))
 """
 
 
@@ -29,7 +29,7 @@ def test_the_document_says_what_was_missed_and_how_it_was_measured() -> None:
     assert missed.strip().splitlines()[2:] == ["- start: 12 ms (≤ 10 ms)", "- start: waited: 9 ms (≤ 5 ms)"]
     assert "| start | 12 ms | ≤ 10 ms | **missed** |" in text
     assert "| – of it \\| spent | 3 ms | ≤ 5 ms | reached |" in text
-    assert "`python bench/cli_start.py`, 12 s, load 0.5 at its start." in text
+    assert "`python bench/cli_start.py`, 2026-11-28, 12 s on a machine, load 0.5 at the start." in text
     assert "Wall time is taken around the process" not in missed
     assert "ound the process" in text, "the method of the benchmark is missing"
 
