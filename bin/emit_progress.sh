@@ -26,7 +26,7 @@ emit_prd_completed() {
   __claude_loop_values __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
 }
 emit_story_started() {
-  __claude_loop_emit '"story.started"' ',"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
@@ -53,7 +53,10 @@ emit_waiting() {
   \builtin local __cl_text; __cl_text=${3-}
   __claude_loop_values __claude_loop_wait "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-emit_resumed() { __claude_loop_emit '"agent.resumed"' , "${1-}" '' 2>/dev/null || (( 1 )); }
+emit_resumed() {
+  \builtin local __cl_data; __cl_data=''
+  __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 ))
+}
 emit_event() { __claude_loop_values __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
@@ -289,7 +292,9 @@ __claude_loop_escape() { # with `case`, since bash is slow to find out that ther
   case $__cl_json in (*$'\t'*) __cl_json=${__cl_json//$'\t'/\\t} ;; esac
   case $__cl_json in (*$'\r'*) __cl_json=${__cl_json//$'\r'/\\r} ;; esac
   case $__cl_json in (*$'\033'*) __cl_json=${__cl_json//$'\033'/\\u001b} ;; esac # colours
-  case $__cl_json in (*[$'\1'-$'\037']*) __claude_loop_escape_rare ;; esac # a range: [:cntrl:] takes five times as long
+  case $__cl_care$__cl_json in # in the C locale a range means what it says, and is quicker than a class
+    (bytes*[$'\1'-$'\037']* | rare*[[:cntrl:]]*) __claude_loop_escape_rare ;;
+  esac
 }
 
 __claude_loop_escape_slowly() {
@@ -444,7 +449,7 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-# TYPE DATA PRD STORY [RUN SESSION PROJECT], with DATA "" for what is in __cl_data. Its first comma is left out.
+# TYPE DATA PRD STORY [RUN SESSION PROJECT], with DATA "" for what is in __cl_data after its first comma.
 __claude_loop_emit() {
   \builtin local __cl_key __cl_known __cl_record __cl_tail __cl_prd __cl_story __cl_now
   # What decides how and where a record is written and on its project, run and session, in one string: mostly it is that
@@ -468,11 +473,8 @@ ${XDG_STATE_HOME-}^${HOME-}^${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^
   # of them bash takes twice as long.
   __cl_known=$__claude_loop_file \
     __cl_record=$'\n{"id":"'$__claude_loop_stem.$(( ++__claude_loop_n ))'","type":'$1$__cl_record\
-${__cl_prd:+',"prd_id":"'$__cl_prd\"}${__cl_story:+',"story_id":"'$__cl_story\"}$__cl_tail$__cl_now
-  case $2 in
-    ('') __cl_record+='Z","data":{'${__cl_data:1}$'}}\n' ;;
-    (*) __cl_record+='Z","data":{'${2:1}$'}}\n' ;;
-  esac
+${__cl_prd:+',"prd_id":"'$__cl_prd\"}${__cl_story:+',"story_id":"'$__cl_story\"}$__cl_tail$__cl_now\
+'Z","data":{'${2:-${__cl_data:1}}$'}}\n'
   [[ -e $__cl_known ]] || __claude_loop_create "$__cl_known" || __cl_known=''
   # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
   # stdio makes two or three of more.
@@ -506,33 +508,28 @@ __claude_loop_look_around() {
 # __cl_care is "wide".
 __claude_loop_values() {
   # shellcheck disable=SC2195 # A matches with nocasematch
-  case a${__cl_forking-}:${__cl_odd-=$-:${BASH_COMPAT-}} in
+  case a${__cl_forking-}:${__cl_odd-=$-:${BASH_COMPAT-}${CLAUDE_LOOP_DISABLE-}} in
     (A* | a[!:]* | a:=*k* | a:=*:?*) __claude_loop_oddly __claude_loop_values "$@"; \builtin return 0 ;;
   esac
-  \builtin local __cl_data __cl_json __cl_care
-  __cl_data='' __cl_json=$*${__cl_text-} __cl_care=rare
+  \builtin local __cl_data __cl_json __cl_care __cl_room __cl_locale
+  __cl_data='' __cl_json=$*${__cl_text-} __cl_care=rare __cl_room=65536 __cl_locale=''
   # Short and without anything to escape? Bash quotes with $'…' what it cannot print, faster than any pattern is matched.
   case ${__claude_loop_level-}${#__cl_json} in
     (5? | 5??)
-      __cl_care=${__cl_json@Q}
-      case ${__cl_care:0:1} in
-        (\') case $__cl_json in (*\\* | *\"*) ;; (*) __cl_care=none ;; esac ;;
+      case ${__cl_json@Q} in
+        (\$* | *\"*) ;;
+        (*\\*) case $__cl_json in (*\\*) ;; (*) __cl_care=none ;; esac ;; # or it has a single quote
+        (*) __cl_care=none ;;
       esac ;;
   esac
   __cl_json=€€ # two characters in UTF-8, six where they are bytes
   case $__cl_care${#__cl_json} in
-    (none[26]) "$@" ;;
-    (*) __claude_loop_carefully "$@" ;;
+    (none[26]) "$@"; \builtin return 0 ;;
+    (*6) ;;
+    (*)
+      __cl_locale=${LC_ALL-}
+      if \builtin local "LC_ALL=C"; then __cl_care=bytes; else __cl_locale='' __cl_care=wide; fi ;;
   esac
-}
-
-__claude_loop_carefully() {
-  \builtin local __cl_room __cl_locale
-  __cl_room=65536 __cl_locale=''
-  if (( ${#__cl_json} != 6 )); then
-    __cl_locale=${LC_ALL-}
-    if ! \builtin local "LC_ALL=C"; then __cl_locale='' __cl_care=wide; fi
-  fi
   "$@"
   if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
 }
