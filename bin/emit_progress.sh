@@ -512,10 +512,12 @@ __claude_loop_values() {
     (A* | a[!:]* | a:=*k* | a:=*:?*) __claude_loop_oddly __claude_loop_values "$@"; \builtin return 0 ;;
   esac
   \builtin local __cl_data __cl_json __cl_care __cl_room __cl_locale
-  __cl_data='' __cl_json=$*${__cl_text-} __cl_care=rare __cl_room=65536 __cl_locale=''
+  __cl_data='' __cl_json=$* __cl_care=rare __cl_room=65536 __cl_locale=''
   # Short and without anything to escape? Bash quotes with $'…' what it cannot print, faster than any pattern is matched.
-  case ${__claude_loop_level-}${#__cl_json} in
-    (5? | 5??)
+  case ${__claude_loop_level-}:${#__cl_json}:${__cl_text+${#__cl_text}} in
+    (*[0123456789][0123456789][0123456789]*) ;;
+    (5*)
+      __cl_json+=${__cl_text-}
       case ${__cl_json@Q} in
         (\$* | *\"*) ;;
         (*\\*) case $__cl_json in (*\\*) ;; (*) __cl_care=none ;; esac ;; # or it has a single quote
