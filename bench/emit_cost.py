@@ -3,8 +3,9 @@
     python bench/emit_cost.py [--rounds 40] [--locale C.UTF-8]
 
 Method. One bash process reads EPOCHREALTIME before and after each single call, so that a table row is a distribution
-of calls and the reading itself (about 1 us) is counted in. The emitter writes to a temporary directory that exists, as
-it does once the daemon has run; every record is written for real. curl and `python3 -c` (urllib) post a record of the
+of calls and the reading itself (about 1 us) is counted in; nothing is subtracted, curl has the same on top. The emitter
+writes to a directory that exists, as it does once the daemon has run, in $TMPDIR or /tmp, mostly on a disk; every record
+is written for real. curl and `python3 -c` (urllib) post a record of the
 same size to a server in this process on 127.0.0.1, which reads the body and answers 200; both are started by the same
 bash and timed in the same way. All of them take turns within each round, so that a slower moment of the machine meets
 all alike: trust the ratios, which are of medians. `no-op` is a function that does nothing, called with the same

@@ -18,43 +18,46 @@ if [ -z "${BASH_VERSION-}" ]; then
 fi
 
 # ---- The functions for scripts -------------------------------------------------------------------------------
-# A function without values goes straight to __claude_loop_emit. The others are built by one of __claude_loop_in_bytes.
+# A function without values goes straight to __claude_loop_emit. The others are built by way of __claude_loop_values.
 # A long text travels in __cl_text: handing 1 MB to one more function costs 10 ms, and 40 where it is not ASCII.
 
-emit_prd_started() { __claude_loop_in_bytes __claude_loop_prd "${1-}" "${2-}" 2>/dev/null || (( 1 )); }
+emit_prd_started() { __claude_loop_values __claude_loop_prd "${1-}" "${2-}" 2>/dev/null || (( 1 )); }
 emit_prd_completed() {
-  __claude_loop_in_bytes __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
 }
 emit_story_started() {
-  __claude_loop_emit '"story.started"' ',"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_story_completed() {
-  __claude_loop_in_bytes __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
 }
-emit_test_run() { __claude_loop_in_bytes __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
+emit_test_run() { __claude_loop_values __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_in_bytes __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_in_bytes __claude_loop_error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
-  __claude_loop_in_bytes __claude_loop_log "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_log "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_progress() {
   \builtin local __cl_text; __cl_text=${5-}
-  __claude_loop_in_bytes __claude_loop_steps "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_steps "${1-}" "${2-}" "${3-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-emit_iteration() { __claude_loop_in_bytes __claude_loop_turn "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 )); }
+emit_iteration() { __claude_loop_values __claude_loop_turn "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 )); }
 emit_waiting() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_in_bytes __claude_loop_wait "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
+  __claude_loop_values __claude_loop_wait "${1-}" "${2-}" "${4-}" 2>/dev/null || (( 1 ))
 }
-emit_resumed() { __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 )); }
-emit_event() { __claude_loop_in_bytes __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
+emit_resumed() {
+  \builtin local __cl_data; __cl_data=''
+  __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 ))
+}
+emit_event() { __claude_loop_values __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
@@ -76,7 +79,7 @@ __claude_loop_prd() { # PRD STORIES
   __cl_data=',"status":"running"'
   if [[ -n $2 ]]; then __claude_loop_count total_stories "$2"; fi
   if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi
-  __claude_loop_emit '"prd.started"' "$__cl_data" "$1" ''
+  __claude_loop_emit '"prd.started"' '' "$1" ''
 }
 
 # TYPE PRD STORY SUCCESS: anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
@@ -86,7 +89,7 @@ __claude_loop_success() {
     (false) __cl_data=',"success":false,"status":"failed"' ;;
     (*) __claude_loop_text success "$4" ;;
   esac
-  __claude_loop_emit "\"$1\"" "$__cl_data" "$2" "$3"
+  __claude_loop_emit "\"$1\"" '' "$2" "$3"
 }
 
 __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
@@ -97,17 +100,22 @@ __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
     (*) __cl_data=",\"passed\":$3,\"failed\":$4" ;;
   esac
   if (( $# > 4 )); then __claude_loop_names "$@"; fi
-  __claude_loop_emit '"test.run"' "$__cl_data" "${1-}" "${2-}"
+  __claude_loop_emit '"test.run"' '' "${1-}" "${2-}"
 }
 
 __claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as the payload takes
-  \builtin local __cl_names='' __cl_left=50
+  \builtin local __cl_names __cl_left
+  __cl_names='' __cl_left=50
   \builtin shift 4
-  for __cl_json do
-    if (( __cl_left-- <= 0 )); then \builtin break; fi
-    __claude_loop_string
-    __cl_names+=",{\"name\":$__cl_json}"
-  done
+  case $__cl_care in
+    (none) \builtin printf -v __cl_names ',{"name":"%s"}' "${@:1:50}" ;;
+    (*)
+      for __cl_json do
+        if (( __cl_left-- <= 0 )); then \builtin break; fi
+        __claude_loop_string
+        __cl_names+=",{\"name\":$__cl_json}"
+      done ;;
+  esac
   __cl_data+=",\"failures\":[${__cl_names:1}]"
 }
 
@@ -120,52 +128,52 @@ __claude_loop_message() { # KEY: __cl_text under it
 __claude_loop_error() { # PRD STORY
   __cl_json=$__cl_text
   __claude_loop_string
-  __claude_loop_emit '"error.occurred"' ",\"error\":$__cl_json" "$1" "$2"
+  __cl_data=',"error":'$__cl_json
+  __claude_loop_emit '"error.occurred"' '' "$1" "$2"
 }
 
 __claude_loop_commit() { # PRD STORY HASH
   __claude_loop_text commit_hash "$3"
   if [[ -n $__cl_text ]]; then __claude_loop_message subject; fi
-  __claude_loop_emit '"commit.created"' "$__cl_data" "$1" "$2"
+  __claude_loop_emit '"commit.created"' '' "$1" "$2"
 }
 
 __claude_loop_log() { # PRD STORY LEVEL
   __claude_loop_text level "$3"
   __claude_loop_message message
-  __claude_loop_emit '"log.message"' "$__cl_data" "$1" "$2"
+  __claude_loop_emit '"log.message"' '' "$1" "$2"
 }
 
 __claude_loop_steps() { # PRD STORY CURRENT TOTAL
   __claude_loop_number current "$3"
   __claude_loop_number total "$4"
   if [[ -n $__cl_text ]]; then __claude_loop_message message; fi
-  __claude_loop_emit '"progress.updated"' "$__cl_data" "$1" "$2"
+  __claude_loop_emit '"progress.updated"' '' "$1" "$2"
 }
 
 __claude_loop_turn() { # PRD N MAX
   __claude_loop_count iteration "$2"
   if [[ -n $3 ]]; then __claude_loop_count max_iterations "$3"; fi
-  __claude_loop_emit '"iteration.started"' "$__cl_data" "$1" ''
+  __claude_loop_emit '"iteration.started"' '' "$1" ''
 }
 
 __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_text for "$2"
   __claude_loop_message reason
   if [[ -n $3 ]]; then __claude_loop_number until "$3"; fi
-  __claude_loop_emit '"agent.waiting"' "$__cl_data" "$1" ''
+  __claude_loop_emit '"agent.waiting"' '' "$1" ''
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
-  \builtin local __cl_text='' __cl_key='' __cl_bare='' __cl_type='' __cl_prd='' __cl_story='' __cl_run='' \
-    __cl_session='' __cl_project=''
-  __cl_json=${1-}
+  \builtin local __cl_text __cl_key __cl_bare __cl_type __cl_prd __cl_story __cl_run __cl_session __cl_project
+  __cl_bare='' __cl_prd='' __cl_story='' __cl_run='' __cl_session='' __cl_project='' __cl_json=${1-}
   __claude_loop_string
   __cl_type=$__cl_json
   if (( $# )); then \builtin shift; fi
   for __cl_text do
     __cl_key=${__cl_text%%=*}
     # Where bash sees characters, %% and # may swap the bytes of a torn one and a backslash; these two do not.
-    if [[ -n $__cl_wide ]]; then __cl_key=${__cl_text/=*/}; fi
+    if [[ $__cl_care == wide ]]; then __cl_key=${__cl_text/=*/}; fi
     case $__cl_key in
       ('' | : | "$__cl_text") __claude_loop_bare ;;
       (prd | prd:) __cl_prd=${__cl_text:${#__cl_key}+1} ;;
@@ -178,7 +186,10 @@ __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
   done
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare:1}]"; fi
-  __claude_loop_emit "$__cl_type" "$__cl_data" "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project"
+  case $__cl_run$__cl_session$__cl_project in
+    ('') __claude_loop_emit "$__cl_type" '' "$__cl_prd" "$__cl_story" ;;
+    (*) __claude_loop_emit "$__cl_type" '' "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project" ;;
+  esac
 }
 
 __claude_loop_bare() {
@@ -189,21 +200,24 @@ __claude_loop_bare() {
 
 __claude_loop_pair() { # __cl_text is key=value or key:=JSON; what is no JSON becomes a string
   __cl_text=${__cl_text:${#__cl_key}+1} __cl_json=${__cl_key%:}
-  if [[ -n $__cl_wide || ${#__cl_key} -gt 256 || $__cl_key == *[[:cntrl:]\\\"]* ]]; then
-    __claude_loop_string
-    __cl_data+=,$__cl_json:
-  else
-    __cl_data+=",\"$__cl_json\":"
-  fi
-  if [[ $__cl_key == *: && $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
-    __cl_data+=$__cl_text
-  elif [[ $__cl_key == *: && ${#__cl_text} -le 16384 ]] && __claude_loop_is_json; then
-    __cl_data+=${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
-  else
-    __cl_json=$__cl_text
-    __claude_loop_string
-    __cl_data+=$__cl_json
-  fi
+  case $__cl_care$__cl_key in
+    (wide* | *[[:cntrl:]\\\"]*) __claude_loop_string ;;
+    (*) if (( ${#__cl_key} > 256 )); then __claude_loop_string; else __cl_json=\"$__cl_json\"; fi ;;
+  esac
+  __cl_data+=,$__cl_json:
+  case $__cl_key in
+    (*:)
+      if [[ $__cl_text == [123456789]* && $__cl_text != *[!0123456789]* && ${#__cl_text} -le 18 ]]; then
+        __cl_data+=$__cl_text
+        \builtin return 0
+      elif (( ${#__cl_text} <= 16384 )) && __claude_loop_is_json; then
+        __cl_data+=${__cl_text//[$'\t\n\r']/ } # only between tokens: is_json refuses them inside strings
+        \builtin return 0
+      fi ;;
+  esac
+  __cl_json=$__cl_text
+  __claude_loop_string
+  __cl_data+=$__cl_json
 }
 
 __claude_loop_owner() { # whose run this is: $$, in a subshell too; start time and boot tell it from a later process
@@ -247,16 +261,18 @@ __claude_loop_number() { # KEY VALUE: likewise, with a fraction
 }
 
 __claude_loop_string() { # __cl_json becomes a JSON string
-  # 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do.
-  if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
-  if [[ $__cl_json == *[[:cntrl:]\\\"]* || -n $__cl_wide ]]; then __claude_loop_escape; fi
+  if [[ $__cl_care != none ]]; then
+    # 16 KiB a value; once a record has 64 KiB, 256 bytes of each must do.
+    if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
+    case $__cl_care$__cl_json in (wide* | *[[:cntrl:]\\\"]*) __claude_loop_escape ;; esac
+  fi
   __cl_json=\"$__cl_json\"
 }
 
 __claude_loop_cut() {
   \builtin local __cl_limit="$(( __cl_room + ${#__cl_json} ))" __cl_end=0 __cl_code=0 # what was left for this value
   __cl_limit=$(( __cl_limit > 16384 ? 16384 : __cl_limit > 256 ? __cl_limit : 256 ))
-  if [[ -n $__cl_wide ]]; then __cl_limit=$(( __cl_limit / 4 )); fi # they are characters
+  if [[ $__cl_care == wide ]]; then __cl_limit=$(( __cl_limit / 4 )); fi # they are characters
   if (( ${#__cl_json} <= __cl_limit )); then \builtin return 0; fi
   for (( __cl_end = __cl_limit; __cl_end > __cl_limit - 4; __cl_end-- )); do
     \builtin printf -v __cl_code %d "'${__cl_json:__cl_end:1}"
@@ -268,22 +284,22 @@ __claude_loop_cut() {
   __cl_json="${__cl_json:0:__cl_end}…[$(( ${#__cl_json} - __cl_end )) bytes cut]"
 }
 
-__claude_loop_escape() {
-  if [[ ${#__cl_json} -gt 2048 || -n $__cl_wide ]]; then __claude_loop_escape_slowly; \builtin return 0; fi
-  __cl_json=${__cl_json//\\/\\\\}
+__claude_loop_escape() { # with `case`, since bash is slow to find out that there is nothing to replace
+  if (( ${#__cl_json} > 2048 )) || [[ $__cl_care == wide ]]; then __claude_loop_escape_slowly; \builtin return 0; fi
+  case $__cl_json in (*\\*) __cl_json=${__cl_json//\\/\\\\} ;; esac
   __cl_json=${__cl_json//\"/\\\"}
-  if [[ $__cl_json == *[[:cntrl:]]* ]]; then
-    __cl_json=${__cl_json//$'\n'/\\n}
-    __cl_json=${__cl_json//$'\t'/\\t}
-    __cl_json=${__cl_json//$'\r'/\\r}
-    __cl_json=${__cl_json//$'\033'/\\u001b} # colours: with these four, most output is done
-    if [[ $__cl_json == *[[:cntrl:]]* ]]; then __claude_loop_escape_rare; fi
-  fi
+  case $__cl_json in (*$'\n'*) __cl_json=${__cl_json//$'\n'/\\n} ;; esac
+  case $__cl_json in (*$'\t'*) __cl_json=${__cl_json//$'\t'/\\t} ;; esac
+  case $__cl_json in (*$'\r'*) __cl_json=${__cl_json//$'\r'/\\r} ;; esac
+  case $__cl_json in (*$'\033'*) __cl_json=${__cl_json//$'\033'/\\u001b} ;; esac # colours
+  case $__cl_care$__cl_json in # in the C locale a range means what it says, and is quicker than a class
+    (bytes*[$'\1'-$'\037']* | rare*[[:cntrl:]]*) __claude_loop_escape_rare ;;
+  esac
 }
 
 __claude_loop_escape_slowly() {
-  \builtin local __cl_rest="$__cl_json" __cl_done='' __cl_elsewhere="$__cl_wide" __cl_wide=''
-  if [[ -n $__cl_elsewhere && $__cl_json == *[![:ascii:]]* ]] && __claude_loop_escape_elsewhere; then
+  \builtin local __cl_rest="$__cl_json" __cl_done='' __cl_elsewhere="$__cl_care" __cl_care=rare
+  if [[ $__cl_elsewhere == wide && $__cl_json == *[![:ascii:]]* ]] && __claude_loop_escape_elsewhere; then
     \builtin return 0
   fi
   while [[ -n $__cl_rest ]]; do # in chunks: ${s//…} is quadratic
@@ -300,7 +316,7 @@ __claude_loop_escape_elsewhere() {
   __cl_forking=x${BASH_SUBSHELL-}
   # shellcheck disable=SC2016 # expanded by the new bash
   __cl_done=$(\builtin command -p env BASH_ENV= LC_ALL=C "$BASH" -c \
-    'source "$1" && __cl_json=$2 __cl_wide="" && __claude_loop_escape && printf %s "$__cl_json"' \
+    'source "$1" && __cl_json=$2 __cl_care=rare && __claude_loop_escape && printf %s "$__cl_json"' \
     bash "$__claude_loop_source" "$__cl_json") || __cl_done=''
   __cl_forking=''
   if [[ -z $__cl_done ]]; then __cl_rest=${__cl_rest//[![:ascii:]]/?}; \builtin return 1; fi
@@ -344,7 +360,7 @@ __claude_loop_is_json() {
   __cl_t=${__cl_t%"${__cl_t##*[! $'\t\n\r']}"}
   case $__cl_t in
     (true | false | null) \builtin return 0 ;;
-    (\"* | \[*\] | \{*\}) if [[ -n $__cl_wide && $__cl_t == *[![:ascii:]]* ]]; then \builtin return 1; fi ;;
+    (\"* | \[*\] | \{*\}) if [[ $__cl_care == wide && $__cl_t == *[![:ascii:]]* ]]; then \builtin return 1; fi ;;
     (*) __claude_loop_is_number "$__cl_t"; \builtin return "$?" ;;
   esac
   __claude_loop_reduce_escapes && __claude_loop_reduce_strings && __claude_loop_reduce_scalars || \builtin return 1
@@ -433,63 +449,97 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-__claude_loop_emit() { # TYPE DATA PRD STORY [RUN SESSION PROJECT]
-  case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASH_COMPAT-}${BASHPID:+${__claude_loop_level-}}:$-:a} in
-    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*:a | 05:*:A) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 0 ;;
+# TYPE DATA PRD STORY [RUN SESSION PROJECT], with DATA "" for what is in __cl_data after its first comma.
+__claude_loop_emit() {
+  \builtin local __cl_key __cl_known __cl_record __cl_tail __cl_prd __cl_story __cl_now
+  # What decides how and where a record is written and on its project, run and session, in one string: mostly it is that
+  # of the call before. What is remembered of that call is read in one command, since a trap may change it.
+  __cl_known=${__claude_loop_known-} __cl_record=${__claude_loop_head-} __cl_tail=${__claude_loop_tail-} \
+    __cl_prd=${3:-${CLAUDE_LOOP_PRD-}} __cl_story=${4:-${CLAUDE_LOOP_STORY-}} \
+    __cl_key=a$-${BASHPID-}.${BASH_SUBSHELL-}${__cl_odd-}${5+=$5^$6^$7}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME-}^\
+${XDG_STATE_HOME-}^${HOME-}^${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}
+  case $__cl_key in
+    (A*) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 0 ;; # nocasematch
+    ("$__cl_known") ;;
+    (*) __claude_loop_look_around "$@" || \builtin return 0 ;;
   esac
-  # What decides on file, project, run and session, in one string: mostly it is that of the call before. What is
-  # remembered of that is read in one command, since a trap may change it.
-  \builtin local __cl_forking='' __cl_file='' __cl_record='' __cl_date="${__claude_loop_second-}" \
-    __cl_head="${__claude_loop_head-}" __cl_tail="${__claude_loop_tail-}" \
-    __cl_prd="${3:-${CLAUDE_LOOP_PRD-}}" __cl_story="${4:-${CLAUDE_LOOP_STORY-}}" \
-    __cl_known="${__claude_loop_known-}" __cl_now="${__cl_old_now:-${EPOCHREALTIME-}}" \
-    __cl_key="${__cl_old_pid:-${BASHPID-}}.${BASH_SUBSHELL-}
-${CLAUDE_LOOP_HOME-}
-${XDG_STATE_HOME-}
-${HOME-}
-${PWD-}
-${7:-${CLAUDE_LOOP_PROJECT-}}
-${5:-${CLAUDE_LOOP_RUN-}}
-${6:-${CLAUDE_LOOP_SESSION-}}"
-  if [[ $__cl_key != "$__cl_known" ]]; then __claude_loop_in_bytes __claude_loop_prepare "${5-}" "${6-}" "${7-}"; fi
-  if [[ $__cl_prd$__cl_story == *[[:cntrl:]\\\"]* || $__cl_prd$__cl_story == *[![:ascii:]]* || ${#__cl_prd} -gt 512 ||
-    ${#__cl_story} -gt 512 ]]; then
-    __claude_loop_in_bytes __claude_loop_escape_ids prd story
-  fi
-  if [[ $__cl_date != "${__cl_now:0:10}="* ]]; then __claude_loop_make_date; fi
-  __cl_key=$__claude_loop_stem.$(( ++__claude_loop_n )) __cl_file=$__claude_loop_file
-  if [[ ! -e $__cl_file ]]; then __claude_loop_create "$__cl_file" || __cl_file=''; fi
-  # The newline in front ends whatever a full disk or a crash tore off before. All is one argument, because a newline
-  # in the format would be a write of its own; up to 4096 bytes are one write, stdio makes two or three of more.
-  __cl_record="
-{\"id\":\"$__cl_key\",\"type\":$1$__cl_head\
-${__cl_prd:+,\"prd_id\":\"$__cl_prd\"}${__cl_story:+,\"story_id\":\"$__cl_story\"}\
-$__cl_tail,\"source\":\"bash\",\"timestamp\":\"${__cl_date#*=}.${__cl_now: -6}Z\",\
-\"data\":{${2:1}}}
-"
-  if [[ ${__claude_loop_level-} != [45] ]]; then
-    __claude_loop_old_append
-  elif \builtin printf %s "$__cl_record" >>"$__cl_file"; then
-    __claude_loop_last=$__cl_key
+  # Ids that need no escaping are remembered too.
+  case $__cl_prd in ('' | "${__claude_loop_plain_prd-}") ;; (*) __claude_loop_look_at prd "$__cl_prd" ;; esac
+  case $__cl_story in ('' | "${__claude_loop_plain_story-}") ;; (*) __claude_loop_look_at story "$__cl_story" ;; esac
+  # The second in front of the microseconds becomes a date, mostly that of the call before.
+  __cl_now=${__cl_old_now:-${EPOCHREALTIME-}} __cl_now=${__cl_now/${__claude_loop_second-}/${__claude_loop_date-}}
+  case $__cl_now in (*T*) ;; (*) __claude_loop_make_date ;; esac
+  # The newline in front ends whatever a full disk or a crash tore off before. Quotes only where they have to be: inside
+  # of them bash takes twice as long.
+  __cl_known=$__claude_loop_file \
+    __cl_record=$'\n{"id":"'$__claude_loop_stem.$(( ++__claude_loop_n ))'","type":'$1$__cl_record\
+${__cl_prd:+',"prd_id":"'$__cl_prd\"}${__cl_story:+',"story_id":"'$__cl_story\"}$__cl_tail$__cl_now\
+'Z","data":{'${2:-${__cl_data:1}}$'}}\n'
+  [[ -e $__cl_known ]] || __claude_loop_create "$__cl_known" || __cl_known=''
+  # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
+  # stdio makes two or three of more.
+  case ${__claude_loop_level-} in
+    ([45]) \builtin printf %s "$__cl_record" >>"$__cl_known" || __claude_loop_lost=1 ;;
+    (*) __claude_loop_old_append "$__cl_known" ;;
+  esac
+}
+
+__claude_loop_look_at() { # prd|story ID
+  if [[ $2 != *[[:cntrl:]\\\"]* && $2 != *[![:ascii:]]* && ${#2} -le 512 ]]; then
+    \builtin printf -v "__claude_loop_plain_$1" %s "$2"
   else
-    __claude_loop_lost=1
+    __claude_loop_in_bytes __claude_loop_escape_ids "$1"
   fi
 }
 
-# FUNCTION [ARGUMENT]...: call it where a character is a byte, with what it needs to put together values. A readonly
-# LC_ALL stays: then __cl_wide is set.
-__claude_loop_in_bytes() {
-  case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASH_COMPAT-}${BASHPID:+${__claude_loop_level-}}:$-:a} in
-    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*:a | 05:*:A) __claude_loop_oddly __claude_loop_in_bytes "$@"; \builtin return 0 ;;
+# What __claude_loop_emit was called with, where not all is as it was in the call before. Status 1: leave it at that.
+__claude_loop_look_around() {
+  case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASHPID:+${__claude_loop_level-}}:$-} in
+    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 1 ;;
   esac
-  \builtin local __cl_data='' __cl_json=$'\xa4\x5c\x83\x5c\xc3\xa9' __cl_room=65536 __cl_locale='' __cl_wide='' \
-    __cl_forking=''
-  if (( ${#__cl_json} != 6 )); then # six bytes
-    __cl_locale=${LC_ALL-}
-    if ! \builtin local LC_ALL=C; then __cl_locale='' __cl_wide=1; fi
-  fi
+  case $__cl_key in
+    (*[![:ascii:]]*) __claude_loop_in_bytes __claude_loop_prepare "$@" ;;
+    (*) __claude_loop_prepare "$@" ;;
+  esac
+}
+
+# FUNCTION [ARGUMENT]...: call it with what it needs to put together values out of the arguments and __cl_text. Where
+# these have to be escaped that is in the C locale, where a character is a byte. A readonly LC_ALL stays: then
+# __cl_care is "wide".
+__claude_loop_values() {
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a${__cl_forking-}:${__cl_odd-=$-:${BASH_COMPAT-}${CLAUDE_LOOP_DISABLE-}} in
+    (A* | a[!:]* | a:=*k* | a:=*:?*) __claude_loop_oddly __claude_loop_values "$@"; \builtin return 0 ;;
+  esac
+  \builtin local __cl_data __cl_json __cl_care __cl_room __cl_locale
+  __cl_data='' __cl_json=$* __cl_care=rare __cl_room=65536 __cl_locale=''
+  # Short and without anything to escape? Bash quotes with $'…' what it cannot print, faster than any pattern is matched.
+  case ${__claude_loop_level-}:${#__cl_json}:${__cl_text+${#__cl_text}} in
+    (*[0123456789][0123456789][0123456789]*) ;;
+    (5*)
+      __cl_json+=${__cl_text-}
+      case ${__cl_json@Q} in
+        (\$* | *\"*) ;;
+        (*\\*) case $__cl_json in (*\\*) ;; (*) __cl_care=none ;; esac ;; # or it has a single quote
+        (*) __cl_care=none ;;
+      esac ;;
+  esac
+  __cl_json=€€ # two characters in UTF-8, six where they are bytes
+  case $__cl_care${#__cl_json} in
+    (none[26]) "$@"; \builtin return 0 ;;
+    (*6) ;;
+    (*)
+      __cl_locale=${LC_ALL-}
+      if \builtin local "LC_ALL=C"; then __cl_care=bytes; else __cl_locale='' __cl_care=wide; fi ;;
+  esac
   "$@"
   if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
+}
+
+__claude_loop_in_bytes() { # FUNCTION [ARGUMENT]...: likewise, but in the C locale in any case
+  \builtin local __cl_text
+  __cl_text=$'\1'
+  __claude_loop_values "$@"
 }
 
 # FUNCTION [ARGUMENT]...: call it, but without nocasematch, which blurs every comparison; without `set -k`, under which
@@ -508,6 +558,7 @@ __claude_loop_oddly() {
   if \builtin shopt -q patsub_replacement; then \builtin shopt -u patsub_replacement; __cl_ampersand=1; fi
   if [[ ${__claude_loop_level-} != [45] || -z ${BASHPID-} ]]; then __claude_loop_old_pid; fi
   if [[ ${__claude_loop_level-} != 5 ]]; then __claude_loop_old_now; fi
+  __cl_odd=05:$__cl_old_pid
   "$@"
   if [[ -n $__cl_ampersand ]]; then \builtin shopt -s patsub_replacement; fi
   if [[ -n $__cl_keyword ]]; then \builtin set -k; fi
@@ -523,26 +574,27 @@ __claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL tha
   fi
 }
 
-__claude_loop_prepare() { # RUN SESSION PROJECT, where not all is as it was in the call before
-  \builtin local __cl_run="${1:-${CLAUDE_LOOP_RUN-}}" __cl_session="${2:-${CLAUDE_LOOP_SESSION-}}" \
-    __cl_project="${3:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
+__claude_loop_prepare() { # what __claude_loop_emit was called with
+  \builtin local __cl_run="${5:-${CLAUDE_LOOP_RUN-}}" __cl_session="${6:-${CLAUDE_LOOP_SESSION-}}" \
+    __cl_project="${7:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}"
   if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
     __cl_all=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
     if [[ $__cl_all != "${PWD-}" ]]; then __claude_loop_find_project; fi
   fi
   __cl_all=$__cl_project$__cl_run$__cl_session
-  if [[ ${#__cl_all} -gt 1024 || -n $__cl_wide || $__cl_all == *[[:cntrl:]\\\"]* ]]; then
-    __claude_loop_escape_ids project run session
+  if [[ ${#__cl_all} -gt 1024 || $__cl_all == *[[:cntrl:]\\\"]* || $__cl_all == *[![:ascii:]]* ]]; then
+    __claude_loop_in_bytes __claude_loop_escape_ids project run session
   fi
-  __cl_head=${__cl_project:+",\"project\":\"$__cl_project\""}
+  __cl_record=${__cl_project:+",\"project\":\"$__cl_project\""}
   __cl_tail=${__cl_run:+",\"run_id\":\"$__cl_run\""}${__cl_session:+",\"session_id\":\"$__cl_session\""}
+  __cl_tail+=',"source":"bash","timestamp":"'
   if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
   if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
-  # With further newlines two keys could be the same text.
-  __cl_all=${__cl_key//[!$'\n']/}
-  if (( ${#__cl_all} != 7 )); then __cl_key=''; fi
-  __claude_loop_known=$__cl_key __claude_loop_head=$__cl_head __claude_loop_tail=$__cl_tail
+  # With further ^ two keys could be the same text.
+  __cl_all=${__cl_key//[!^]/}
+  if (( ${#__cl_all} != ($# > 4 ? 10 : 8) )); then __cl_key=''; fi
+  __claude_loop_known=$__cl_key __claude_loop_head=$__cl_record __claude_loop_tail=$__cl_tail
 }
 
 __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP_HOME may be one
@@ -569,13 +621,13 @@ __claude_loop_escape_ids() { # NAME...: they stand between quotes already
     # As in __claude_loop_string, but not by taking its quotes off again: where a torn character stands in front of one,
     # ${s%?} of bash 5.2 in UTF-8 reads memory that is not the value's.
     if (( (__cl_room -= ${#__cl_json}) < 0 || ${#__cl_json} > 16384 )); then __claude_loop_cut; fi
-    if [[ $__cl_json == *[[:cntrl:]\\\"]* || -n $__cl_wide ]]; then __claude_loop_escape; fi
+    if [[ $__cl_json == *[[:cntrl:]\\\"]* || $__cl_care == wide ]]; then __claude_loop_escape; fi
     \builtin printf -v "$__cl_id" %s "$__cl_json"
   done
 }
 
 __claude_loop_new_file() { # one for every process: a child inherits all of this and must not write as its parent
-  \builtin local __cl_random=''
+  \builtin local __cl_random='' __cl_now="${__cl_old_now:-${EPOCHREALTIME-}}"
   if [[ ${__claude_loop_level-} == 5 ]]; then __cl_random=${SRANDOM-}; fi
   if [[ -z $__cl_random ]]; then __claude_loop_old_random; fi
   if (( ${#__cl_now} != 17 )); then __claude_loop_missing_now; fi
@@ -583,14 +635,14 @@ __claude_loop_new_file() { # one for every process: a child inherits all of this
   # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
   \builtin printf '\n' >/dev/null
   # One command: a trap that emits between two of these would number two records alike.
-  __claude_loop_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_last='' \
-    __claude_loop_lost='' __claude_loop_stem=$__cl_all __claude_loop_file=$__cl_home/spool/$__cl_all.jsonl
+  __claude_loop_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_lost='' \
+    __claude_loop_stem=$__cl_all __claude_loop_file=$__cl_home/spool/$__cl_all.jsonl
 }
 
-__claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a TZ, and bash 4.2
+__claude_loop_make_date() { # __cl_now becomes a date in UTC: `printf %(…)T` would need a TZ, and bash 4.2
   if (( ${#__cl_now} != 17 )); then __claude_loop_missing_now; fi
   \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_day="${__claude_loop_day-}" __cl_z=0 __cl_e=0 __cl_y=0 \
-    __cl_d=0 __cl_m=0
+    __cl_d=0 __cl_m=0 __cl_second="${__cl_now:0:10}"
   if [[ $__cl_day != "$(( __cl_s / 86400 ))="* ]]; then
     # Days to a date, counting years from March, so that the leap day is a year's last.
     (( __cl_z = __cl_s / 86400 + 719468, __cl_e = __cl_z % 146097,
@@ -601,14 +653,16 @@ __claude_loop_make_date() { # the second in UTC: `printf %(…)T` would need a T
     \builtin printf -v __cl_day '%d=%04d-%02d-%02d' "$(( __cl_s / 86400 ))" "$__cl_y" "$__cl_m" "$__cl_d"
     __claude_loop_day=$__cl_day
   fi
-  \builtin printf -v __cl_date '%s=%sT%02d:%02d:%02d' "${__cl_now:0:10}" "${__cl_day#*=}" "$(( __cl_s / 3600 % 24 ))" \
+  \builtin printf -v __cl_day '%sT%02d:%02d:%02d.' "${__cl_day#*=}" "$(( __cl_s / 3600 % 24 ))" \
     "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
-  __claude_loop_second=$__cl_date
+  # For the next call: a pattern, whose ? is the point or comma, and what to put there.
+  __claude_loop_second=$__cl_second\? __claude_loop_date=$__cl_day
+  __cl_now=$__cl_day${__cl_now: -6}
 }
 
 __claude_loop_create() { # FILE: empty and 0600, in a directory 0700
-  \builtin local __cl_umask __cl_above __cl_made __cl_directory
-  __cl_made='' __cl_directory=${1%/*}
+  \builtin local __cl_umask __cl_above __cl_made __cl_directory __cl_forking
+  __cl_made='' __cl_forking='' __cl_directory=${1%/*}
   if [[ ! -d $__cl_directory ]]; then
     if [[ $__cl_directory == "${__claude_loop_refused-}" ]]; then \builtin return 1; fi # one process, not one each time
     __cl_above=$__cl_directory
@@ -674,19 +728,15 @@ __claude_loop_old_now() { # a process: GNU date, else Perl, else whole seconds
 }
 
 __claude_loop_missing_now() { # a script has unset EPOCHREALTIME
-  \builtin local __cl_old_now=''
+  \builtin local __cl_old_now='' __cl_forking=''
   __claude_loop_old_now
   __cl_now=$__cl_old_now
 }
 
-__claude_loop_old_append() {
+__claude_loop_old_append() { # FILE
   # Bash 3.2 keeps what it could not write and prints it later, on the script's stdout. A subshell takes it along.
   __cl_forking=x${BASH_SUBSHELL-}
-  if ( \builtin printf %s "$__cl_record" ) >>"$__cl_file"; then
-    __claude_loop_last=$__cl_key
-  else
-    __claude_loop_lost=1
-  fi
+  ( \builtin printf %s "$__cl_record" ) >>"$1" || __claude_loop_lost=1
   __cl_forking=''
 }
 
@@ -726,8 +776,8 @@ __claude_loop_ask() { # SECONDS: leave a marker for the daemon to remove, and se
   __cl_old_pid=''
   if [[ ${__claude_loop_level-} != [45] || -z ${BASHPID-} ]]; then __claude_loop_old_pid; fi
   __cl_home=${__claude_loop_own#"${__cl_old_pid:-${BASHPID-}}.${BASH_SUBSHELL-}."}
-  __cl_marker=$__cl_home/flush/$__claude_loop_last
-  if [[ $__cl_home == "$__claude_loop_own" || -z $__claude_loop_last$__claude_loop_lost ]]; then
+  __cl_marker=$__cl_home/flush/$__claude_loop_stem.$__claude_loop_n
+  if [[ $__cl_home == "$__claude_loop_own" || $__claude_loop_n$__claude_loop_lost == 0 ]]; then
     __cl_outcome=committed # a subshell that has emitted nothing itself
     \builtin return 0
   fi
@@ -790,7 +840,7 @@ case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or a
   (2) __claude_loop_level=2 ;; # and no /proc, no GNU date
   (*) __claude_loop_level=$(( BASH_VERSINFO[0] < 5 ? BASH_VERSINFO[0] : 5 )) ;;
 esac
-__claude_loop_executed='' __claude_loop_source=${BASH_SOURCE[0]-}
+__claude_loop_known='' __claude_loop_executed='' __claude_loop_source=${BASH_SOURCE[0]-}
 if [[ $__claude_loop_source != /* ]]; then __claude_loop_source=${PWD-}/$__claude_loop_source; fi
 
 if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT

@@ -162,11 +162,11 @@ def test_the_calendar_is_right_on_every_kind_of_day():
     days = [0, 58, 59, 60, 365, 789, 790, 11_015, 11_016, 11_017, 20_513, 47_540, 47_541, 47_542]
     seconds = [day * 86_400 + second for day in days for second in (0, 1, 43_199, 86_399)]
     ran = bash(
-        'source "$1"; shift; for second do __cl_now=$second.000000; __claude_loop_make_date; echo "$__cl_date"; done',
+        'source "$1"; shift; for second do __cl_now=$second.000000; __claude_loop_make_date; echo "$__cl_now"; done',
         *[f"{second:010d}" for second in seconds],
     )
     assert ran.out.splitlines() == [
-        f"{second:010d}={datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}" for second in seconds
+        f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.000000" for second in seconds
     ]
 
 
