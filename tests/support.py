@@ -17,6 +17,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / "bin"
 
+# How long a test waits for what must come, in seconds. What comes in time costs none of it; a loaded machine may need much.
+PATIENCE = 30.0
+
 # Short enough to add no latency worth measuring, long enough to leave the CPU to the process that is waited for.
 _STEP = 0.005
 # A look may be a request that the daemon works for, and several tests wait at a time: short looks take a fifth of a core at
@@ -25,7 +28,7 @@ _REST = 4
 _LONGEST = 0.1
 
 
-def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
+def until(predicate: Callable[[], T], seconds: float = PATIENCE, what: str = "") -> T:
     """The first true value of ``predicate``, polled; an ``AssertionError`` that names ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     looked = time.monotonic()
@@ -38,7 +41,7 @@ def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> 
     return value
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = 10.0, what: str = "") -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = PATIENCE, what: str = "") -> T:
     """Like ``until``, for code that shares the event loop; ``predicate`` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:

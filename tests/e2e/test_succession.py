@@ -76,7 +76,7 @@ def test_it_is_replaced_and_nothing_is_lost(copy):
     former = copy.note
     assert former.version != full_version()
     with copy.begin("tail", "--json", "--since", "start", "--until", "prd.completed", "--prd", "P") as reader:
-        until(lambda: _readers(copy) == 1, 20)
+        until(lambda: _readers(copy) == 1)
         loop = f"source {BIN}/emit_progress.sh; for ((n=0; n<{EVENTS}; n++)); do emit_event loop.step prd=P n:=$n; done"
         with subprocess.Popen(["bash", "-c", f"{loop}; emit_prd_completed P"], env=copy.environ, cwd="/") as emitter:
             said = copy.run("up")
@@ -109,7 +109,7 @@ def test_of_two_at_once_one_replaces_it_and_the_other_finds_the_new_one(copy):
 def test_one_in_the_foreground_is_replaced_with_the_flags_it_had(copy):
     port = free_port()
     with copy.begin("serve", "--port", str(port), old=True) as former:
-        until(lambda: DaemonNote.read(copy.home), 20)
+        until(lambda: DaemonNote.read(copy.home))
         assert f"127.0.0.1:{port}" in copy.run("up")
         assert former.wait(10) == 0
     assert copy.note.url.endswith(f":{port}")
@@ -134,7 +134,7 @@ def test_a_server_inside_a_program_is_left_to_that_program(copy):
     )
     environ = copy.environ | {"PYTHONPATH": str(copy.folder)}
     with subprocess.Popen([sys.executable, "-c", program], env=environ, cwd="/") as embedding:
-        until(lambda: DaemonNote.read(copy.home), 20)
+        until(lambda: DaemonNote.read(copy.home))
         said = copy.run("up")
         assert "already runs" in said
         assert "part of another program" in said

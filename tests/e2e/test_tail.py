@@ -54,7 +54,7 @@ class Tail:
 
     def lines(self, number: int) -> list[str]:
         """Everything said once there are so many lines."""
-        return until(lambda: self.out.splitlines() if self.out.count("\n") >= number else [], 20, self.err)
+        return until(lambda: self.out.splitlines() if self.out.count("\n") >= number else [], what=self.err)
 
     def ends(self) -> int:
         return self.process.wait(20)

@@ -59,7 +59,7 @@ class Loops:
         assert self.shells[prd].wait(10) == 0
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def card(self, prd: str) -> dict[str, Any]:

@@ -72,12 +72,12 @@ class Holder:
 
     def release(self) -> None:
         if self.process.poll() is None:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=30)
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=30)
 
 
 def as_if_killed(lock: SessionLock) -> None:

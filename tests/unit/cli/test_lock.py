@@ -152,7 +152,7 @@ def signals(status: str) -> dict[str, int]:
 
 @pytest.mark.requires("linux")
 def test_the_command_s_signals_are_as_if_run_directly() -> None:
-    direct = subprocess.run(SIGNALS, capture_output=True, text=True, check=True, timeout=10).stdout
+    direct = subprocess.run(SIGNALS, capture_output=True, text=True, check=True, timeout=30).stdout
     assert signals(run("x", "--", *SIGNALS).stdout) == signals(direct)
 
 

@@ -297,7 +297,7 @@ async def test_closing_does_not_wait_for_a_search_without_end(tmp_path):
 
     reading = asyncio.ensure_future(log._reading(run))
     await eventually(begun.is_set)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await log.close()
         with pytest.raises(StorageFailed):
             await reading

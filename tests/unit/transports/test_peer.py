@@ -234,7 +234,7 @@ def test_another_users_listener_is_not_ours() -> None:
         assert listener_is_ours("127.0.0.1", port) is False
         assert listener_is_ours("localhost", port) is False
     finally:
-        child.communicate(timeout=10)
+        child.communicate(timeout=30)
 
 
 LISTENER = """

@@ -144,7 +144,7 @@ async def test_quiet_cursor_moves_under_a_steady_stream_of_other_events(rig: Rig
 
     async with asyncio.TaskGroup() as tasks:
         told = tasks.create_task(client.until("events"))
-        await eventually(busy, 3)
+        await eventually(busy)
     assert told.result()["events"] == []
 
 
