@@ -103,16 +103,6 @@ def fold_one(event: Event, get: Get) -> dict[str, Document]:
     return draft.documents()
 
 
-def reduce(event: Event, get: Get) -> list[Patch]:
-    """The patches that make the current documents into those after the event."""
-    moment = moment_of(event)
-    return [
-        patch
-        for key, document in fold_one(event, get).items()
-        for patch in difference(key, get(key), document, event.seq, moment)
-    ]
-
-
 def difference(
     key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, seq: int, at: int
 ) -> list[Patch]:
