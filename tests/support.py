@@ -7,10 +7,11 @@ import inspect
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -99,3 +100,15 @@ def kill(pid: int, *, gently: float = 5.0) -> None:
         while alive(pid) and time.monotonic() < deadline:
             time.sleep(_STEP)
         number, deadline = signal.SIGKILL, deadline + gently
+
+
+def end_with(work: Callable[[], object]) -> NoReturn:
+    """In a forked child: work and end, and never return into the parent's code; the exit status says how it went."""
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it was, the exit status says so
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)

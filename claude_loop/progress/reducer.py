@@ -1,8 +1,8 @@
 """The reducer: what an event means for its project, PRD, run and story.
 
-``fold`` takes any number of events into one draft, ``fold_one`` gives the documents that one event changes, ``reduce``
-the same as patches. The same events over the same documents give the same result, whoever asks, whenever, and however
-the events are cut into drafts. Nothing here knows the time; see ``passing.py``.
+``fold`` takes any number of events into one draft, ``fold_one`` gives the documents that one event changes,
+``difference`` what changed as patches. The same events over the same documents give the same result, whoever asks,
+whenever, and however the events are cut into drafts. Nothing here knows the time; see ``passing.py``.
 """
 
 from __future__ import annotations

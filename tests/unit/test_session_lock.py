@@ -32,7 +32,7 @@ from claude_loop.session_lock import (
     with_async_session_lock,
     with_session_lock,
 )
-from tests.support import ROOT, until
+from tests.support import ROOT, end_with, until
 
 HOLD = """
 import sys, time
@@ -356,14 +356,7 @@ def test_a_killed_holder_leaves_a_stale_file_that_blocks_nobody(holder: Holder) 
 def in_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it was, the exit status says so
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
+        end_with(work)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -433,7 +426,7 @@ def test_forks_in_other_threads_do_not_keep_a_released_or_killed_lock(folder: Pa
     try:
         while thread.is_alive():
             # A child that has not yet run its first instruction still has the copy: give it a moment.
-            lock = SessionLock("x", timeout=5)
+            lock = SessionLock("x", timeout=20)
             lock.acquire()
             as_if_killed(lock)
     finally:

@@ -11,15 +11,7 @@ from claude_loop.adopt import git_details
 from claude_loop.adopt.git_watch import GitWatch
 from claude_loop.clock import ManualClock
 from claude_loop.events import Event
-from tests.unit.adopt.world import CLOCK, TIDY, Git, World
-
-
-@pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
-    await world.hub.start()
-    yield world
-    await world.hub.stop()
+from tests.unit.adopt.world import CLOCK, TIDY, Git
 
 
 @pytest.fixture

@@ -11,15 +11,7 @@ import pytest
 
 from claude_loop.adopt.prd_watch import PrdWatch
 from claude_loop.clock import ManualClock
-from tests.unit.adopt.world import CLOCK, TIDY, World
-
-
-@pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
-    await world.hub.start()
-    yield world
-    await world.hub.stop()
+from tests.unit.adopt.world import CLOCK, TIDY
 
 
 def watch_of(world, debounce=0.0, clock=CLOCK):

@@ -36,12 +36,6 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-@pytest.fixture
-async def clients(rig: Rig) -> AsyncIterator[Clients]:
-    async with Clients(rig) as made:
-        yield made
-
-
 class Broken:
     """An authenticator with a defect."""
 

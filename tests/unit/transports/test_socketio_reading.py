@@ -19,12 +19,6 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-@pytest.fixture
-async def clients(rig: Rig) -> AsyncIterator[Clients]:
-    async with Clients(rig) as made:
-        yield made
-
-
 async def seqs(client: Packets, count: int) -> list[int]:
     """The ``seq`` of the next ``count`` events, single or in frames, checking that frames join."""
     got: list[int] = []
