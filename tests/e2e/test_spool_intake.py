@@ -314,7 +314,7 @@ async def test_a_stopped_writer_keeps_its_file_and_loses_nothing(running: Runnin
         assert running.head == 1
         assert len(os.listdir(running.home.leaving)) == 1
         writer.send_signal(signal.SIGCONT)
-        writer.wait(10)
+        writer.wait(30)
         await eventually(lambda: running.head == 3)
         assert [event.data["mark"] for event in await running.events()] == [1, 2, 3]
         await eventually(running.is_empty)

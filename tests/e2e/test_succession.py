@@ -111,7 +111,7 @@ def test_one_in_the_foreground_is_replaced_with_the_flags_it_had(copy):
     with copy.begin("serve", "--port", str(port), old=True) as former:
         until(lambda: DaemonNote.read(copy.home))
         assert f"127.0.0.1:{port}" in copy.run("up")
-        assert former.wait(10) == 0
+        assert former.wait(30) == 0
     assert copy.note.url.endswith(f":{port}")
 
 

@@ -385,7 +385,7 @@ def on_a_terminal(daemon: Daemon, prd: str, **environ: str) -> str:
                 received += os.read(ours, 65_536)
             except OSError:  # EIO: the other side is closed
                 break
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
         return received.decode()
     finally:
         os.close(ours)

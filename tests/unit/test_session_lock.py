@@ -393,7 +393,7 @@ else:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as parent:
-        assert parent.wait(10) == -signal.SIGKILL
+        assert parent.wait(30) == -signal.SIGKILL
         # The child lives: it has the other end of our pipe, and waits for us to close ours. It may not have run yet.
         assert SessionLock("x", timeout=10).acquire()
         parent.communicate()
@@ -405,7 +405,7 @@ def test_multiprocessing_by_fork_excludes() -> None:
     with lock:
         worker = context.Process(target=lambda: sys.exit(lock.acquired or SessionLock("x").acquire(blocking=False)))
         worker.start()
-        worker.join(10)
+        worker.join(30)
         assert worker.exitcode == 0
 
 

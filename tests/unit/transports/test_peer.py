@@ -144,7 +144,7 @@ def test_another_users_connection_names_that_user(diagnostics, listener) -> None
         assert owner is not None
         assert owner.uid == OTHER_UID
     finally:
-        child.wait(10)
+        child.wait(30)
 
 
 def test_without_netlink_nobody_is_known(diagnostics, listener, monkeypatch) -> None:
