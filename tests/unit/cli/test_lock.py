@@ -280,7 +280,7 @@ def test_a_signal_while_waiting_ends_the_wait(number: int) -> None:
     with SessionLock("x"), started("x", "--", "touch", "ran", stderr=subprocess.PIPE) as wrapper:
         assert wrapper.stderr is not None
         began = time.monotonic()
-        until(lambda: polls(wrapper.pid) or time.monotonic() > began + 3)
+        until(lambda: polls(wrapper.pid) or time.monotonic() > began + 15)
         os.kill(wrapper.pid, number)
         assert wrapper.wait(30) == -number
         assert wrapper.stderr.read() == ""
