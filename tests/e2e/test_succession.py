@@ -82,7 +82,7 @@ def test_it_is_replaced_and_nothing_is_lost(copy):
             said = copy.run("up")
             assert emitter.wait(60) == 0
         assert f"{former.version} was stopped; {full_version()} took its place" in said
-        assert not alive(former.pid)
+        until(lambda: not alive(former.pid))
         out, _ = reader.communicate(timeout=60)
     events = [json.loads(line) for line in out.splitlines()]
     assert [one["data"]["n"] for one in events if one["type"] == "loop.step"] == list(range(EVENTS))
@@ -174,5 +174,5 @@ def test_under_systemd_its_unit_is_restarted(copy, tmp_path, same):
     assert "took its place" in said
     assert "--user restart claude-loop.service" in log.read_text()
     assert "--user stop" not in log.read_text()
-    assert not alive(former.pid)
+    until(lambda: not alive(former.pid))
     assert ("another copy: `claude-loop service install`" in said) is not same
