@@ -189,14 +189,7 @@ class ClaudeLoopWebSocketServer:
     ) -> None:
         settings, clock = self.settings, self._clock
         sessions, named = Sessions(clock), NamedTokens(self.home.tokens, clock)
-        authenticator = Authenticator(
-            ensure_token(self.home.token, clock),
-            session_of=sessions.principal_of,
-            named_of=named.principal_of,
-            is_void=named.is_void,
-            loopback=settings.auth.loopback,
-            behind_proxy=settings.insecure_behind_proxy,
-        )
+        authenticator = self._authenticator(sessions, named)
         published, metrics = Published(clock), Metrics()
         self._socketio = socketio = SocketIOTransport(
             self.hub,
@@ -241,20 +234,7 @@ class ClaudeLoopWebSocketServer:
             keeping=keeping,
             search=search,
         )
-        pages = WebPages()
-        app = web.Application(client_max_size=settings.limits.body_bytes)
-        for part in (http, socketio, pages):
-            part.attach(app)
-        SessionRoutes(sessions).add_to(app)
-        access = {**http.access(), **_SOCKETIO_ACCESS, **SessionRoutes.ACCESS, **pages.access()}
-        Gate(
-            authenticator,
-            settings,
-            access,
-            handshake_principal=socketio.handshake_principal,
-            on_refusal=metrics.refused,
-            token_hint=self._token_hint(),
-        ).install(app)
+        app = self._application(authenticator, sessions, http, socketio, metrics)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_SECONDS)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -264,6 +244,40 @@ class ClaudeLoopWebSocketServer:
         assert runner.server is not None  # noqa: S101 - set by `setup`
         await listeners.serve(runner.server)
         stack.callback(listeners.close)  # the first of all to end: what comes from now on comes to somebody else
+
+    def _authenticator(self, sessions: Sessions, named: NamedTokens) -> Authenticator:
+        return Authenticator(
+            ensure_token(self.home.token, self._clock),
+            session_of=sessions.principal_of,
+            named_of=named.principal_of,
+            is_void=named.is_void,
+            loopback=self.settings.auth.loopback,
+            behind_proxy=self.settings.insecure_behind_proxy,
+        )
+
+    def _application(
+        self,
+        authenticator: Authenticator,
+        sessions: Sessions,
+        http: HttpTransport,
+        socketio: SocketIOTransport,
+        metrics: Metrics,
+    ) -> web.Application:
+        """All there is to ask for, and before it the gate, which knows what each needs."""
+        app, pages = web.Application(client_max_size=self.settings.limits.body_bytes), WebPages()
+        for part in (http, socketio, pages):
+            part.attach(app)
+        SessionRoutes(sessions).add_to(app)
+        access = {**http.access(), **_SOCKETIO_ACCESS, **SessionRoutes.ACCESS, **pages.access()}
+        Gate(
+            authenticator,
+            self.settings,
+            access,
+            handshake_principal=socketio.handshake_principal,
+            on_refusal=metrics.refused,
+            token_hint=self._token_hint(),
+        ).install(app)
+        return app
 
     def _token_hint(self) -> str | None:
         """The line for callers on this machine who need the token; None where they need none."""

@@ -16,7 +16,7 @@ import socketio
 
 from claude_loop.supervision import TaskOwner
 from tests.sse_client import EventStream, Message
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 Query = dict[str, list[str]]
 # The filter's keys in a URL.
@@ -58,13 +58,13 @@ class Follower(ABC):
     async def close(self) -> None:
         """Go away. ``open`` resumes."""
 
-    async def has(self, count: int, seconds: float = 10.0) -> list[int]:
+    async def has(self, count: int, seconds: float = PATIENCE) -> list[int]:
         """The numbers of the events, once there are ``count`` of them; there must not be more."""
         await eventually(lambda: len(self.events) >= count, seconds, f"{count} events for {self.name}")
         assert len(self.events) == count, self.seqs
         return self.seqs
 
-    async def reached(self, cursor: str, seconds: float = 10.0) -> None:
+    async def reached(self, cursor: str, seconds: float = PATIENCE) -> None:
         """The follower's cursor has come to ``cursor``."""
         await eventually(lambda: self.cursor == cursor, seconds, f"{self.name} at {cursor}, is at {self.cursor}")
 
@@ -130,7 +130,7 @@ class SocketIOFollower(Follower):
         client.on("reset", self._on_reset)
         await client.connect(self.url, transports=["websocket"])
         wanted = {"filter": self.filter, "from": self.cursor if start is None else start}
-        answer = await client.call("subscribe", wanted, timeout=5)
+        answer = await client.call("subscribe", wanted, timeout=20)
         assert answer.get("ok"), answer
         self.status = answer["status"]
         self.cursor = answer["cursor"]

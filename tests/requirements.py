@@ -85,7 +85,7 @@ def _tmpfs() -> str | None:
         return "needs to mount a tmpfs: root on Linux"
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except OSError as failure:
         return f"needs to mount a tmpfs: {failure}"
     return None if done.returncode == 0 else f"may not mount a tmpfs here: {done.stderr.strip()}"

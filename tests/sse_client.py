@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tests.support import PATIENCE
+
 
 @dataclass
 class Message:
@@ -36,7 +38,7 @@ class EventStream:
         self.last_id = ""
         self.ended = False
 
-    async def next(self, seconds: float = 5.0) -> Message:
+    async def next(self, seconds: float = PATIENCE) -> Message:
         """The next message. Raises ``EOFError`` at the end of the stream and ``TimeoutError`` when none comes."""
         async with asyncio.timeout(seconds):
             message = await self._read()
@@ -65,7 +67,7 @@ class EventStream:
         self.ended = True
         raise EOFError
 
-    async def event(self, seconds: float = 5.0) -> Any:
+    async def event(self, seconds: float = PATIENCE) -> Any:
         """The next event of the log; what only moves the cursor is passed over, control messages are not expected."""
         while True:
             message = await self.next(seconds)
@@ -73,10 +75,10 @@ class EventStream:
             if message.data:
                 return message.json
 
-    async def events(self, count: int, seconds: float = 5.0) -> list[Any]:
+    async def events(self, count: int, seconds: float = PATIENCE) -> list[Any]:
         return [await self.event(seconds) for _ in range(count)]
 
-    async def control(self, name: str, seconds: float = 5.0) -> Message:
+    async def control(self, name: str, seconds: float = PATIENCE) -> Message:
         """The next message of type ``name``."""
         while True:
             message = await self.next(seconds)

@@ -7,15 +7,19 @@ import inspect
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / "bin"
+
+# How long a test waits for what must come, in seconds. What comes in time costs none of it; a loaded machine may need much.
+PATIENCE = 30.0
 
 # Short enough to add no latency worth measuring, long enough to leave the CPU to the process that is waited for.
 _STEP = 0.005
@@ -25,7 +29,7 @@ _REST = 4
 _LONGEST = 0.1
 
 
-def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
+def until(predicate: Callable[[], T], seconds: float = PATIENCE, what: str = "") -> T:
     """The first true value of ``predicate``, polled; an ``AssertionError`` that names ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     looked = time.monotonic()
@@ -38,7 +42,7 @@ def until(predicate: Callable[[], T], seconds: float = 10.0, what: str = "") -> 
     return value
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = 10.0, what: str = "") -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], seconds: float = PATIENCE, what: str = "") -> T:
     """Like ``until``, for code that shares the event loop; ``predicate`` may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
@@ -96,3 +100,15 @@ def kill(pid: int, *, gently: float = 5.0) -> None:
         while alive(pid) and time.monotonic() < deadline:
             time.sleep(_STEP)
         number, deadline = signal.SIGKILL, deadline + gently
+
+
+def end_with(work: Callable[[], object]) -> NoReturn:
+    """In a forked child: work and end, and never return into the parent's code; the exit status says how it went."""
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it was, the exit status says so
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)

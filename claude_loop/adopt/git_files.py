@@ -44,7 +44,7 @@ class WorkTree:
     def news(self, since: int) -> list[Made]:
         """Commits made at or after ``since`` (milliseconds), in their order, some perhaps once more.
 
-        None while the file is as it was. Raises ``OSError``.
+        Nothing while the file is as it was. Raises ``OSError``.
         """
         log_file = self.git_dir / "logs/HEAD"
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
+import io
 import json
 import os
 import re
@@ -63,8 +63,8 @@ def write_anything(*streams: IO[str]) -> None:
     """Let ``streams`` take any text: what their encoding lacks is replaced by what it has, and never an error."""
     codecs.register_error("claude_loop.plain", _plain)
     for stream in streams:
-        with contextlib.suppress(AttributeError):  # a stand-in for a stream, as tests use it
-            stream.reconfigure(errors="claude_loop.plain")  # type: ignore[attr-defined]
+        if isinstance(stream, io.TextIOWrapper):  # else it takes text as text
+            stream.reconfigure(errors="claude_loop.plain")
 
 
 def _plain(failure: UnicodeError) -> tuple[str, int]:
@@ -76,8 +76,8 @@ def _plain(failure: UnicodeError) -> tuple[str, int]:
 
 def write_json_to(stream: IO[str]) -> None:
     """JSON is UTF-8 wherever it goes, whatever the terminal's encoding."""
-    with contextlib.suppress(AttributeError):
-        stream.reconfigure(encoding="utf-8")  # type: ignore[attr-defined]
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")
 
 
 def wants_colour(stream: IO[str]) -> bool:

@@ -132,11 +132,12 @@ class Notifier:
         try:
             async with asyncio.timeout(self._patience()):
                 await subscription.wait()
+        except TimeoutError:
+            pass  # the time has come for what follows
+        else:
             await asyncio.sleep(GATHER_SECONDS)
             while subscription.lag:
                 await self._take(subscription)
-        except TimeoutError:
-            pass  # the time has come for what follows
         now = self._now()
         for prd in [prd for prd, due in self._due.items() if due <= now]:
             self._touched.setdefault(prd, set())

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from claude_loop.progress.documents import Patch, RunDocument
+from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.keys import AGENTS, RUNS, SESSIONS
 from claude_loop.progress.parts import SessionState, Waiting
-from claude_loop.progress.reducer import difference
 from claude_loop.progress.session_documents import SessionDocument
 
 # An agent at work reports a tool or a message far more often.
@@ -80,12 +79,6 @@ def stalls_at(run: RunDocument, stalled_after_ms: int) -> int:
     """When a run that is ``running`` will be silent for too long: not while a live agent of it is in a tool call."""
     called = [_gone_at(agent["state"], agent["last_at"]) for agent in run["agents"] if agent["call"]]
     return max(run["last"]["at"] + stalled_after_ms, *called, 0)
-
-
-def time_patches(key: str, run: RunDocument, before_ms: int, now_ms: int, stalled_after_ms: int) -> list[Patch]:
-    """What time alone changes between two moments. ``key`` is the run's."""
-    before, after = shown(run, before_ms, stalled_after_ms), shown(run, now_ms, stalled_after_ms)
-    return [] if after is run else difference(key, before, after, run["last"]["seq"], now_ms)
 
 
 def _changes(run: RunDocument, stalled_after_ms: int) -> list[int]:

@@ -1,8 +1,8 @@
 """The reducer: what an event means for its project, PRD, run and story.
 
-``fold`` takes any number of events into one draft, ``fold_one`` gives the documents that one event changes, ``reduce``
-the same as patches. The same events over the same documents give the same result, whoever asks, whenever, and however
-the events are cut into drafts. Nothing here knows the time; see ``passing.py``.
+``fold`` takes any number of events into one draft, ``fold_one`` gives the documents that one event changes,
+``difference`` what changed as patches. The same events over the same documents give the same result, whoever asks,
+whenever, and however the events are cut into drafts. Nothing here knows the time; see ``passing.py``.
 """
 
 from __future__ import annotations
@@ -101,16 +101,6 @@ def fold_one(event: Event, get: Get) -> dict[str, Document]:
     draft = Draft(get)
     fold(event, draft)
     return draft.documents()
-
-
-def reduce(event: Event, get: Get) -> list[Patch]:
-    """The patches that make the current documents into those after the event."""
-    moment = moment_of(event)
-    return [
-        patch
-        for key, document in fold_one(event, get).items()
-        for patch in difference(key, get(key), document, event.seq, moment)
-    ]
 
 
 def difference(

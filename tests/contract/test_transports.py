@@ -244,7 +244,7 @@ async def test_a_restart_in_the_middle_of_a_stream_loses_and_repeats_nothing(kin
 @pytest.mark.parametrize("kind", STREAMS, ids=lambda kind: kind.name)
 async def test_a_server_that_stops_ends_its_streams_at_once(kind, server):
     async with following(kind, server, "now"):
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(10):
             await server.stop()
 
 
@@ -252,7 +252,7 @@ async def test_a_server_that_stops_ends_its_streams_at_once(kind, server):
 
 
 async def test_a_reader_that_stalls_slows_nobody_and_comes_back_without_a_gap(kind, home, monkeypatch):
-    hurry(monkeypatch, write_timeout=0.5, quiet=15)
+    hurry(monkeypatch, write_timeout=1.5, quiet=15)
     server = LiveServer(home)
     await server.start()
     stalled = kind(server.url)
@@ -262,13 +262,13 @@ async def test_a_reader_that_stalls_slows_nobody_and_comes_back_without_a_gap(ki
             stalled.stall()
             filler = "x" * 30_000
             await server.publish(500, data={"filler": filler})  # 15 MB: more than the kernel holds for a reader
-            await healthy.has(500, seconds=20)
+            await healthy.has(500)
             assert len(stalled.events) < 500
             if kind in STREAMS:
                 await eventually(lambda: was_cut_off(server, kind.name))
         await stalled.close()
         await stalled.open()
-        assert await stalled.has(500, seconds=20) == list(range(1, 501))
+        assert await stalled.has(500) == list(range(1, 501))
         assert stalled.resets == []
     finally:
         await stalled.close()

@@ -115,7 +115,7 @@ async def test_after_any_events_and_a_restart_the_page_is_right(server: LiveServ
     await server.stop()
     await server.start()
     await publish(server, chance, 10, made)
-    await eventually(lambda: all(page.connections == 2 for page in pages), 20)
+    await eventually(lambda: all(page.connections == 2 for page in pages))
     await publish(server, chance, 50, made)
     for page in pages:
         await agrees(server, page)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from claude_loop.paths import Home
-from tests.support import ROOT, free_port, until
+from tests.support import PATIENCE, ROOT, free_port, until
 
 
 class Daemon:
@@ -29,7 +29,7 @@ class Daemon:
         self.environ = clean_environment(root) | environ
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, seconds: float = 20.0) -> None:
+    def start(self, seconds: float = PATIENCE) -> None:
         """Start it and wait until it listens."""
         self.process = process = self._spawn(["serve", "--port", str(self.port)])
         try:

@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-sync",
 )
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 
 @asynccontextmanager

@@ -47,8 +47,8 @@ def begin(home: Path) -> Iterator[Callable[..., Night]]:
 
 def assert_all_is_there_once(night: Night, *, attempts: int = 1) -> None:
     """What a night without a scar comes to, whatever happened on the way; ``attempts`` are those of the first story."""
-    until(lambda: night.card()["state"] == "done·verified", 20, f"verified, not {night.card()}")
-    until(lambda: sum(c["data"]["bytes"] for c in night.events("output.chunk")) == night.shown.stat().st_size, 20)
+    until(lambda: night.card()["state"] == "done·verified", what=f"verified, not {night.card()}")
+    until(lambda: sum(c["data"]["bytes"] for c in night.events("output.chunk")) == night.shown.stat().st_size)
     told = night.told()
     once = dict.fromkeys(night.stories, 1)
     assert {story: told["story.started", story] for story in once} == once | {"US-001": attempts}
@@ -69,7 +69,7 @@ def assert_all_is_there_once(night: Night, *, attempts: int = 1) -> None:
     assert max(Counter(event["id"] for event in events).values()) == 1
     calls = Counter((event["type"], event["data"]["call_id"]) for event in events if event["type"].startswith("tool."))
     assert max(calls.values()) == 1
-    until(lambda: night.leaks() == [], 20, "no file and no answer holds the secret")
+    until(lambda: night.leaks() == [], what="no file and no answer holds the secret")
 
 
 def told_tests(night: Night) -> list[tuple[str, int, int]]:
@@ -176,7 +176,7 @@ def test_codex_asks_for_a_permission(begin, home):
 
 def test_a_failing_test_is_a_failing_story_until_the_next_attempt(begin):
     night = begin("failing", count=1)
-    first = until(lambda: _story(night, "US-001", "failing"), 20)
+    first = until(lambda: _story(night, "US-001", "failing"))
     assert first["why"] == ["last test run had 2 failing"]
     assert first["last_test"]["failing"] == ["test_us_001.TestsUs001.test_nothing", "test_us_001.TestsUs001.test_two"]
     assert night.await_end() == 0
@@ -223,7 +223,7 @@ def test_a_usage_limit_holds_the_run_until_it_resets(begin, home):
         configure(home, PHONE.format(url=receiver.url))
         night = begin("rate_limit", count=1, STAND_IN_RESET=str(reset))
         night.await_hold("rate_limit")
-        until(lambda: len(night.events("agent.waiting")) == 2, 20, "by hook and by output")
+        until(lambda: len(night.events("agent.waiting")) == 2, what="by hook and by output")
         card = night.await_state("waiting")
         assert (card["waiting"]["for"], card["waiting"]["until"]) == ("rate_limit", reset * 1000)
         assert len(card["waits"]) == 1
@@ -243,7 +243,7 @@ def test_a_usage_limit_holds_the_run_until_it_resets(begin, home):
 def test_an_error_of_the_api_that_is_tried_again_holds_nobody_up(begin):
     night = begin("retry", count=1)
     night.await_hold("retry")
-    agent = until(lambda: next((a for a in night.card().get("agents", ()) if a["state"] == "retrying"), None), 20)
+    agent = until(lambda: next((a for a in night.card().get("agents", ()) if a["state"] == "retrying"), None))
     assert agent["doing"].startswith("trying again after overloaded: 529 overloaded_error")
     assert night.card()["state"] == "running"
     night.release("retry")
@@ -257,8 +257,8 @@ def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
         configure(home, PHONE.format(url=receiver.url))
         night = begin(STAND_IN_HOLD_AT="US-002")
         night.await_hold("tested")
-        until(lambda: night.card().get("owned") is True, 20)
-        until(lambda: len(told_tests(night)) == 2, 20)
+        until(lambda: night.card().get("owned") is True)
+        until(lambda: len(told_tests(night)) == 2)
         assert night.loop is not None
         os.killpg(night.loop.pid, signal.SIGKILL)
         night.loop.wait()
@@ -266,7 +266,7 @@ def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
         assert (card["commits"], card["tests"]) == (1, 2)
         states = [("US-001", "done·verified"), ("US-002", "running"), ("US-003", "todo")]
         # What observers find is told a moment later.
-        until(lambda: [(s["story_id"], s["state"]) for s in night.detail()["stories"]] == states, 20)
+        until(lambda: [(s["story_id"], s["state"]) for s in night.detail()["stories"]] == states)
         assert card["agents"] == []
         assert [session["state"] for session in sessions_of(night)] == ["ended", "ended"]
         until(lambda: receiver.bodies)
@@ -274,7 +274,7 @@ def test_a_loop_that_is_killed_with_its_agent_has_vanished(begin, home):
         report = night.daemon.run("report").stdout
         assert "Needs you now:" in report
         assert "vanished" in report
-        until(lambda: night.leaks() == [], 20)
+        until(lambda: night.leaks() == [])
         assert not alive(night.loop.pid)
 
 
@@ -286,10 +286,10 @@ def test_a_daemon_that_is_dead_while_the_work_is_done_tells_the_same_once(begin,
         for number, (story, attempt) in enumerate([("US-001", 1), ("US-001", 2), ("US-002", 1), ("US-003", 1)], 1):
             night.await_hold("ready")
             wanted = (attempt, "running")
-            until(lambda story=story, wanted=wanted: _at_work(night, story) == wanted, 20, f"{story} is at work")
+            until(lambda story=story, wanted=wanted: _at_work(night, story) == wanted, what=f"{story} is at work")
             night.daemon.kill()
             night.release("ready")
-            until(lambda number=number: f"Iteration {number}" in _last_words(night), 20)
+            until(lambda number=number: f"Iteration {number}" in _last_words(night))
             night.daemon.start()
         assert night.await_end() == 0
         assert_all_is_there_once(night, attempts=2)

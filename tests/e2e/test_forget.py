@@ -56,7 +56,7 @@ def found(daemon: Daemon) -> list[Any]:
         answer = client(daemon).get("/api/search", {"q": SECRET, "limit": 1000})
         return answer if answer["indexed_upto"] == answer["head"] else None
 
-    return list(until(indexed, 30)["events"])
+    return list(until(indexed)["events"])
 
 
 def test_by_command(daemon: Daemon) -> None:
@@ -104,7 +104,7 @@ def test_killed_in_the_middle(daemon: Daemon) -> None:
         answers[:] = client(daemon).get("/api/events", {"prd_id": "P", "q": SECRET, "limit": 1})["events"]
         return not answers
 
-    until(blank, 20)
+    until(blank)
     assert [event["prd_id"] for event in found(daemon)] == ["P2"]
     again = client(daemon).post(
         "/api/events",
@@ -117,7 +117,7 @@ def test_killed_in_the_middle(daemon: Daemon) -> None:
         },
     )
     assert again["accepted"][0]["duplicate"] is True
-    until(lambda: is_wiped(daemon), 20)  # the index lets go of its words after it has forgotten them
+    until(lambda: is_wiped(daemon))  # the index lets go of its words after it has forgotten them
     daemon.stop()
     rebuilt = daemon.run("rebuild")
     assert "the same as before" in rebuilt.stderr, rebuilt.stderr

@@ -110,7 +110,7 @@ async def test_hooks_arrive_once_in_order_and_without_secrets_whatever_dies(home
                     daemon.start()
         if daemon.process is not None and daemon.process.poll() is not None:
             daemon.start()
-    until(lambda: not os.listdir(home / "spool") and not os.listdir(home / "leaving"), 30, "the spool was not drained")
+    until(lambda: not os.listdir(home / "spool") and not os.listdir(home / "leaving"), what="the spool was not drained")
     assert daemon.stop() == 0
     events = await stored(home)
     assert [event.type for event in events] == TURN * turns
@@ -136,7 +136,7 @@ async def test_what_is_odd_or_large_arrives_too(home: Path) -> None:
         call(daemon, row["payload"])
     call(daemon, {"hook_event_name": "PostToolUse", "session_id": "s", "tool_name": "Write", "t": "word " * 190_000})
     call(daemon, {"hook_event_name": "PostToolUse", "session_id": "s", "tool_name": "Write", "t": "word " * 2_000_000})
-    until(lambda: not os.listdir(home / "spool") and not os.listdir(home / "leaving"), 30, "the spool was not drained")
+    until(lambda: not os.listdir(home / "spool") and not os.listdir(home / "leaving"), what="the spool was not drained")
     assert daemon.stop() == 0
     events = await stored(home)
     expected = [type_ for row in rows for type_ in row["events"]]

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +24,7 @@ import pytest
 
 from claude_loop import lock_files, session_lock
 from claude_loop.session_lock import LockTimeout, SessionLock, cleanup_stale_locks, list_locks
-from tests.support import ROOT
+from tests.support import ROOT, end_with
 
 WORKERS = 8
 
@@ -129,7 +128,7 @@ def hammer(directory: Path, seconds: float, names: int, variant: str) -> None:
             serial += 1
             pid = os.fork()
             if pid == 0:
-                guarded(Worker(directory, serial, names).run)
+                end_with(Worker(directory, serial, names).run)
             running[pid] = serial
         time.sleep(choose.uniform(0, 0.03))
         pid = choose.choice(list(running))
@@ -147,18 +146,6 @@ def hammer(directory: Path, seconds: float, names: int, variant: str) -> None:
     (directory / "stop").touch()
     failed += sum(os.waitpid(pid, 0)[1] != 0 for pid in running)
     print(json.dumps({"killed": killed, "failed": failed}))
-
-
-def guarded(work: Callable[[], None]) -> None:
-    """In a forked child: never return into the parent's code."""
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001 - whatever it was, the exit status says so
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
 
 
 # --- the judge --------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page whose errors fail the test; those of a connection that is gone are the browser's own."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(30_000)
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
@@ -65,7 +65,7 @@ def emit(daemon: Daemon, script: str, *words: str) -> None:
 
 
 def ticks(daemon: Daemon, first: int, last: int, type_: str = "tick") -> None:
-    emit(daemon, f"for ((i = {first}; i <= {last}; i++)); do emit_event {type_} prd=P-1 n:=$i; done; emit_flush 10")
+    emit(daemon, f"for ((i = {first}; i <= {last}; i++)); do emit_event {type_} prd=P-1 n:=$i; done; emit_flush 20")
 
 
 def visit(page: Page, daemon: Daemon, query: str = "") -> None:

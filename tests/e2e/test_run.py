@@ -66,7 +66,7 @@ class Loop:
         return subprocess.Popen(line, env=environ | given.pop("env", {}), cwd=self.folder, **given)
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def events(self, type_: str) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def test_ralph_runs_unedited_while_the_daemon_is_killed_again_and_again(loop):
     assert f"on {loop.run_id}\n" in shown
     wanted = shown.replace("\x1b[32m", "").replace("\x1b[0m", "")
     wanted = wanted.replace("ghp_abcdefghijklmnopqrstuvwxyz0123456789", "[redacted:github-token]")
-    until(lambda: loop.text() == wanted, 30, "all of the output, once")
+    until(lambda: loop.text() == wanted, what="all of the output, once")
     (begun,) = loop.events("run.started")
     (ended,) = loop.events("run.completed")
     assert begun["data"]["command"] == "./ralph.sh 10"
@@ -143,7 +143,7 @@ def test_binary_output_passes_and_does_no_harm(loop):
     (loop.folder / "binary").write_bytes(binary)
     process = loop.start("cat", "binary")
     assert process.communicate(timeout=60)[0] == binary
-    until(lambda: sum(chunk["data"]["bytes"] for chunk in loop.events("output.chunk")) == len(binary), 30)
+    until(lambda: sum(chunk["data"]["bytes"] for chunk in loop.events("output.chunk")) == len(binary))
     assert sum(len(chunk["data"]["text"].encode()) for chunk in loop.events("output.chunk")) < 1_500_000
     assert loop.get("/health")["status"] == "healthy"
 
@@ -167,7 +167,7 @@ def test_much_output_does_not_hold_up_the_daemon(loop):
     assert process.returncode == 0
     assert sum(chunk["data"]["bytes"] for chunk in loop.events("output.chunk")) == 10_000_000
     assert len(took) > 10
-    assert max(took) < 0.5
+    assert max(took) < 2  # seconds; the figure is in bench
 
 
 def seconds_of(call: Any, *arguments: Any) -> float:
@@ -179,12 +179,12 @@ def seconds_of(call: Any, *arguments: Any) -> float:
 def test_a_wrapper_that_is_killed_is_a_run_that_vanished(loop):
     loop.daemon.start()
     process = loop.start("bash", "-c", "echo $$ > pid; echo begun; exec sleep 100", stdout=subprocess.DEVNULL)
-    until(lambda: loop.card().get("owned") is True, 20)
+    until(lambda: loop.card().get("owned") is True)
     pid = int((loop.folder / "pid").read_text())
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until(lambda: not alive(pid), 5, "the command is hung up")
-    until(lambda: loop.card().get("state") == "vanished", 20)
+    until(lambda: not alive(pid), what="the command is hung up")
+    until(lambda: loop.card().get("state") == "vanished")
     assert loop.text() == "begun\n"
 
 
@@ -194,4 +194,4 @@ def test_the_daemon_is_started_and_not_waited_for(loop, home):
         env={"CLAUDE_LOOP_AUTOSTART": "1", "CLAUDE_LOOP_PORT": "0"},
     )  # fmt: skip
     assert process.communicate(timeout=30)[0] == b"not yet\n"
-    until((home / "daemon.json").exists, 20)
+    until((home / "daemon.json").exists)

@@ -55,7 +55,7 @@ def test_systemd_finds_nothing_wrong_with_what_was_installed(daemon, tmp_path):
 def test_a_running_daemon_is_stopped_and_started_by_systemd(daemon):
     done = daemon.run("service", "install")
     assert done.returncode == 0, done.stderr
-    assert daemon.process.wait(10) == 0
+    assert daemon.process.wait(30) == 0
     note = DaemonNote.read(daemon.home)
     assert note is not None
     assert note.pid != daemon.pid

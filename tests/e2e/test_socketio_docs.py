@@ -50,7 +50,7 @@ def test_every_example_is_run_here() -> None:
 
 async def test_plain_python() -> None:
     async with serving() as rig, running(sys.executable, "-uc", PYTHON[0].replace("18790", str(rig.port))) as lines:
-        await eventually(lambda: "PRD-001" in rig.transport.subscriptions, 20)
+        await eventually(lambda: "PRD-001" in rig.transport.subscriptions)
         await rig.emit("note.made")
         await eventually(lambda: lines == ["1 PRD-001 note.made"])
 
@@ -59,7 +59,7 @@ async def test_following_python() -> None:
     async with serving() as rig:
         await rig.emit("story.told")
         async with running(sys.executable, "-uc", PYTHON[1].replace("18790", str(rig.port))) as lines:
-            await eventually(lambda: lines == ["1 story.told"], 20)
+            await eventually(lambda: lines == ["1 story.told"])
             await rig.emit("note.made")
             await rig.emit("story.told")
             await eventually(lambda: lines == ["1 story.told", "3 story.told"])
@@ -67,7 +67,7 @@ async def test_following_python() -> None:
 
 async def test_publishing_python() -> None:
     async with serving() as rig, running(sys.executable, "-uc", PYTHON[2].replace("18790", str(rig.port))) as lines:
-        await eventually(lambda: lines == ["{'id': 'build-7.1', 'seq': 1, 'duplicate': False}"], 20)
+        await eventually(lambda: lines == ["{'id': 'build-7.1', 'seq': 1, 'duplicate': False}"])
 
 
 @pytest.mark.requires("node")
@@ -75,7 +75,7 @@ async def test_node() -> None:
     async with serving() as rig:
         code = NODE[0].replace("18790", str(rig.port))
         async with running(str(find_node()), "--input-type=module", "-e", code) as lines:
-            await eventually(lambda: rig.transport.statistics()["subscriptions"] == 1, 20)
+            await eventually(lambda: rig.transport.statistics()["subscriptions"] == 1)
             await rig.emit("note.made", prd_id="PRD-002")
             await rig.emit("note.made")
             await eventually(lambda: lines == ["2 note.made"])

@@ -68,7 +68,7 @@ async def node(url: str, **options: Any) -> AsyncIterator[NodeClient]:
     finally:
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 5)
+            await asyncio.wait_for(process.wait(), 20)
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -86,7 +86,7 @@ async def test_watch_publish_and_subscribe(transports: list[str]) -> None:
             ["subscribe", {"filter": {"types": ["story.*"]}}],
         ]
         async with node(rig.url, transports=transports, emit=emit) as client:
-            await eventually(lambda: sum(line[0] == "answer" for line in client.lines) == 4, 20)
+            await eventually(lambda: sum(line[0] == "answer" for line in client.lines) == 4)
             answers = [line[2] for line in client.lines if line[0] == "answer"]
             assert answers[0] == {"ok": True}
             assert answers[1] == {"id": "from-node", "seq": 6, "duplicate": False}
@@ -111,11 +111,11 @@ async def test_follows_across_restarts_without_gap_or_repeat(transports: list[st
         for _ in range(3):
             async with serving(hub=hub, settings=settings) as rig:
                 await rig.emit_many(300)
-                await eventually(lambda: len(client.events()) >= hub.state.head, 20)
+                await eventually(lambda: len(client.events()) >= hub.state.head)
                 await rig.emit_many(40)
         assert client.got("gap") == []
         async with serving(hub=hub, settings=settings):
-            await eventually(lambda: len(client.events()) >= hub.state.head, 20)
+            await eventually(lambda: len(client.events()) >= hub.state.head)
         assert client.events() == list(range(1, hub.state.head + 1))
         assert len(client.got("bye")) >= 3
     await hub.stop()
@@ -126,7 +126,7 @@ async def test_a_burst_over_polling() -> None:
     async with serving() as rig:
         emit = [["subscribe_prd", {"prd_id": "*"}]]
         async with node(rig.url, transports=["polling"], emit=emit) as client:
-            await eventually(lambda: client.got("subscribed"), 20)
+            await eventually(lambda: client.got("subscribed"))
             await rig.emit_many(500)
             await eventually(lambda: len(client.events()) == 500)
             assert client.events() == list(range(1, 501))
@@ -135,9 +135,9 @@ async def test_a_burst_over_polling() -> None:
 async def test_refused_connect_tells_why() -> None:
     async with serving(settings=Settings(port=0, auth={"loopback": "token"})) as rig:
         async with node(rig.url, auth={"token": "wrong"}) as client:
-            refused = await eventually(lambda: [line for line in client.lines if line[0] == "connect_error"], 20)
+            refused = await eventually(lambda: [line for line in client.lines if line[0] == "connect_error"])
             _, text, refusal = refused[0]
             assert refusal["code"] == "unauthorized"
             assert text == refusal["message"]
         async with node(rig.url, auth={"token": TOKEN}) as client:
-            await eventually(lambda: client.got("connected"), 20)
+            await eventually(lambda: client.got("connected"))

@@ -60,10 +60,10 @@ async def test_stalled_clients_cost_no_memory_and_nobody_elses_time(daemon: Daem
         client, got = await reader(http, daemon)
         # First the ring, the log's caches and the allocator reach their size: reading history costs memory once.
         await publish(http, daemon, 2 * EVENTS)
-        await eventually(lambda: len(got) == 2 * EVENTS, 20)
+        await eventually(lambda: len(got) == 2 * EVENTS)
         other, history = await reader(http, daemon, "start")
         await other.call("subscribe_prd", {"prd_id": "PRD-001", "history": 1000})
-        await eventually(lambda: len(history) == 2 * EVENTS, 20)
+        await eventually(lambda: len(history) == 2 * EVENTS)
         await other.shutdown()
         before = resident_mb(daemon.pid)
         for ask in ('["subscribe",{"from":"start"}]', '["subscribe_prd",{"prd_id":"PRD-001","history":1000}]') * 2:
@@ -75,7 +75,7 @@ async def test_stalled_clients_cost_no_memory_and_nobody_elses_time(daemon: Daem
 
         await eventually(readers)
         await publish(http, daemon, EVENTS)
-        await eventually(lambda: len(got) == 3 * EVENTS, 20)
+        await eventually(lambda: len(got) == 3 * EVENTS)
         assert got == list(range(1, 3 * EVENTS + 1))
         grown = resident_mb(daemon.pid) - before
         assert grown < 5, f"{grown:.1f} MB for four stalled clients"

@@ -25,7 +25,7 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.intake import spool as spool_module
-from claude_loop.intake import spool_drain, spool_flush, spool_leaving
+from claude_loop.intake import spool_drain, spool_leaving
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import Changes
 from claude_loop.intake.rejected_lines import RejectedLines
@@ -102,7 +102,7 @@ def new_stem(pid: int = GONE) -> str:
     return f"{CLOCK.now_us()}-{pid}-{os.urandom(3).hex()}"
 
 
-async def test_a_write_is_committed_within_ten_milliseconds_when_idle(running: Running) -> None:
+async def test_a_write_wakes_it_when_idle(running: Running) -> None:
     took = []
     name = f"{new_stem(os.getpid())}.jsonl"
     for number in range(40):
@@ -113,7 +113,7 @@ async def test_a_write_is_committed_within_ten_milliseconds_when_idle(running: R
         await committed
         took.append(time.perf_counter() - started)
     # Far below the poll each second: it was woken. How quickly is measured in bench/latency.py.
-    assert statistics.median(took) < 0.2
+    assert statistics.median(took) < 0.5
     assert [event.data["mark"] for event in await running.events()] == list(range(40))
 
 
@@ -136,8 +136,8 @@ async def test_ten_thousand_small_files_are_drained_and_cleaned_up_in_seconds(ho
         (running.home.spool / f"{stem}.jsonl").write_bytes(line(number, at=began + number, id=f"{stem}.1"))
     started = time.monotonic()
     await running.start()
-    await eventually(lambda: running.head == 10_000, 30)
-    await eventually(running.is_empty, 30)
+    await eventually(lambda: running.head == 10_000)
+    await eventually(running.is_empty)
     print(f"{time.monotonic() - started:.1f} s")
     assert [event.data["mark"] for event in await running.events()] == list(range(10_000))
     assert await running.hub.log.spool_offsets() == []
@@ -165,7 +165,7 @@ emit_flush 10 && echo flushed
     assert [event.type for event in found] == types
     assert found[3].data["subject"] == 'it\'s "done" – é'
     assert all("_invalid" not in event.data and "_extra" not in event.data for event in found)
-    await eventually(running.is_empty, 10)
+    await eventually(running.is_empty)
     assert os.listdir(running.home.flush) == []
 
 
@@ -207,16 +207,6 @@ async def test_a_flush_is_not_answered_before_the_line_is_committed(running: Run
     assert running.head == 2
 
 
-async def test_requests_nobody_waits_for_are_cleaned_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_flush, "STALE_SECONDS", 0.5)
-    here, gone = new_stem(os.getpid()), new_stem(GONE)
-    for stem in (here, gone):  # lines that wait: their requests cannot be answered
-        append(running.home, f"{stem}.jsonl", line(1, at=CLOCK.now_us() + 1_900_000))
-        (running.home.flush / f"{stem}.7").touch()
-    (running.home.flush / "nonsense").touch()
-    await eventually(lambda: sorted(os.listdir(running.home.flush)) == [f"{here}.7"], 4)
-
-
 async def test_what_is_no_file_of_events_is_moved_aside(running: Running) -> None:
     home = running.home
     os.mkfifo(home.spool / "fifo.jsonl")
@@ -235,12 +225,12 @@ async def test_what_is_no_file_of_events_is_moved_aside(running: Running) -> Non
 async def test_other_names_are_given_time_to_become_spool_files(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_drain, "FOREIGN_SECONDS", 1.5)
     (running.home.spool / "draft.tmp").write_bytes(line(1))
     (running.home.spool / "junk.tmp").write_bytes(line(2))
-    await asyncio.sleep(1.2)  # a look has passed it over
+    await eventually(lambda: len(running.intake._drain._foreign) == 2, what="a look has passed them over")
     os.rename(running.home.spool / "draft.tmp", running.home.spool / "draft.jsonl")
     await eventually(lambda: running.head == 1)
+    monkeypatch.setattr(spool_drain, "FOREIGN_SECONDS", 0.2)
     (running.home.spool / ".hidden.jsonl").write_bytes(line(2))
     await eventually(lambda: any("junk.tmp" in name for name in os.listdir(running.home.rejected)))
     await eventually(lambda: running.intake.statistics()["rejected"] == 2)
@@ -324,10 +314,10 @@ async def test_a_stopped_writer_keeps_its_file_and_loses_nothing(running: Runnin
         assert running.head == 1
         assert len(os.listdir(running.home.leaving)) == 1
         writer.send_signal(signal.SIGCONT)
-        writer.wait(10)
+        writer.wait(30)
         await eventually(lambda: running.head == 3)
         assert [event.data["mark"] for event in await running.events()] == [1, 2, 3]
-        await eventually(running.is_empty, 20)
+        await eventually(running.is_empty)
     finally:
         writer.kill()
         writer.wait()
@@ -367,10 +357,10 @@ async def test_it_stops_soon_also_while_the_storage_fails_or_much_is_left(home: 
     await eventually(lambda: running.head > 0)
     started = time.monotonic()
     await running.stop()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     stopped_at = running.head
     running = await Running(Home(home)).start()
-    await eventually(lambda: running.head == 30_000, 30)
+    await eventually(lambda: running.head == 30_000)
     assert [event.data["mark"] for event in await running.events()] == list(range(30_000))
     await running.stop()
     assert 0 < stopped_at < 30_000
@@ -378,13 +368,13 @@ async def test_it_stops_soon_also_while_the_storage_fails_or_much_is_left(home: 
 
 async def test_lines_from_the_near_future_wait_and_from_the_far_one_do_not(running: Running) -> None:
     now = CLOCK.now_us()
-    append(running.home, "ahead.jsonl", line("soon", at=now + 700_000) + line("after soon", at=now))
+    soon = now + 1_500_000  # the machine may take its time until "far" is read, and it is to come first
+    append(running.home, "ahead.jsonl", line("soon", at=soon) + line("after soon", at=now))
     append(running.home, "wrong.jsonl", line("far", at=now + 3_600_000_000))
-    await eventually(lambda: running.head == 1)
-    assert CLOCK.now_us() < now + 700_000
     await eventually(lambda: running.head == 3)
-    assert CLOCK.now_us() >= now + 700_000
-    assert [event.data["mark"] for event in await running.events()] == ["far", "soon", "after soon"]
+    far, *later = await running.events()
+    assert [event.data["mark"] for event in (far, *later)] == ["far", "soon", "after soon"]
+    assert far.received_at < soon // 1000 <= later[0].received_at
 
 
 async def test_without_inotify_it_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +385,7 @@ async def test_without_inotify_it_looks(home: Path, monkeypatch: pytest.MonkeyPa
     running = await Running(Home(home)).start()
     for number in range(3):
         append(running.home, "x.jsonl", line(number))
-        await eventually(lambda number=number: running.head == number + 1, 3)
+        await eventually(lambda number=number: running.head == number + 1)
     assert running.intake.statistics()["inotify"] is False
     await running.stop()
 
@@ -405,7 +395,7 @@ async def test_removed_directories_come_back(running: Running) -> None:
         os.rmdir(folder)
     await eventually(running.home.spool.is_dir)
     append(running.home, "x.jsonl", line(1))
-    await eventually(lambda: running.head == 1, 3)
+    await eventually(lambda: running.head == 1)
 
 
 async def test_a_file_that_shrinks_counts_as_read_and_goes_on(running: Running) -> None:
@@ -496,7 +486,7 @@ async def test_the_loop_is_not_kept_busy_for_long(
     running = Running(place)
     watcher = asyncio.get_running_loop().create_task(watch())
     await running.start()
-    await eventually(lambda: running.head == 10 * each, 30)
+    await eventually(lambda: running.head == 10 * each)
     watcher.cancel()
     await running.stop()
     # Processor time of this thread between two turns of the loop: what others would have waited.

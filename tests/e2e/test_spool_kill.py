@@ -140,7 +140,7 @@ async def test_nothing_is_lost_or_doubled_or_out_of_order(home: Path) -> None:
                 daemon = start_daemon(home)
         emitters.end()
         places = [home / "spool", home / "leaving"]
-        until(lambda: not any(os.listdir(place) for place in places), 30, "the spool was not drained")
+        until(lambda: not any(os.listdir(place) for place in places), what="the spool was not drained")
     finally:
         emitters.end()
         daemon.kill()

@@ -54,7 +54,7 @@ class Tail:
 
     def lines(self, number: int) -> list[str]:
         """Everything said once there are so many lines."""
-        return until(lambda: self.out.splitlines() if self.out.count("\n") >= number else [], 20, self.err)
+        return until(lambda: self.out.splitlines() if self.out.count("\n") >= number else [], what=self.err)
 
     def ends(self) -> int:
         return self.process.wait(20)
@@ -385,7 +385,7 @@ def on_a_terminal(daemon: Daemon, prd: str, **environ: str) -> str:
                 received += os.read(ours, 65_536)
             except OSError:  # EIO: the other side is closed
                 break
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
         return received.decode()
     finally:
         os.close(ours)

@@ -52,14 +52,14 @@ class Loops:
 
     def kill(self, prd: str) -> None:
         self.shells[prd].kill()
-        self.shells[prd].wait(10)
+        self.shells[prd].wait(30)
 
     def finish(self, prd: str) -> None:
         (self.folder / prd).touch()
-        assert self.shells[prd].wait(10) == 0
+        assert self.shells[prd].wait(30) == 0
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def card(self, prd: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Loops:
     def end(self) -> None:
         for shell in self.shells.values():
             shell.kill()
-            shell.wait(10)
+            shell.wait(30)
         self.daemon.stop()
 
 

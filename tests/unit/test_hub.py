@@ -17,7 +17,7 @@ from claude_loop.hub import BATCH_BYTES, BATCH_EVENTS, SHARED_BATCHES, Hub
 from claude_loop.ids import Cursor, id_digest
 from claude_loop.ring import Ring
 from claude_loop.subscription import Batch, Reset, Start
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 ODD = Filter(types=("odd.*",))
 # Everything, but not in the batches that the bus's own reader has asked for.
@@ -95,7 +95,7 @@ async def bench(request, tmp_path):
     await bench.hub.stop()
 
 
-async def take(subscription, upto, seconds=10.0):
+async def take(subscription, upto, seconds=PATIENCE):
     """The seqs a reader gets until its cursor is at ``upto``; each batch begins where the one before ended."""
     seen = []
     async with asyncio.timeout(seconds):
@@ -476,7 +476,7 @@ async def test_a_shared_future_may_be_cancelled_by_whoever_holds_it(bench):
     kept, dropped = bench.hub.next_commit(), bench.hub.next_commit()
     dropped.cancel()
     await bench.publish(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await kept is None
 
 
@@ -653,11 +653,11 @@ async def test_stopping_tells_readers_that_wait_and_refuses_everything_after(ben
     bench.log.reads = 0
     reading = [asyncio.ensure_future(reader.next()) for reader in (*readers, old)]
     await eventually(lambda: bench.log.reads == 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await bench.hub.stop()
         outcomes = await asyncio.gather(*reading, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ShuttingDown] * 4
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for refused in (readers[0].next, old.next, bench.subscribe, lambda: bench.publish(1)):
             with pytest.raises(ShuttingDown):
                 await refused()

@@ -196,7 +196,7 @@ def test_a_start_that_is_given_up_lets_go_of_the_daemon_quietly(state, client, m
     with pytest.raises(DaemonUnreachable, match="does not answer"):
         start(state, client)
     gc.collect()  # of a process that is forgotten Python would warn here, which fails this test, or later, and another
-    until(lambda: noted_pid(state), 30)  # it goes on starting
+    until(lambda: noted_pid(state))  # it goes on starting
 
 
 def test_a_start_is_waited_for_while_it_is_under_way_and_said_to_be(state, client, monkeypatch):

@@ -32,7 +32,7 @@ from claude_loop.session_lock import (
     with_async_session_lock,
     with_session_lock,
 )
-from tests.support import ROOT, until
+from tests.support import ROOT, end_with, until
 
 HOLD = """
 import sys, time
@@ -72,12 +72,12 @@ class Holder:
 
     def release(self) -> None:
         if self.process.poll() is None:
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=30)
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate(timeout=10)
+            self.process.communicate(timeout=30)
 
 
 def as_if_killed(lock: SessionLock) -> None:
@@ -356,14 +356,7 @@ def test_a_killed_holder_leaves_a_stale_file_that_blocks_nobody(holder: Holder) 
 def in_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:  # noqa: BLE001 - whatever it was, the exit status says so
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
+        end_with(work)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -400,7 +393,7 @@ else:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as parent:
-        assert parent.wait(10) == -signal.SIGKILL
+        assert parent.wait(30) == -signal.SIGKILL
         # The child lives: it has the other end of our pipe, and waits for us to close ours. It may not have run yet.
         assert SessionLock("x", timeout=10).acquire()
         parent.communicate()
@@ -412,7 +405,7 @@ def test_multiprocessing_by_fork_excludes() -> None:
     with lock:
         worker = context.Process(target=lambda: sys.exit(lock.acquired or SessionLock("x").acquire(blocking=False)))
         worker.start()
-        worker.join(10)
+        worker.join(30)
         assert worker.exitcode == 0
 
 
@@ -433,7 +426,7 @@ def test_forks_in_other_threads_do_not_keep_a_released_or_killed_lock(folder: Pa
     try:
         while thread.is_alive():
             # A child that has not yet run its first instruction still has the copy: give it a moment.
-            lock = SessionLock("x", timeout=5)
+            lock = SessionLock("x", timeout=20)
             lock.acquire()
             as_if_killed(lock)
     finally:

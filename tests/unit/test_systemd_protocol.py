@@ -237,7 +237,7 @@ def test_systemd_s_own_activator_hands_over_its_sockets(home):
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        client = until(lambda: _connected(ports[0]), 10, "the activator listens")
+        client = until(lambda: _connected(ports[0]), what="the activator listens")
         with client:
             client.sendall(b"hello")  # the first byte is what starts the program
             assert client.recv(100) == b"HELLO"

@@ -10,38 +10,23 @@ from claude_loop import systemd_units
 from claude_loop.errors import DaemonUnreachable
 from claude_loop.paths import Home
 from claude_loop.systemd_units import start_unit, stop_units
+from tests.fake_systemd import FakeSystemd
 
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >>"$ASKED"
-case "$2" in
+ANSWERS = """
   is-active) grep -qx "$4" "$ACTIVE" ;;
   start) [ ! -e "$BROKEN" ] ;;
-esac
 """
 
 
-class Systemd:
+class Systemd(FakeSystemd):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        (folder / "systemd").mkdir(parents=True)
-        (folder / "systemd" / "private").touch()
-        (folder / "bin").mkdir()
-        (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
-        (folder / "bin" / "systemctl").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-        for name in ("asked", "active", "broken"):
+        super().__init__(folder, monkeypatch, ANSWERS)
+        for name in ("active", "broken"):
             monkeypatch.setenv(name.upper(), str(folder / name))
         self.active()
 
     def active(self, *units: str) -> None:
         (self.folder / "active").write_text("".join(f"{unit}\n" for unit in units))
-
-    def asked(self) -> list[str]:
-        """What was asked, without looking."""
-        file = self.folder / "asked"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return [line for line in lines if "is-active" not in line]
 
 
 @pytest.fixture
@@ -57,7 +42,7 @@ def default_home() -> Home:
 def test_the_service_is_started_where_its_socket_is_there(systemd, default_home):
     systemd.active("claude-loop.socket")
     assert start_unit(default_home)
-    assert systemd.asked() == ["--user start claude-loop.service"]
+    assert systemd.asked() == ["start claude-loop.service"]
 
 
 def test_without_the_socket_we_start_it_ourselves(systemd, default_home):
@@ -77,7 +62,7 @@ def test_a_service_that_does_not_start_is_an_error_with_a_next_step(systemd, def
 def test_what_would_start_it_again_is_stopped_with_it(systemd, default_home, active):
     systemd.active(*active)
     stop_units(default_home)
-    assert systemd.asked() == ["--user stop claude-loop.path claude-loop.socket claude-loop.service"]
+    assert systemd.asked() == ["stop claude-loop.path claude-loop.socket claude-loop.service"]
 
 
 def test_the_units_serve_the_default_home_only(systemd, home):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.daemon import Daemon
-from tests.support import until
+from tests.support import PATIENCE, until
 
 HERE = Path(__file__).parent
 SECRET = "sk-ant-api03-" + "aB3dE6gH" * 11
@@ -122,7 +122,7 @@ class Night:
     # -- what the stand-in waits for ---------------------------------------------------------------------------------
 
     def await_hold(self, name: str) -> None:
-        until((self.folder / f"hold-{name}").exists, 30, f"the stand-in comes to {name}")
+        until((self.folder / f"hold-{name}").exists, what=f"the stand-in comes to {name}")
 
     def release(self, name: str) -> None:
         (self.folder / f"hold-{name}").unlink()
@@ -130,13 +130,13 @@ class Night:
     # -- what is seen ------------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.daemon.url}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def card(self) -> dict[str, Any]:
         return next(iter(self.get("/api/prds")["prds"]), {})
 
-    def await_state(self, state: str, seconds: float = 20) -> dict[str, Any]:
+    def await_state(self, state: str, seconds: float = PATIENCE) -> dict[str, Any]:
         until(lambda: self.card().get("state") == state, seconds, f"{state}, not {self.card()}")
         return self.card()
 

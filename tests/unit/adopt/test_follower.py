@@ -25,7 +25,7 @@ from claude_loop.progress.keys import run_key
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.supervision import TaskOwner
 from claude_loop.wrapper.tee import Tee
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 from tests.unit.adopt.stand_ins import SimpleScanners
 from tests.unit.adopt.test_findings import TESTS
 
@@ -79,7 +79,7 @@ class Rig:
             place += chunk.data["bytes"]
         return "".join(chunk.data["text"] for chunk in chunks)
 
-    async def expect(self, text: str, seconds: float = 20.0) -> None:
+    async def expect(self, text: str, seconds: float = PATIENCE) -> None:
         await eventually(lambda: self._has(text), seconds, f"the text {text[-80:]!r}")
 
     async def _has(self, text: str) -> bool:

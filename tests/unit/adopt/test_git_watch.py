@@ -9,16 +9,9 @@ import pytest
 
 from claude_loop.adopt import git_details
 from claude_loop.adopt.git_watch import GitWatch
+from claude_loop.clock import ManualClock
 from claude_loop.events import Event
-from tests.unit.adopt.world import CLOCK, TIDY, Git, World
-
-
-@pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
-    await world.hub.start()
-    yield world
-    await world.hub.stop()
+from tests.unit.adopt.world import CLOCK, TIDY, Git
 
 
 @pytest.fixture
@@ -26,8 +19,8 @@ def git(world):
     return Git(world.cwd)
 
 
-def watch_of(world, grace=0.0):
-    return GitWatch(world.hub, world.wrapped(), CLOCK, TIDY, grace=grace)
+def watch_of(world, grace=0.0, clock=CLOCK):
+    return GitWatch(world.hub, world.wrapped(), clock, TIDY, grace=grace)
 
 
 async def hashes(world):
@@ -142,8 +135,7 @@ async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_n
     await world.end()
     await watch.look()
     assert await hashes(world) == [last]
-    time.sleep(2.1)
-    git.commit("by a person, the next morning")
+    git.commit("by a person, a little later", at=time.time() + 3)
     await watch.look()
     await watch_of(world).look()
     assert await hashes(world) == [last]
@@ -152,13 +144,14 @@ async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_n
 async def test_whoever_knows_more_goes_first(world, git):
     git.init()
     await world.begin()
-    watch = watch_of(world, grace=0.3)
+    clock = ManualClock()
+    watch = watch_of(world, 0.3, clock)
     hash_ = git.commit("work")
     await watch.look()
     hook = Event("commit.created", {"commit_hash": hash_[:7]}, id="h.1+commit", project="shop", prd_id="PRD-1",
                  session_id="s", source="claude")  # fmt: skip
     await world.hub.publish([hook])
-    time.sleep(0.35)
+    clock.advance(0.35)
     await watch.look()
     assert await world.told("git") == []
     (run,) = (await world.hub.log.entities("run/")).values()

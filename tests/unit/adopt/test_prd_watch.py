@@ -10,19 +10,12 @@ from typing import Any
 import pytest
 
 from claude_loop.adopt.prd_watch import PrdWatch
-from tests.unit.adopt.world import CLOCK, TIDY, World
+from claude_loop.clock import ManualClock
+from tests.unit.adopt.world import CLOCK, TIDY
 
 
-@pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
-    await world.hub.start()
-    yield world
-    await world.hub.stop()
-
-
-def watch_of(world, debounce=0.0):
-    return PrdWatch(world.hub, world.wrapped(), CLOCK, TIDY, debounce=debounce)
+def watch_of(world, debounce=0.0, clock=CLOCK):
+    return PrdWatch(world.hub, world.wrapped(), clock, TIDY, debounce=debounce)
 
 
 def plan(**passes: bool) -> dict[str, Any]:
@@ -205,12 +198,13 @@ async def test_a_file_is_read_once_it_has_rested(world):
     file = world.cwd / "prd.json"
     write(file, plan(US_1=False))
     await world.begin()
-    watch = watch_of(world, debounce=0.2)
+    clock = ManualClock(CLOCK.now_us())
+    watch = watch_of(world, 30, clock)
     await watch.look()
     write(file, plan(US_1=False, US_2=False))
     await watch.look()
     assert await told(world) == []
-    time.sleep(0.25)
+    clock.advance(31)
     await watch.look()
     assert await told(world) == [("plan.updated", [False, False]), ("story.started", "US-1")]
 

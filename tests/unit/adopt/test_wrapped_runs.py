@@ -8,15 +8,6 @@ import os
 import pytest
 
 from claude_loop.adopt.wrapped_runs import WrappedRun, parse_run, read_small_file
-from tests.unit.adopt.world import World
-
-
-@pytest.fixture
-async def world(tmp_path):
-    world = World(tmp_path)
-    await world.hub.start()
-    yield world
-    await world.hub.stop()
 
 
 async def test_a_run_is_found_once_the_log_knows_it_and_until_it_is_closed(world):

@@ -75,9 +75,10 @@ class Git:
     def init(self) -> None:
         self("init", "-q", "-b", "main")
 
-    def commit(self, subject: str, name: str = "cart.py", text: str = "x\n", *options: str) -> str:
+    def commit(self, subject: str, name: str = "cart.py", text: str = "x\n", *, at: float | None = None) -> str:
+        """``at``: when the commit says it was made, in seconds since the epoch."""
         with (self.folder / name).open("a") as file:
             file.write(text)
         self("add", "-A")
-        self("commit", "-q", "-m", subject, *options)
+        self("commit", "-q", "-m", subject, **({} if at is None else {"GIT_COMMITTER_DATE": f"@{at:.0f} +0000"}))
         return self("rev-parse", "HEAD")

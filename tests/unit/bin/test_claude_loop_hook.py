@@ -255,7 +255,7 @@ def test_one_that_is_killed_while_it_reads_has_written_nothing(home: Path) -> No
     process.stdin.write(b'{"a":')
     process.stdin.flush()
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(30)
     process.stdin.close()
     assert not home.exists() or not list((home / "spool").iterdir())
 

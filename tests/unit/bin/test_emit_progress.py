@@ -117,7 +117,7 @@ def test_the_daemon_recognises_the_owner_while_it_lives(mode):
         assert owner.pid == process.pid
         assert ProcessTable().lives(owner)
         process.stdin.close()
-        process.wait(10)
+        process.wait(30)
         assert not ProcessTable().lives(owner)
 
 

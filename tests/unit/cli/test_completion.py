@@ -93,7 +93,7 @@ def test_zsh_completes_at_a_key_press(command, tmp_path, monkeypatch):
         del said[:]
         os.write(terminal, keys.encode())
         for answer in answers:
-            until(partial(shown, answer), 30, answer)
+            until(partial(shown, answer), what=answer)
 
     try:
         types(f"PS1='%% '; autoload -U compinit; compinit -u; source {tmp_path}/script.zsh; print re''ady\n", "ready")

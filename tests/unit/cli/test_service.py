@@ -13,38 +13,24 @@ from claude_loop.cli import cli
 from claude_loop.doctor import units as checks
 from claude_loop.paths import Home
 from claude_loop.unit_files import NAMES, SERVICE
+from tests.fake_systemd import FakeSystemd
 from tests.unit.doctor.scenes import findings, scene
 
-SYSTEMCTL = """#!/bin/sh
-echo "$*" >>"$ASKED"
-case "$2" in
+ANSWERS = """
   is-active) if [ -e "$FAILED" ]; then echo failed; exit 3; else echo active; fi ;;
   is-enabled) echo enabled ;;
   enable) [ ! -e "$FAILED" ] || { echo "Failed to enable: no." >&2; exit 1; } ;;
-esac
 """
 
 
-class Machine:
+class Machine(FakeSystemd):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked_file, self.failed = folder / "asked", folder / "failed"
-        (folder / "systemd").mkdir(parents=True)
-        (folder / "systemd" / "private").touch()
-        (folder / "bin").mkdir()
-        (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
-        (folder / "bin" / "systemctl").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+        super().__init__(folder, monkeypatch, ANSWERS)
+        self.failed = folder / "failed"
         monkeypatch.setenv("HOME", str(folder))
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-        monkeypatch.setenv("ASKED", str(self.asked_file))
         monkeypatch.setenv("FAILED", str(self.failed))
         monkeypatch.setattr(systemd_units, "_LINGER", folder / "linger")
         self.units = Path(os.environ["XDG_CONFIG_HOME"]) / "systemd" / "user"
-
-    def asked(self) -> list[str]:
-        """What was asked, without looking."""
-        lines = self.asked_file.read_text().splitlines() if self.asked_file.exists() else []
-        return [line.removeprefix("--user ") for line in lines if " is-" not in line]
 
 
 @pytest.fixture
@@ -68,7 +54,7 @@ def test_install_writes_enables_and_hints(machine, home):
 
 def test_up_and_down_know_the_directory_that_the_units_serve(machine, home):
     service("install")
-    machine.asked_file.unlink()
+    machine.forget()
     assert systemd_units.start_unit(Home(home))
     systemd_units.stop_units(Home(home))
     assert machine.asked() == [
@@ -80,7 +66,7 @@ def test_up_and_down_know_the_directory_that_the_units_serve(machine, home):
 
 def test_uninstall_removes_its_own(machine):
     service("install")
-    machine.asked_file.unlink()
+    machine.forget()
     drop_in = machine.units / "claude-loop.service.d" / "override.conf"
     drop_in.parent.mkdir()
     drop_in.touch()

@@ -30,12 +30,16 @@ def dispatch(tmp_path):
     return Dispatch(tmp_path / "notify")
 
 
+# To load apprise takes a loaded machine longer than a message may take by default.
+PATIENT = {"time_limit": 120}
+
+
 def command(*line, **settings):
-    return Target("desk", NotifySettings(name="desk", command=line, **settings))
+    return Target("desk", NotifySettings(name="desk", command=line, **(PATIENT | settings)))
 
 
 def address(url, **settings):
-    (found,) = targets_of((NotifySettings(name="phone", urls=(url,), **settings),))
+    (found,) = targets_of((NotifySettings(name="phone", urls=(url,), **(PATIENT | settings)),))
     return found
 
 
@@ -70,8 +74,8 @@ async def test_a_command_that_does_not_read_has_taken_it_all_the_same(dispatch):
 
 async def test_a_command_that_hangs_is_ended_with_what_it_started(dispatch, tmp_path):
     script = f"sleep 300 & echo $! > {tmp_path}/pid; wait"
-    outcome = await dispatch.send(command("sh", "-c", script, time_limit=1), MESSAGE)
-    assert outcome == (False, "no answer within 1 s")
+    outcome = await dispatch.send(command("sh", "-c", script, time_limit=3), MESSAGE)
+    assert outcome == (False, "no answer within 3 s")
     child = int((tmp_path / "pid").read_text())
     until(lambda: not alive(child))
 
@@ -128,7 +132,7 @@ async def test_an_answer_without_end_is_bounded_in_memory(dispatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=endless, args=(server,))
         thread.start()
-        outcome = await dispatch.send(address(f"json://127.0.0.1:{server.getsockname()[1]}/", time_limit=60), MESSAGE)
-        thread.join(10)
+        outcome = await dispatch.send(address(f"json://127.0.0.1:{server.getsockname()[1]}/"), MESSAGE)
+        thread.join(30)
     assert not outcome.sent
     assert "no answer" not in outcome.reason  # memory ended it, long before time did

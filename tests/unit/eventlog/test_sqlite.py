@@ -288,16 +288,16 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(tmp_path):
 
 async def test_closing_does_not_wait_for_a_search_without_end(tmp_path):
     log = await opened(tmp_path / "events.db")
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    endless = "WITH RECURSIVE n(i) AS (SELECT begun() UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     begun = threading.Event()
 
     def run(connection):
-        begun.set()
+        connection.create_function("begun", 0, lambda: begun.set() or 1)
         return connection.execute(endless).fetchone()
 
-    reading = asyncio.ensure_future(log._reading(run))
+    reading = asyncio.ensure_future(log._readers.ask(run))
     await eventually(begun.is_set)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await log.close()
         with pytest.raises(StorageFailed):
             await reading

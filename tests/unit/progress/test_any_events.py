@@ -15,7 +15,7 @@ from claude_loop.progress.parts import RunState, StoryState
 from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.patches import PatchMaker, apply_patches
 from claude_loop.progress.projection import ProgressProjection
-from claude_loop.progress.reducer import RULES, fold_one, reduce
+from claude_loop.progress.reducer import RULES, fold_one
 from claude_loop.progress.session_rules import RULES as SESSION_RULES
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, Documents
 
@@ -192,17 +192,6 @@ def test_however_events_are_cut_into_commits_the_documents_are_the_same(
 
 
 @given(streams)
-def test_patches_lead_to_the_documents(stream: list[dict[str, Any]]):
-    documents, patched, projection = Documents(), Documents(), ProgressProjection()
-    for event in events_of(stream):
-        patches = reduce(event, documents.get)
-        assert all(patch["seq"] == event.seq for patch in patches)
-        apply_patches(patched, orjson.loads(orjson.dumps(patches)))
-        projection.apply((event,), documents)
-        assert patched == documents
-
-
-@given(streams)
 def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[dict[str, Any]]):
     documents, patched, projection = Documents(), {}, ProgressProjection()
     maker = PatchMaker(STALLED_AFTER_MS)
@@ -210,7 +199,7 @@ def test_the_stream_of_patches_shows_the_documents_as_they_stand(stream: list[di
     for event in events_of(stream):
         patches = maker.event(event)
         moments += [patch["at"] for patch in patches]
-        apply_patches(patched, patches)
+        apply_patches(patched, orjson.loads(orjson.dumps(patches)))
         projection.apply((event,), documents)
         now = max(moments[-1], min(event.at, event.received_at))
         shown = {key: document for key, document in documents.items() if not key.startswith(KEPT)}

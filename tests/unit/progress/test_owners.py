@@ -437,7 +437,7 @@ async def test_where_there_is_no_proc_nobody_is_watched(world, tmp_path, process
     assert not table.can_judge
     world.watch_anew(processes=table)
     await world.say("prd.started", status="running", owner=owner_of(process.pid))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await world.tasks[0]
     assert len(world.owners) == 0
 

@@ -146,7 +146,7 @@ async def test_ends_with_the_hub(tmp_path: Path):
     await say(hub, "one")
     await eventually(lambda: indexed(hub, search))
     await hub.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 20)
     await search.close()
 
 

@@ -29,7 +29,7 @@ from claude_loop.transports.auth import Authenticator
 from claude_loop.transports.gate import ENGINE_IO, Gate
 from claude_loop.transports.listeners import Listeners
 from claude_loop.transports.socketio import SocketIOTransport
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 TOKEN = "t" * 43
 CLOCK = SystemClock()
@@ -101,7 +101,7 @@ class Packets:
     greeting: dict[str, Any]
     seen: list[tuple[str, Any]] = field(default_factory=list)
 
-    async def packet(self, seconds: float = 5.0) -> str:
+    async def packet(self, seconds: float = PATIENCE) -> str:
         """The next packet but pings, which are answered. Raises ``EOFError`` at the end."""
         while True:
             message = await self.websocket.receive(timeout=seconds)
@@ -112,7 +112,7 @@ class Packets:
                 continue
             return str(message.data)
 
-    async def next(self, seconds: float = 5.0) -> tuple[str, Any]:
+    async def next(self, seconds: float = PATIENCE) -> tuple[str, Any]:
         """The next event or answer: ``(name, payload)``, ``("ack 7", payload)``."""
         packet = await self.packet(seconds)
         kind, rest = packet[:2], packet[2:]
@@ -126,7 +126,7 @@ class Packets:
         self.seen.append((name, payload))
         return name, payload
 
-    async def until(self, wanted: str, seconds: float = 5.0) -> Any:
+    async def until(self, wanted: str, seconds: float = PATIENCE) -> Any:
         """The payload of the next ``wanted``; what comes before is kept in ``seen``."""
         while True:
             name, payload = await self.next(seconds)
@@ -178,7 +178,7 @@ class Clients:
         """A bare websocket client, connected to the namespace unless ``connect`` is false."""
         url = f"{self._rig.url}/socket.io/?EIO=4&transport=websocket{query}"
         websocket = await self._http.ws_connect(url, autoping=True, max_msg_size=0, **options)
-        opened = await websocket.receive_str(timeout=5)
+        opened = await websocket.receive_str(timeout=PATIENCE)
         client = Packets(websocket, orjson.loads(opened[1:]))
         if connect:
             await websocket.send_str("40" + ("" if auth is None else orjson.dumps(auth).decode()))
@@ -240,7 +240,7 @@ def masked(text: str) -> bytes:
     return head + bytes(4) + body
 
 
-async def is_cut_off(raw: socket.socket, seconds: float = 5.0) -> bool:
+async def is_cut_off(raw: socket.socket, seconds: float = PATIENCE) -> bool:
     """Whether the other end closes or resets the connection within ``seconds``, whatever was in flight."""
     loop = asyncio.get_running_loop()
     try:

@@ -102,6 +102,6 @@ def test_the_line_to_type_is_shell_that_works(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=10,
+        timeout=30,
     )
     assert shown.stdout.splitlines() == ["-H", "@-", "http://127.0.0.1:1/api/prds", f"Authorization: Bearer {SECRET}"]

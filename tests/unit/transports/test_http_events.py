@@ -159,7 +159,7 @@ async def test_a_search_looks_at_a_bounded_part_of_the_log_and_says_where_to_go_
 
 async def test_a_search_goes_on_through_windows_while_there_is_time(log, monkeypatch):
     monkeypatch.setattr(http_events, "SEARCH_WINDOW", 2)
-    async with serving(log) as rig:
+    async with serving(log, clock=ManualClock()) as rig:  # on which no time passes
         for n in range(1, 30):
             await rig.emit(data={"word": "needle" if n % 7 == 0 else "hay"})
         page = await rig.get("/api/events?q=needle")

@@ -39,8 +39,8 @@ async def test_idle_means_taken_and_asked_for_more() -> None:
     await asyncio.sleep(0)
     assert not idle.done(), "taken, but perhaps not sent"
     taking = asyncio.create_task(outbox.take())
-    await asyncio.wait_for(idle, 1)
-    await asyncio.wait_for(outbox.idle(), 1)
+    await asyncio.wait_for(idle, 10)
+    await asyncio.wait_for(outbox.idle(), 10)
     outbox.put_nowait(Packet(PING))
     assert not outbox.is_idle
     assert len(await taking) == 1
@@ -54,7 +54,7 @@ async def test_below() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     await outbox.take()
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 10)
 
 
 async def test_the_end_comes_after_what_was_put_before_and_stays() -> None:
@@ -89,4 +89,4 @@ async def test_cancelled_waiters_are_forgotten() -> None:
 async def test_closing_never_waits_for_a_reader() -> None:
     outbox = Outbox()
     await outbox.put(Packet(PING))
-    await asyncio.wait_for(outbox.join(), 0.1)
+    await asyncio.wait_for(outbox.join(), 10)

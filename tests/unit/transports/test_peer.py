@@ -144,7 +144,7 @@ def test_another_users_connection_names_that_user(diagnostics, listener) -> None
         assert owner is not None
         assert owner.uid == OTHER_UID
     finally:
-        child.wait(10)
+        child.wait(30)
 
 
 def test_without_netlink_nobody_is_known(diagnostics, listener, monkeypatch) -> None:
@@ -234,7 +234,7 @@ def test_another_users_listener_is_not_ours() -> None:
         assert listener_is_ours("127.0.0.1", port) is False
         assert listener_is_ours("localhost", port) is False
     finally:
-        child.communicate(timeout=10)
+        child.communicate(timeout=30)
 
 
 LISTENER = """

@@ -194,7 +194,7 @@ async def test_the_first_event_after_a_pause_goes_at_once(bench: Bench) -> None:
     bench.start(outlet, BatchFeed, timing=timing)
     await asyncio.sleep(0)
     await bench.emit()
-    await eventually(lambda: outlet.seqs == [1], 1)
+    await eventually(lambda: outlet.seqs == [1])
     for _ in range(20):
         await bench.emit()
         await asyncio.sleep(0.005)
@@ -207,7 +207,7 @@ async def test_a_reader_that_lags_does_not_wait_for_the_beat(bench: Bench) -> No
     bench.start(outlet, BatchFeed, timing=timing)
     await asyncio.sleep(0)
     await bench.emit(5 * 256)
-    await eventually(lambda: len(outlet.seqs) >= 4 * 256, 2)
+    await eventually(lambda: len(outlet.seqs) >= 4 * 256)
 
 
 async def test_the_window_grows_with_readers() -> None:

@@ -26,17 +26,14 @@ from claude_loop.transports.engineio_driver import _translate_request
 from tests.support import eventually
 from tests.unit.transports.socketio_rig import Clients, Rig, handshake, is_cut_off, masked, serving
 
+# Every so often, and answered within: what a test does before it falls silent must fit, also on a loaded machine.
+PINGS = (0.2, 1.0)
+
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     async with serving() as running:
         yield running
-
-
-@pytest.fixture
-async def clients(rig: Rig) -> AsyncIterator[Clients]:
-    async with Clients(rig) as made:
-        yield made
 
 
 class Broken:
@@ -104,7 +101,7 @@ def own_tasks() -> set[str]:
 
 async def test_after_a_ping_timeout_nothing_of_the_client_stays() -> None:
     """(c) Queue, writer task and TCP connection of a stalled client stayed for ever."""
-    async with serving(ping=(0.2, 0.2), write_timeout=60) as rig, Clients(rig) as clients:
+    async with serving(ping=PINGS, write_timeout=60) as rig, Clients(rig) as clients:
         raw = await clients.stalled("40", '420["subscribe",{"from":"start"}]')
         await eventually(lambda: rig.transport.statistics()["subscriptions"] == 1)
         for _ in range(100):
@@ -118,7 +115,7 @@ async def test_after_a_ping_timeout_nothing_of_the_client_stays() -> None:
 
 async def test_after_a_ping_timeout_an_upgraded_connection_is_closed_too() -> None:
     """(c) After an upgrade `environ` still names the polling request, whose connection is another one."""
-    async with serving(ping=(0.2, 0.2), write_timeout=60) as rig, Clients(rig) as clients:
+    async with serving(ping=PINGS, write_timeout=60) as rig, Clients(rig) as clients:
         url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
         sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
         head = {"Content-Type": "text/plain"}
@@ -152,7 +149,7 @@ async def test_a_client_that_does_not_read_is_cut_off_in_time() -> None:
 
 async def test_a_half_open_upgrade_goes_with_its_session() -> None:
     """A probe that never comes held its connection for ever."""
-    async with serving(ping=(0.2, 0.2)) as rig, Clients(rig) as clients:
+    async with serving(ping=PINGS) as rig, Clients(rig) as clients:
         url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
         sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
         loop = asyncio.get_running_loop()
@@ -186,7 +183,7 @@ async def test_a_closed_polling_session_lets_go_of_its_requests(rig: Rig, client
         assert b"101" in await loop.sock_recv(raw, 1024)
         posted = await clients.http.post(f"{url}&sid={sid}", data=b"1", headers={"Content-Type": "text/plain"})
         assert posted.status == 200
-        await asyncio.wait_for(polling, 2)
+        await asyncio.wait_for(polling, 10)
         assert await is_cut_off(raw)
     await eventually(lambda: rig.engine.open_sessions() == [])
 
@@ -280,7 +277,7 @@ async def test_a_client_gone_while_being_checked_is_forgotten() -> None:
 
 
 async def test_who_never_joins_is_cut_off() -> None:
-    settings = Settings(port=0, limits=LimitSettings(handshake_seconds=0.2))
+    settings = Settings(port=0, limits=LimitSettings(handshake_seconds=1.0))  # two of them join in time
     async with serving(settings=settings) as rig, Clients(rig) as clients:
         raw = await clients.stalled()
         assert await is_cut_off(raw)
@@ -412,7 +409,7 @@ def test_what_is_used_of_the_libraries_is_there() -> None:
 
 
 async def test_a_polling_response_nobody_reads_does_not_stay() -> None:
-    async with serving(write_timeout=0.3) as rig, Clients(rig) as clients:
+    async with serving(write_timeout=1.0) as rig, Clients(rig) as clients:
         url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
         sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
         head = {"Content-Type": "text/plain"}
@@ -430,4 +427,4 @@ async def test_a_polling_response_nobody_reads_does_not_stay() -> None:
             line = f"GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\nHost: 127.0.0.1:{rig.port}\r\n\r\n"
             await loop.sock_sendall(raw, line.encode())
             await eventually(lambda: connections(rig) == 1)
-            await eventually(lambda: connections(rig) == 0, 3, "the connection nobody reads is closed")
+            await eventually(lambda: connections(rig) == 0, what="the connection nobody reads is closed")

@@ -29,12 +29,6 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-@pytest.fixture
-async def clients(rig: Rig) -> AsyncIterator[Clients]:
-    async with Clients(rig) as made:
-        yield made
-
-
 async def works(client: Any, ack: int = 999) -> None:
     """The connection still takes and answers."""
     answer = await client.call("event", {"type": "still.there"}, ack=ack)

@@ -42,12 +42,6 @@ async def rig(hub: Hub, state: StateFeed) -> AsyncIterator[Rig]:
         yield running
 
 
-@pytest.fixture
-async def clients(rig: Rig) -> AsyncIterator[Clients]:
-    async with Clients(rig) as made:
-        yield made
-
-
 async def patched(client: Packets, documents: dict[str, Any], seq: int) -> list[dict[str, Any]]:
     """Apply frames until the one that holds ``seq``; the frames."""
     frames: list[dict[str, Any]] = []

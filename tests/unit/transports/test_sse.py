@@ -15,7 +15,7 @@ from claude_loop.supervision import TaskOwner
 from claude_loop.transports.sse import SseTiming
 from tests.http_rig import serving
 from tests.sse_client import stream
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 QUICK = SseTiming(ping=0.15, write_timeout=0.3, sweep=0.05)
 
@@ -118,7 +118,7 @@ async def test_pings_come_also_while_events_pass_that_nobody_wants():
         flooding = TaskOwner("test").spawn(flood(), "flood")
         try:
             for _ in range(3):
-                assert (await reader.next(2)).comments == ["ping"]
+                assert (await reader.next()).comments == ["ping"]
         finally:
             flooding.cancel()
 
@@ -172,16 +172,18 @@ async def test_a_reader_overtaken_by_pruning_is_told_in_the_middle_of_its_stream
 
 
 async def test_a_reader_that_does_not_read_is_cut_off_in_bounded_memory_and_slows_nobody():
-    async with serving(sse=QUICK) as rig:
+    # Long enough for the other reader, which shares this loop, on a loaded machine.
+    async with serving(sse=SseTiming(write_timeout=1.5, sweep=0.05)) as rig:
         connection = _connect(rig, "from=now")
         try:
             await eventually(lambda: rig.sse.statistics()["clients"] == 1)
             async with stream(rig.session) as healthy:
                 await healthy.next()
                 filler = "x" * 30_000
+                reading = asyncio.ensure_future(healthy.events(400))
                 for n in range(400):
                     await rig.emit(data={"n": n, "filler": filler})
-                seen = await healthy.events(400, seconds=10)
+                seen = await reading
                 assert [event["data"]["n"] for event in seen] == list(range(400))
                 await eventually(lambda: rig.sse.statistics()["cut_off"] == 1)
                 assert rig.sse.statistics()["clients"] == 1
@@ -356,7 +358,7 @@ async def _settled(measure):
     return last
 
 
-async def _read_until(connection, end, seconds=10.0):
+async def _read_until(connection, end, seconds=PATIENCE):
     loop = asyncio.get_running_loop()
     text = b""
     async with asyncio.timeout(seconds):

@@ -15,7 +15,7 @@ import termios
 import time
 from pathlib import Path
 
-from tests.support import ROOT, alive
+from tests.support import PATIENCE, ROOT, alive
 
 WRAPPER = ROOT / "claude_loop" / "wrapper"
 
@@ -57,7 +57,7 @@ class Shell:
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def expect(self, pattern: str, seconds: float = 20.0) -> str:
+    def expect(self, pattern: str, seconds: float = PATIENCE) -> str:
         """Wait for a match in what has been shown since the last one."""
         deadline = time.monotonic() + seconds
         compiled = re.compile(pattern.encode(), re.DOTALL)

@@ -92,7 +92,7 @@ def test_ctrl_z_stops_the_job_and_fg_goes_on(shell, prefix):
 
 
 def test_ctrl_z_stops_the_script_around_it_too(shell, tmp_path, prefix):
-    (tmp_path / "around.sh").write_text(f"{prefix} bash -c 'echo begun; sleep 1'\necho after\n")
+    (tmp_path / "around.sh").write_text(f"{prefix} bash -c 'echo begun; sleep 2'\necho after\n")
     shell.type("bash around.sh\n")
     shell.expect("\nbegun")
     shell.type("\x1a")
@@ -190,7 +190,7 @@ def test_what_it_leaves_running_lives_on_and_still_prints(shell, tmp_path, prefi
 def test_a_closed_window_hangs_up_the_command(directory, tmp_path, prefix):
     shell = Shell(tmp_path)
     shell.type(
-        f"{prefix} bash -c 'echo $$ > pid; trap \"echo hung up > heard; exit\" HUP; while :; do sleep 0.05; done'\n"
+        f"{prefix} bash -c 'trap \"echo hung up > heard; exit\" HUP; echo $$ > pid; while :; do sleep 0.05; done'\n"
     )
     pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     shell.close()

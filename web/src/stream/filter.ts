@@ -68,7 +68,7 @@ function typeTest(wanted: readonly string[]): (event: EventJson) => boolean {
 }
 
 /** `*` is any run of characters, dots too; `?` is one. In linear time for each star, whatever the pattern. */
-export function globMatches(pattern: string, text: string): boolean {
+function globMatches(pattern: string, text: string): boolean {
   let [p, t, star, mark] = [0, 0, -1, 0];
   while (t < text.length) {
     if (pattern[p] === "*") {

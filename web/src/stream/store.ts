@@ -37,7 +37,7 @@ function shared<T extends string | null>(name: T): T {
   return name;
 }
 
-export function lean(event: EventJson): EventJson {
+function lean(event: EventJson): EventJson {
   event.type = shared(event.type);
   event.project = shared(event.project);
   event.prd_id = shared(event.prd_id);
