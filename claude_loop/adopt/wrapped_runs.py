@@ -20,7 +20,7 @@ from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
-from claude_loop.ids import ID_PATTERN
+from claude_loop.id_rules import ID_PATTERN
 from claude_loop.progress.keys import run_key
 
 log = structlog.get_logger(__name__)

@@ -6,7 +6,8 @@ from hypothesis import given
 
 from claude_loop.clock import ManualClock, SystemClock
 from claude_loop.errors import InvalidCursor
-from claude_loop.ids import ID_PATTERN, TYPE_PATTERN, Cursor, id_digest, new_epoch, new_event_id
+from claude_loop.id_rules import ID_PATTERN, TYPE_PATTERN
+from claude_loop.ids import Cursor, id_digest, new_epoch, new_event_id
 
 
 def test_ids_made_later_sort_later():
