@@ -34,21 +34,19 @@ class Stream:
 
     def copy(self, tee: Tee | None) -> int:
         """Pass on what is there; the number of bytes. Called when ``source`` is readable."""
-        data = self._read()
+        data = self._read_once()
+        if self.terminal and len(data) >= _SHORT_READ:  # no line, as it is nearly always
+            data = self._gathered(data)
         if not data:
             return 0
         if self.target is not None:
             self._pass_on(data.replace(b"\r\n", b"\n") if self.leaves_line_ends else data, self.target)
         if tee is not None:
-            tee.write(data)
+            tee.keep(data)
         return len(data)
 
-    def _read(self) -> bytes:
-        """What is there; at its end the stream is closed."""
-        data = self._read_once()
-        if not self.terminal or len(data) < _SHORT_READ:  # a line, nearly always
-            return data
-        # A terminal gives a few kilobytes at a time, however much there is.
+    def _gathered(self, data: bytes) -> bytes:
+        """With what follows: a terminal gives a few kilobytes at a time, however much there is."""
         parts, size = [data], len(data)
         while len(data) >= _SHORT_READ and size < GATHERED_BYTES:
             data = self._read_once()
@@ -57,6 +55,7 @@ class Stream:
         return b"".join(parts)
 
     def _read_once(self) -> bytes:
+        """What is there; at its end the stream is closed."""
         try:
             data = os.read(self.source, self._size)
         except BlockingIOError:

@@ -9,6 +9,11 @@ import time
 from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
 
 _RETRY_SECONDS = 1.0
+# To write each line of a busy command by itself costs as much as to read and show it. The first after a pause is
+# written at once; those that follow it closely wait for each other, this long and no longer.
+HOLD_MILLISECONDS = 50
+_HOLD_SECONDS = HOLD_MILLISECONDS / 1000
+_MOST_HELD = 16 * 1024
 
 
 class Tee:
@@ -22,6 +27,23 @@ class Tee:
         self._retry_at = 0.0
         self._lost = 0
         self._reason = ""
+        self.held = b""
+        self._holds_until = 0.0
+
+    def keep(self, data: bytes) -> None:
+        """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
+        now = time.monotonic()
+        if now < self._holds_until and len(self.held) + len(data) <= _MOST_HELD:
+            self.held += data
+            return
+        self._holds_until = now + _HOLD_SECONDS
+        data, self.held = self.held + data if self.held else data, b""
+        self.write(data)
+
+    def flush(self) -> None:
+        if self.held:
+            held, self.held = self.held, b""
+            self.write(held)
 
     @property
     def lost(self) -> int:
@@ -51,6 +73,10 @@ class Tee:
         return 0
 
     def close(self) -> None:
+        self.flush()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -82,7 +108,7 @@ class Tee:
     def _rotate(self) -> None:
         if sum(segment_number(name) is not None for name in os.listdir(self._directory)) >= MOST_SEGMENTS:
             raise OSError(errno.EDQUOT, "too much of it waits for the daemon")
-        self.close()
+        self._let_go()
         self._number += 1
         self._open()
 
@@ -90,6 +116,6 @@ class Tee:
         self._reason = failure.strerror or "unknown"
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         try:
-            self.close()
+            self._let_go()
         except OSError:  # the disk may refuse even that; the descriptor is gone all the same
             self._descriptor = -1

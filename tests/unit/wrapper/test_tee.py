@@ -73,3 +73,26 @@ def test_no_link_is_followed(tmp_path):
     tee.write(b"data")
     assert (tmp_path / "elsewhere").read_bytes() == b"precious"
     assert tee.lost == 4
+
+
+def test_lines_that_follow_each_other_closely_are_written_together(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    tee = Tee(str(tmp_path))
+
+    def kept_after(data):
+        tee.keep(data)
+        return contents(tmp_path)["output.000001"]
+
+    assert kept_after(b"first ") == b"first "
+    assert kept_after(b"soon ") == b"first "
+    assert kept_after(b"after it ") == b"first "
+    now += 0.05
+    assert kept_after(b"late ") == b"first soon after it late "
+    assert kept_after(b"x" * 20_000) == b"first soon after it late " + b"x" * 20_000
+    assert kept_after(b"held") == b"first soon after it late " + b"x" * 20_000
+    tee.flush()
+    assert contents(tmp_path)["output.000001"].endswith(b"xheld")
+    tee.keep(b" to the end")
+    tee.close()
+    assert contents(tmp_path)["output.000001"].endswith(b"xheld to the end")
