@@ -9,11 +9,11 @@ import time
 from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
 
 _RETRY_SECONDS = 1.0
-# To write each line of a busy command by itself costs as much as to read and show it. The first after a pause is
-# written at once; those that follow it closely wait for each other, this long and no longer.
+# To write each line of a busy command by itself costs half as much as to read and show it. So a line waits for the next
+# ones, this long for each of them, and for so many.
 HOLD_MILLISECONDS = 50
-_HOLD_SECONDS = HOLD_MILLISECONDS / 1000
-_MOST_HELD = 16 * 1024
+_MOST_HELD = 8
+_LONG = 1024
 
 
 class Tee:
@@ -27,23 +27,21 @@ class Tee:
         self._retry_at = 0.0
         self._lost = 0
         self._reason = ""
-        self.held = b""
-        self._holds_until = 0.0
+        # How many pieces ``flush`` would write.
+        self.held = 0
+        self._pieces: list[bytes] = []
 
     def keep(self, data: bytes) -> None:
         """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
-        now = time.monotonic()
-        if now < self._holds_until and len(self.held) + len(data) <= _MOST_HELD:
-            self.held += data
-            return
-        self._holds_until = now + _HOLD_SECONDS
-        data, self.held = self.held + data if self.held else data, b""
-        self.write(data)
+        self._pieces.append(data)
+        self.held += 1
+        if self.held >= _MOST_HELD or len(data) >= _LONG:
+            self.flush()
 
     def flush(self) -> None:
         if self.held:
-            held, self.held = self.held, b""
-            self.write(held)
+            pieces, self._pieces, self.held = self._pieces, [], 0
+            self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     @property
     def lost(self) -> int:

@@ -75,24 +75,23 @@ def test_no_link_is_followed(tmp_path):
     assert tee.lost == 4
 
 
-def test_lines_that_follow_each_other_closely_are_written_together(tmp_path, monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+def test_lines_that_follow_each_other_closely_are_written_together(tmp_path):
     tee = Tee(str(tmp_path))
 
-    def kept_after(data):
-        tee.keep(data)
-        return contents(tmp_path)["output.000001"]
+    def kept():
+        return b"".join(contents(tmp_path).values())
 
-    assert kept_after(b"first ") == b"first "
-    assert kept_after(b"soon ") == b"first "
-    assert kept_after(b"after it ") == b"first "
-    now += 0.05
-    assert kept_after(b"late ") == b"first soon after it late "
-    assert kept_after(b"x" * 20_000) == b"first soon after it late " + b"x" * 20_000
-    assert kept_after(b"held") == b"first soon after it late " + b"x" * 20_000
+    for number in range(7):
+        tee.keep(b"%d" % number)
+    assert (kept(), tee.held) == (b"", 7)
+    tee.keep(b"7")
+    assert (kept(), tee.held) == (b"01234567", 0)
+    tee.keep(b"a line ")
+    tee.keep(b"x" * 2000)
+    assert kept() == b"01234567a line " + b"x" * 2000
+    tee.keep(b"held")
     tee.flush()
-    assert contents(tmp_path)["output.000001"].endswith(b"xheld")
+    assert kept().endswith(b"xheld")
     tee.keep(b" to the end")
     tee.close()
-    assert contents(tmp_path)["output.000001"].endswith(b"xheld to the end")
+    assert kept().endswith(b"xheld to the end")
