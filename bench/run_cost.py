@@ -31,12 +31,13 @@ from serving import ROOT, environment, machine, percentile, row, serving
 
 BUSY = """
 import os, sys, time
-def ticks(pid):
-    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
-    return int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-monitor = os.getppid()
-wrapper, _ = ticks(monitor)
-before = ticks(monitor)[1] + ticks(wrapper)[1]
+def spent_by(pid):
+    return int(open(f"/proc/{pid}/schedstat").read().split()[0]) / 1e9
+def above(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+beside = [os.getppid()]  # ours has a process between, which waits
+beside += [above(beside[0])] if sys.argv[3] == "ours" else []
+before = sum(map(spent_by, beside))
 begun, n, spent = time.perf_counter(), 0, time.process_time()
 for lines in range(int(sys.argv[1])):
     for _ in range(100_000):
@@ -44,7 +45,7 @@ for lines in range(int(sys.argv[1])):
     print(f"line {lines} of what a loop prints while it works, of a usual length for such a line")
     sys.stdout.flush()
 open(sys.argv[2], "w").write(
-    f"{time.perf_counter() - begun} {time.process_time() - spent} {ticks(monitor)[1] + ticks(wrapper)[1] - before}")
+    f"{time.perf_counter() - begun} {time.process_time() - spent} {sum(map(spent_by, beside)) - before}")
 """
 WRAPPER = [str(ROOT / ".venv" / "bin" / "python"), "-I", "-m", "claude_loop", "run", "--"]
 
@@ -78,14 +79,23 @@ def start_and_end(environ: dict[str, str], rounds: int) -> None:
 
 
 def busy(environ: dict[str, str], folder: Path, rounds: int, work: int) -> None:
-    shares = []
+    shares, shares_in_c = [], []
+    said, program = folder / "busy", folder / "busy.py"
+    program.write_text(BUSY)
+
+    def run(line: list[str]) -> tuple[float, float]:
+        in_terminal(line, environ)
+        seconds, spent, beside = map(float, said.read_text().split())
+        return seconds, 100 * beside / spent
 
     def once(prefix: list[str]) -> float:
-        said = folder / "busy"
-        in_terminal([*prefix, "python3", "-c", BUSY, str(work), str(said)], environ)
-        seconds, spent, beside = map(float, said.read_text().split())
+        line = ["python3", str(program), str(work), str(said)]
+        seconds, share = run([*prefix, *line, "ours"])
         if prefix:
-            shares.append(100 * beside / spent)
+            shares.append(share)
+            if in_c := shutil.which("script"):  # the same by a wrapper in C
+                inner = shlex.join(["exec", *line, "script"])
+                shares_in_c.append(run([in_c, "-qec", inner, str(folder / "typescript")])[1])
         return seconds
 
     times = by_turns(rounds, once)
@@ -96,6 +106,8 @@ def busy(environ: dict[str, str], folder: Path, rounds: int, work: int) -> None:
     row("  of the quickest of each", f"{least:+.2f} %")
     share = middle(shares)
     row("  processor time of the wrapper, of the command's", f"{share:.2f} %", "≤ 1 %", reached=share <= 1)
+    if shares_in_c:
+        row("  of util-linux's script, likewise", f"{middle(shares_in_c):.2f} %")
 
 
 def keystrokes(environ: dict[str, str], rounds: int) -> None:

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from claude_loop.agent_types import AGENT_TYPES
 from claude_loop.errors import InvalidEvent
-from claude_loop.ids import COMMIT_PATTERN
+from claude_loop.id_rules import COMMIT_PATTERN
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 # JSON has no infinities: pydantic reads "inf" as one, and readers would see null.

@@ -69,6 +69,14 @@ class ManualClock:
         self._now_us += round(seconds * 1_000_000)
 
 
+def until_tick(now: float, every: float) -> float:
+    """Seconds until the next multiple of ``every`` on a clock that shows ``now``: who looks again and again does so
+    when all the others do, and an idle machine is woken once for all of them."""
+    pause = every - now % every
+    # A timer that is early by its own coarseness is not to ring twice.
+    return pause if pause > every / 10 else pause + every
+
+
 @lru_cache(maxsize=256)
 def _whole_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

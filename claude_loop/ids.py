@@ -1,4 +1,4 @@
-"""Identifiers: event ids, cursors and the rules both keep."""
+"""Identifiers: event ids and cursors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from hashlib import blake2b
 from claude_loop.clock import Clock
 from claude_loop.errors import InvalidCursor
 
-MAX_ID_LENGTH = 128
-MAX_TYPE_LENGTH = 128
-# A JSON string holds any character; an id must also survive a terminal, a URL and a log line.
-ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}\Z"
-TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*\Z"
-# What git, Mercurial and their like name a commit by, whole or shortened.
-COMMIT_PATTERN = r"[0-9A-Fa-f]{4,64}"
 _CURSOR = re.compile(r"([0-9a-f]{16})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{10})\Z")
 # Stands in for "the event at seq 0", so that a cursor exists before the first event does.
 NO_EVENT = ""
@@ -23,7 +16,7 @@ NO_EVENT = ""
 
 def new_event_id(clock: Clock) -> str:
     """A ULID: ids made later sort later, which keeps the log's unique index cheap."""
-    from ulid import ULID  # noqa: PLC0415 - quick commands import this module for its patterns alone
+    from ulid import ULID  # noqa: PLC0415 - what only reads cursors makes no ids
 
     timestamp = (clock.now_us() // 1000).to_bytes(6, "big")
     return str(ULID.from_bytes(timestamp + clock.random_bytes(10)))

@@ -21,7 +21,7 @@ from claude_loop.adopt.chunks import Redact
 from claude_loop.adopt.findings import Scanners
 from claude_loop.adopt.run_directory import RefusedDirectory, RunDirectory
 from claude_loop.adopt.run_output import Place, RunOutput, place_after
-from claude_loop.clock import Clock
+from claude_loop.clock import Clock, until_tick
 from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
@@ -80,6 +80,7 @@ class OutputFollower:
         return len(self._followed)
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 is_behind = await self._round()
@@ -92,7 +93,7 @@ class OutputFollower:
                 continue
             if not is_behind:
                 live = any(followed.over_since is None for followed in self._followed.values())
-                await asyncio.sleep(POLL_SECONDS if live else IDLE_SECONDS)
+                await asyncio.sleep(until_tick(loop.time(), POLL_SECONDS if live else IDLE_SECONDS))
 
     async def close(self) -> None:
         await self._forget()
@@ -100,7 +101,8 @@ class OutputFollower:
 
     async def _round(self) -> bool:
         """One step of every run; whether one of them has more to be read."""
-        for name in await self._in(self._names):
+        # With nothing to follow there is next to nothing to list, and no thread is woken for that.
+        for name in await self._in(self._names) if self._followed else self._names():
             if name not in self._followed:
                 await self._take_up(name)
         is_behind = False

@@ -69,13 +69,13 @@ class GitWatch:
         self._watched: dict[str, Watched] = {}
 
     async def run(self) -> None:
-        await keep_looking(self.look, self._forget, self._poll, "commits")
+        await keep_looking(self.look, self._forget, self._poll, self._poll, "commits")
 
     def _forget(self) -> None:
         self._watched.clear()
 
-    async def look(self) -> None:
-        """One look at every run. Raises ``LoadError`` and ``OSError``."""
+    async def look(self) -> bool:
+        """One look at every run; whether there is one. Raises ``LoadError`` and ``OSError``."""
         runs = await self._runs.current()
         self._watched = {key: watched for key, watched in self._watched.items() if any(key == r.key for r in runs)}
         for run in runs:
@@ -90,6 +90,7 @@ class GitWatch:
             await self._tell(watched)
             if watched.run.ended_at is not None:
                 self._runs.close(watched.run)
+        return bool(runs)
 
     async def _take_up(self, run: WrappedRun) -> Watched:
         stored = await events_of(self._hub, run, "commit.created", most=_MOST_KNOWN)

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 SOURCE = "prd.json"
 POLL_SECONDS = 0.25
+# Without a run it looks for one less often: `claude-loop run` itself tells the plan that it begins with.
+_IDLE_POLLS = 4
 _HEARD = Filter(types=("story.*", "iteration.started"))
 _MOST_STORED = 500
 # `claude-loop run` tells the plan that it found: its word is waited for this long.
@@ -83,13 +85,13 @@ class PrdWatch:
         self._heard: Subscription | None = None
 
     async def run(self) -> None:
-        await keep_looking(self.look, self._forget, self._poll, "changes of prd.json")
+        await keep_looking(self.look, self._forget, self._poll, _IDLE_POLLS * self._poll, "changes of prd.json")
 
     def _forget(self) -> None:
         self._watched.clear()
 
-    async def look(self) -> None:
-        """One look at every run. Raises ``LoadError`` and ``OSError``."""
+    async def look(self) -> bool:
+        """One look at every run; whether there is one. Raises ``LoadError`` and ``OSError``."""
         await self._hear()
         runs = await self._runs.current()
         self._watched = {key: watched for key, watched in self._watched.items() if any(key == r.key for r in runs)}
@@ -101,6 +103,7 @@ class PrdWatch:
             await self._look_at(watched)
             if run.ended_at is not None:
                 self._runs.close(run)
+        return bool(runs)
 
     async def _hear(self) -> None:
         """What was published of stories and iterations since the last look; after a gap everything is taken up anew."""

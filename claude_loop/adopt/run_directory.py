@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claude_loop.ids import ID_PATTERN
+from claude_loop.id_rules import ID_PATTERN
 from claude_loop.progress.owners import Process
 from claude_loop.run_files import END_JSON, RUN_JSON, SEGMENT_BYTES, is_directory_name, segment_name, segment_number
 

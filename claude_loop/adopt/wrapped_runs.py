@@ -15,12 +15,12 @@ from typing import Any
 
 import structlog
 
-from claude_loop.clock import Clock
+from claude_loop.clock import Clock, until_tick
 from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
-from claude_loop.ids import ID_PATTERN
+from claude_loop.id_rules import ID_PATTERN
 from claude_loop.progress.keys import run_key
 
 log = structlog.get_logger(__name__)
@@ -190,18 +190,21 @@ def read_small_file(path: Path, most: int = _LARGEST_NOTE, *, follow: bool = Tru
 
 
 async def keep_looking(
-    look: Callable[[], Awaitable[None]], forget: Callable[[], None], seconds: float, what: str
+    look: Callable[[], Awaitable[bool]], forget: Callable[[], None], seconds: float, idle: float, what: str
 ) -> None:
-    """``look`` again and again, until the hub stops; after a failure ``forget`` what was found and not published."""
+    """``look`` again and again, until the hub stops: every ``seconds`` where it found a run, else every ``idle``. After
+    a failure ``forget`` what was found and not published."""
+    loop = asyncio.get_running_loop()
     while True:
+        pause = seconds
         try:
-            await look()
+            pause = seconds if await look() else idle
         except ShuttingDown:
             return
         except (LoadError, OSError) as failure:
             log.warning("could not look at wrapped runs; it is tried again", what=what, reason=str(failure))
             forget()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(until_tick(loop.time(), pause))
 
 
 async def events_of(hub: Hub, run: WrappedRun, *types: str, most: int) -> list[Event]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -64,6 +66,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(f"claude_loop.cli.{module}"), attribute)
+        gc.enable()
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -134,5 +137,7 @@ def exit_status(error: ClaudeLoopError) -> int:
 
 def main() -> None:
     """Entry point of ``claude-loop``."""
+    # The interpreter ends with three looks for garbage among everything it has loaded.
+    atexit.register(gc.freeze)
     write_anything(sys.stdout, sys.stderr)
     cli.main(prog_name="claude-loop")

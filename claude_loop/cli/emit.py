@@ -13,7 +13,7 @@ import click
 
 from claude_loop.cli.terminal import note
 from claude_loop.context import silenced
-from claude_loop.ids import MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.id_rules import MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.payloads import missing
 from claude_loop.spool_writer import SpoolWriter
 

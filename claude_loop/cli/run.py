@@ -17,7 +17,7 @@ from claude_loop.cli.terminal import note
 from claude_loop.context import inherited, silenced
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.formats.prd_json import Plan, name_of, parse_plan, read_document
-from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH
+from claude_loop.id_rules import ID_PATTERN, MAX_ID_LENGTH
 from claude_loop.instance import is_running
 from claude_loop.paths import Home, open_private
 from claude_loop.plan_places import first_file, plan_files, script_of

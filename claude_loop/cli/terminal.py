@@ -12,14 +12,15 @@ import unicodedata
 from datetime import datetime
 from typing import IO
 
+# Compiled where they are first used, which most commands never do.
 # C0 and C1 controls, lone surrogates, and the characters that reorder or hide text around them.
-_UNSAFE = re.compile(
+_UNSAFE = (
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 # The same in JSON text, where C0 controls are escaped already, and a line end may stand between values.
-_UNSAFE_IN_JSON = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", ""))
-_SPACES = re.compile(r"[\t\r\n]+")
+_UNSAFE_IN_JSON = _UNSAFE.replace("\x00-\x1f", "")
+_SPACES = r"[\t\r\n]+"
 # What our own symbols become where the terminal's encoding has none of them.
 _PLAIN = {
     "▶": ">", "▷": ">", "✓": "+", "✗": "x", "●": "*", "⏸": "=", "■": "#", "⊘": "%", "☠": "X", "↻": "@", "○": "o",
@@ -32,17 +33,17 @@ def printable(text: object, limit: int = 500) -> str:
     line = str(text)
     if len(line) <= limit and line.isascii() and line.isprintable():  # nearly all
         return line
-    line = _SPACES.sub(" ", line)
+    line = re.sub(_SPACES, " ", line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
-    return _UNSAFE.sub("\ufffd", line)
+    return re.sub(_UNSAFE, "\ufffd", line)
 
 
 def harmless_json(text: str) -> str:
     """JSON ``text`` that says the same, with ``\\u…`` for what a terminal would obey."""
     if text.isascii() and "\x7f" not in text:
         return text
-    return _UNSAFE_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f", text)
+    return re.sub(_UNSAFE_IN_JSON, lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f", text)
 
 
 def columns(text: str) -> int:

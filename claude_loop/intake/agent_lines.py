@@ -18,7 +18,7 @@ from claude_loop.errors import InvalidEvent, InvalidJson
 from claude_loop.events import Event
 from claude_loop.formats.agent_hooks import drafts, is_hook, restored, session_of
 from claude_loop.formats.hook_fields import Draft
-from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.id_rules import MAX_ID_LENGTH
 from claude_loop.intake import wide_integers
 from claude_loop.intake.envelope import check_id, time_us
 from claude_loop.intake.long_texts import without_long_texts

@@ -9,7 +9,7 @@ from typing import Any
 from claude_loop.clock import parse_time
 from claude_loop.errors import InvalidEvent, UnknownField
 from claude_loop.events import ENVELOPE_KEYS
-from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.id_rules import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.intake.wide_integers import WideInteger
 
 _TYPE = re.compile(TYPE_PATTERN)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from claude_loop.events import ID_KEYS
-from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.id_rules import MAX_ID_LENGTH
 from claude_loop.intake.redact_patterns import (
     CARD,
     EMAIL,

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from claude_loop.clock import Clock
+from claude_loop.clock import Clock, until_tick
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.breath import Breath
 from claude_loop.intake.inotify import Changes
@@ -100,7 +100,8 @@ class SpoolDrain:
                 self._table.drop_orphans(self._is_in_spool)
                 self._orphans_dropped = True
             await self._clean_up()
-            self._next_look = self._clock.monotonic() + LOOK_SECONDS
+            now = self._clock.monotonic()
+            self._next_look = now + until_tick(now, LOOK_SECONDS)
         return self._pause(held_until)
 
     def _pause(self, held_until: int | None) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from typing_extensions import TypedDict
 
-from claude_loop.clock import Clock
+from claude_loop.clock import Clock, until_tick
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.hub import Hub
 from claude_loop.observability.clients import Clients, total
@@ -76,9 +76,10 @@ class Series:
 
     async def run(self) -> None:
         """Sample until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self.sample()
-            await asyncio.sleep(STEP_SECONDS)
+            await asyncio.sleep(until_tick(loop.time(), STEP_SECONDS))
 
     async def sample(self) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from claude_loop.clock import Clock
+from claude_loop.clock import Clock, until_tick
 from claude_loop.errors import ClaudeLoopError, LoadError
 from claude_loop.events import Event
 from claude_loop.filters import Filter
@@ -176,11 +176,12 @@ class OwnerWatch:
 
     async def watch(self) -> None:
         """Look at every watched process, once a second. Runs until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             if not self._watched:
                 self._arrived.clear()
                 await self._arrived.wait()
-            await asyncio.sleep(self._poll)
+            await asyncio.sleep(until_tick(loop.time(), self._poll))
             try:
                 await self.look()
             except ClaudeLoopError as failure:  # the log cannot be written: the next look tries again

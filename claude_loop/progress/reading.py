@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_loop.clock import parse_time
 from claude_loop.events import Event
-from claude_loop.ids import COMMIT_PATTERN, MAX_ID_LENGTH
+from claude_loop.id_rules import COMMIT_PATTERN, MAX_ID_LENGTH
 
 LONGEST_NAME = 80
 LONGEST_TEXT = 300

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 
+from claude_loop.clock import until_tick
 from claude_loop.errors import NotSupported, ShuttingDown, StorageFailed
 from claude_loop.eventlog.base import LogState
 from claude_loop.filters import Filter
@@ -112,7 +113,7 @@ class Search:
 
     async def _news(self) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(until_tick(asyncio.get_running_loop().time(), LOOK_SECONDS)):
                 await self._hub.next_commit()
         except TimeoutError:
             return

@@ -37,7 +37,7 @@ class NamedTokens:
         self._seen: tuple[int, ...] | None = None
         self._grants: dict[str, Grant] = {}
         self._names: dict[str, Grant] = {}
-        self._was_used = False
+        self._was_used = asyncio.Event()
 
     def principal_of(self, token: str) -> Principal | None:
         """The principal of a token that holds; None for anything else."""
@@ -46,7 +46,7 @@ class NamedTokens:
         grant = self._grants.get(digest_of(token))
         if grant is None or grant.is_over(self._clock.now_us()):
             return None
-        self._was_used = True
+        self._was_used.set()
         return Principal("token", frozenset(cast("Iterable[Scope]", grant.scopes)), _name(grant))
 
     def is_void(self, principal: Principal) -> bool:
@@ -59,11 +59,11 @@ class NamedTokens:
 
     async def watch(self, transports: Iterable[Cutting]) -> None:
         """End what void tokens have open, until cancelled. Every time anew: a connection may be opening meanwhile."""
+        await self._was_used.wait()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._was_used:
-                for transport in transports:
-                    transport.cut_off(self.is_void)
+            for transport in transports:
+                transport.cut_off(self.is_void)
 
     def _renew(self) -> None:
         seen = self._look()

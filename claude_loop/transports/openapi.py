@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from claude_loop.catalogue import CATALOGUE
-from claude_loop.ids import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.id_rules import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.transports.http_endpoint import Answer, Endpoint, Parameter
 
 _REF = "#/components/schemas/{model}"

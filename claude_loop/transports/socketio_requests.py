@@ -8,7 +8,7 @@ from typing import Any
 from claude_loop.errors import InvalidRequest
 from claude_loop.filters import Filter
 from claude_loop.hub import BATCH_EVENTS
-from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.id_rules import MAX_ID_LENGTH
 from claude_loop.progress.watch import WatchedPrd
 from claude_loop.subscription import Start
 from claude_loop.transports.prd_interest import PrdKey

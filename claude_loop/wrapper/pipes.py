@@ -14,7 +14,7 @@ from claude_loop.wrapper.child import become, hang_up_with
 from claude_loop.wrapper.outer import set_size, size_of
 from claude_loop.wrapper.signals import Heard, Signals, stop_here
 from claude_loop.wrapper.streams import Stream, drain
-from claude_loop.wrapper.tee import Tee
+from claude_loop.wrapper.tee import HOLD_MILLISECONDS, Tee
 
 # What the terminal sends reaches the command too: it is in the same process group.
 _FROM_TERMINAL = frozenset(
@@ -75,13 +75,13 @@ class PipedCommand:
 
     def run(self) -> int:
         """The command's wait status. What it printed has been copied."""
+        poll, polled = select.poll(), -1
         while self.status is None:
-            poll = select.poll()
-            poll.register(self._signals.descriptor, select.POLLIN)
-            for stream in self.streams:
-                if stream.open:
-                    poll.register(stream.source, select.POLLIN)
-            ready = dict(poll.poll())
+            if polled != (polled := sum(stream.open for stream in self.streams)):
+                poll = self._new_poll()
+            ready = dict(poll.poll(HOLD_MILLISECONDS if self._tee.held else None))
+            if not ready:
+                self._tee.flush()
             for stream in self.streams:
                 if stream.open and stream.source in ready:
                     stream.copy(self._tee)
@@ -90,6 +90,14 @@ class PipedCommand:
                     self._hear(heard)
         drain(self.streams, self._tee)
         return self.status
+
+    def _new_poll(self) -> select.poll:
+        poll = select.poll()
+        poll.register(self._signals.descriptor, select.POLLIN)
+        for stream in self.streams:
+            if stream.open:
+                poll.register(stream.source, select.POLLIN)
+        return poll
 
     def leave(self) -> None:
         """There is nothing that would end with us."""
@@ -121,6 +129,7 @@ class PipedCommand:
         if not os.WIFSTOPPED(status):
             self.status = status
             return
+        self._tee.flush()
         stop_here(os.WSTOPSIG(status))
         self._send(signal.SIGCONT)
 

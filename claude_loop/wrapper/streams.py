@@ -35,28 +35,33 @@ class Stream:
     def copy(self, tee: Tee | None) -> int:
         """Pass on what is there; the number of bytes. Called when ``source`` is readable."""
         data = self._read()
+        if len(data) >= _SHORT_READ:
+            data = self._much(data)
+        elif self._size != READ_BYTES:
+            self._size = READ_BYTES
         if not data:
             return 0
         if self.target is not None:
             self._pass_on(data.replace(b"\r\n", b"\n") if self.leaves_line_ends else data, self.target)
         if tee is not None:
-            tee.write(data)
+            tee.keep(data)
         return len(data)
 
-    def _read(self) -> bytes:
-        """What is there; at its end the stream is closed."""
-        data = self._read_once()
-        if not self.terminal or len(data) < _SHORT_READ:  # a line, nearly always
+    def _much(self, data: bytes) -> bytes:
+        """No line, as it is nearly always: with what follows."""
+        if not self.terminal:
+            self._size = READ_BYTES if len(data) < READ_BYTES else _FULL_READ_BYTES
             return data
         # A terminal gives a few kilobytes at a time, however much there is.
         parts, size = [data], len(data)
         while len(data) >= _SHORT_READ and size < GATHERED_BYTES:
-            data = self._read_once()
+            data = self._read()
             parts.append(data)
             size += len(data)
         return b"".join(parts)
 
-    def _read_once(self) -> bytes:
+    def _read(self) -> bytes:
+        """What is there; at its end the stream is closed."""
         try:
             data = os.read(self.source, self._size)
         except BlockingIOError:
@@ -67,7 +72,6 @@ class Stream:
             data = b""
         if not data:
             self.close()
-        self._size = READ_BYTES if len(data) < READ_BYTES else _FULL_READ_BYTES
         return data
 
     def _pass_on(self, data: bytes, target: int) -> None:

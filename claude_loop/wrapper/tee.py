@@ -9,6 +9,11 @@ import time
 from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
 
 _RETRY_SECONDS = 1.0
+# To write each line of a busy command by itself costs half as much as to read and show it. So a line waits for the next
+# ones, this long for each of them, and for so many.
+HOLD_MILLISECONDS = 50
+_MOST_HELD = 8
+_LONG = 1024
 
 
 class Tee:
@@ -22,6 +27,21 @@ class Tee:
         self._retry_at = 0.0
         self._lost = 0
         self._reason = ""
+        # How many pieces ``flush`` would write.
+        self.held = 0
+        self._pieces: list[bytes] = []
+
+    def keep(self, data: bytes) -> None:
+        """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
+        self._pieces.append(data)
+        self.held += 1
+        if self.held >= _MOST_HELD or len(data) >= _LONG:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.held:
+            pieces, self._pieces, self.held = self._pieces, [], 0
+            self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     @property
     def lost(self) -> int:
@@ -51,6 +71,10 @@ class Tee:
         return 0
 
     def close(self) -> None:
+        self.flush()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -82,7 +106,7 @@ class Tee:
     def _rotate(self) -> None:
         if sum(segment_number(name) is not None for name in os.listdir(self._directory)) >= MOST_SEGMENTS:
             raise OSError(errno.EDQUOT, "too much of it waits for the daemon")
-        self.close()
+        self._let_go()
         self._number += 1
         self._open()
 
@@ -90,6 +114,6 @@ class Tee:
         self._reason = failure.strerror or "unknown"
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         try:
-            self.close()
+            self._let_go()
         except OSError:  # the disk may refuse even that; the descriptor is gone all the same
             self._descriptor = -1

@@ -12,11 +12,12 @@ from claude_loop.wrapper import monitor
 from claude_loop.wrapper.outer import OuterTerminal, set_size, signals_of_keys
 from claude_loop.wrapper.signals import Heard, Signals, stop_group, stop_here
 from claude_loop.wrapper.streams import Stream, drain
-from claude_loop.wrapper.tee import Tee
+from claude_loop.wrapper.tee import HOLD_MILLISECONDS, Tee
 
 # In the background nobody tells us when the shell brings us to the front: we look.
 _LOOK_MILLISECONDS = 200
 _KEYS_BYTES = 4096
+_NEVER = [(-1, 0)]
 # More than that is typed ahead by no one; what is pasted waits in the outer terminal.
 _MOST_TYPED_AHEAD = 64 * 1024
 
@@ -33,6 +34,9 @@ class TerminalSession:
         self._pid = 0
         self._poll = select.poll()
         self._polled_for: list[bool] = []
+        # What the poll tells when the command has printed something and nothing else has happened.
+        self._usual = _NEVER
+        self._patience: int | None = None
         self.status: int | None = None
         self._begin(command)
 
@@ -55,15 +59,29 @@ class TerminalSession:
     def run(self) -> int:
         """The command's wait status. What it printed has been copied, and the outer terminal is as it was before."""
         try:
-            while self.status is None:
-                self._turn()
+            status = self._run()
             drain(self.streams, self._tee)  # before the outer terminal makes line ends of its own
         finally:
             self._give_back()
+        return status
+
+    def _run(self) -> int:
+        printing, tee = self.streams[0], self._tee
+        while self.status is None:
+            self._prepare()
+            poll, usual, patience = self._poll.poll, self._usual, self._patience
+            # A busy command is held up by what it finds gone from the caches when it goes on after a line: for a line
+            # nothing is looked at that is not needed.
+            while (ready := poll(HOLD_MILLISECONDS if tee.held else patience)) == usual:
+                printing.copy(tee)
+                if not printing.open:
+                    break
+            self._turn(dict(ready))
         return self.status
 
-    def _turn(self) -> None:
-        ready = self._wait()
+    def _turn(self, ready: dict[int, int]) -> None:
+        if not ready:
+            self._tee.flush()
         if self._signals.descriptor in ready:
             for heard in self._signals.take():
                 self._hear(heard)
@@ -77,14 +95,16 @@ class TerminalSession:
         if self._monitored.reports in ready:
             self._read_reports()
 
-    def _wait(self) -> dict[int, int]:
+    def _prepare(self) -> None:
+        """To wait for what may happen next."""
         if not self._in_front:
             self._come_to_front()
         takes_keys = self._in_front and self._hears_keys and len(self._typed) < _MOST_TYPED_AHEAD
         wanted = [takes_keys, self._typed != b"", *[stream.open for stream in self.streams]]
         if wanted != self._polled_for:  # the same as the last time, nearly always
             self._poll, self._polled_for = self._new_poll(takes_keys=takes_keys), wanted
-        return dict(self._poll.poll(None if self._in_front else _LOOK_MILLISECONDS))
+        self._patience = None if self._in_front else _LOOK_MILLISECONDS
+        self._usual = [(self._master, select.POLLIN)] if self._in_front else _NEVER
 
     def _new_poll(self, *, takes_keys: bool) -> select.poll:
         poll = select.poll()
@@ -154,6 +174,7 @@ class TerminalSession:
     def _stop(self, number: int) -> None:
         """Stop as the command has, until the shell continues us."""
         drain(self.streams, self._tee)
+        self._tee.flush()
         self._give_back()
         if number == signal.SIGTSTP:
             # The whole group, as its terminal would have: a script that started us waits for us, and its shell for it.

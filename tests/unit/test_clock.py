@@ -2,7 +2,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from claude_loop.clock import ManualClock, SystemClock, parse_time, rfc3339
+from claude_loop.clock import ManualClock, SystemClock, parse_time, rfc3339, until_tick
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,14 @@ def test_what_is_no_time_is_refused(wrong):
 @given(st.integers(0, 253_402_300_799_999))
 def test_what_is_shown_reads_back(ms):
     assert parse_time(rfc3339(ms)) == ms * 1000
+
+
+@pytest.mark.parametrize(
+    ("now", "every", "pause"),
+    [(7.0, 1.0, 1.0), (7.25, 1.0, 0.75), (7.25, 0.25, 0.25), (7.5, 10, 2.5), (7.9375, 1.0, 1.0625)],
+)
+def test_those_who_look_again_and_again_do_so_together(now, every, pause):
+    assert until_tick(now, every) == pause
 
 
 def test_the_manual_clock_moves_only_when_told_and_its_randomness_repeats():

@@ -7,7 +7,9 @@ import os
 
 import pytest
 
-from claude_loop.adopt.wrapped_runs import WrappedRun, parse_run, read_small_file
+from claude_loop.adopt import wrapped_runs
+from claude_loop.adopt.wrapped_runs import WrappedRun, keep_looking, parse_run, read_small_file
+from claude_loop.errors import ShuttingDown
 
 
 async def test_a_run_is_found_once_the_log_knows_it_and_until_it_is_closed(world):
@@ -76,3 +78,19 @@ def test_a_note_without_words_is_a_run_all_the_same():
     note = {"run_id": "R", "prd_id": "P", "cwd": "/w", "started_at": 5_000, "script": 7, "prd_file": 7}
     run = parse_run(json.dumps(note).encode(), "R")
     assert (run.script, run.prd_file, run.started_at) == (None, None, 5)
+
+
+async def test_without_a_run_it_looks_less_often(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(wrapped_runs, "until_tick", lambda _now, every: pauses.append(every) or 0)
+    found = [False, True, True, OSError("no disk"), False]
+
+    async def look():
+        if not found:
+            raise ShuttingDown("The daemon is stopping.")
+        if isinstance(outcome := found.pop(0), OSError):
+            raise outcome
+        return outcome
+
+    await keep_looking(look, list, 1.0, 4.0, "a test")
+    assert pauses == [4.0, 1.0, 1.0, 1.0, 4.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -128,4 +129,28 @@ def test_emit_loads_nothing_that_takes_time():
     program = "import sys, claude_loop.cli.emit; print(*sys.modules)"
     line = [sys.executable, "-c", program]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
-    assert not {"asyncio", "http.client", "pydantic", "aiohttp", "rich", "orjson", "ulid"} & set(done.stdout.split())
+    slow = {"asyncio", "hashlib", "http.client", "pydantic", "aiohttp", "rich", "orjson", "ulid"}
+    assert not slow & set(done.stdout.split())
+
+
+def test_garbage_is_looked_for_once_a_command_runs(home):
+    gc.disable()
+    try:
+        CliRunner().invoke(cli, ["emit", "--help"])
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_the_daemon_loads_nothing_that_it_has_no_use_for():
+    program = (
+        "import sys; from claude_loop.cli import serve\n"
+        "with serve._without(*serve._NEEDLESS): import claude_loop.daemon\n"
+        "print(*sys.modules); import requests"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "claude_loop.daemon" in loaded
+    assert not {"apprise", "greenlet", "pygments", "requests", "rich", "urllib3", "websocket"} & loaded

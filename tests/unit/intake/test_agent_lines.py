@@ -18,7 +18,7 @@ from claude_loop.errors import InvalidJson
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
-from claude_loop.ids import MAX_ID_LENGTH
+from claude_loop.id_rules import MAX_ID_LENGTH
 from claude_loop.intake import spool_commit, spool_merge
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.agent_lines import part_id

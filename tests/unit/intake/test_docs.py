@@ -14,7 +14,7 @@ from claude_loop import errors
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.clock import SystemClock
 from claude_loop.events import ENVELOPE_KEYS
-from claude_loop.ids import TYPE_PATTERN
+from claude_loop.id_rules import TYPE_PATTERN
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.redact_patterns import SECRETS
 from claude_loop.intake.redact_vendors import VENDORS

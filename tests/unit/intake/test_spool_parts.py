@@ -19,7 +19,7 @@ from claude_loop.errors import Internal
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
-from claude_loop.ids import ID_PATTERN
+from claude_loop.id_rules import ID_PATTERN
 from claude_loop.intake import spool_lines
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Changes, Inotify

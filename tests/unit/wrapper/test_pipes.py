@@ -43,6 +43,14 @@ def test_stdout_and_stderr_stay_apart(directory):
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
 
 
+def test_what_is_printed_is_kept_soon_also_when_nothing_follows(directory):
+    command = [*wrapper_of(directory), "bash", "-c", "for i in 1 2 3; do echo $i; sleep 0.01; done; cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        until(lambda: kept(directory) == b"1\n2\n3\n")
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
 def test_one_file_for_both_keeps_their_order(directory):
     script = f"{wrapped(directory)} bash -c 'for i in {{1..200}}; do echo $i; echo $i >&2; done' 2>&1 | cat"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=30)

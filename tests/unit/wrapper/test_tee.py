@@ -73,3 +73,25 @@ def test_no_link_is_followed(tmp_path):
     tee.write(b"data")
     assert (tmp_path / "elsewhere").read_bytes() == b"precious"
     assert tee.lost == 4
+
+
+def test_lines_that_follow_each_other_closely_are_written_together(tmp_path):
+    tee = Tee(str(tmp_path))
+
+    def kept():
+        return b"".join(contents(tmp_path).values())
+
+    for number in range(7):
+        tee.keep(b"%d" % number)
+    assert (kept(), tee.held) == (b"", 7)
+    tee.keep(b"7")
+    assert (kept(), tee.held) == (b"01234567", 0)
+    tee.keep(b"a line ")
+    tee.keep(b"x" * 2000)
+    assert kept() == b"01234567a line " + b"x" * 2000
+    tee.keep(b"held")
+    tee.flush()
+    assert kept().endswith(b"xheld")
+    tee.keep(b" to the end")
+    tee.close()
+    assert kept().endswith(b"xheld to the end")

@@ -44,6 +44,18 @@ def test_shows_and_ends_the_same(shell, directory, line):
     assert shell.run(f"{wrapped(directory)} {line}") == bare
 
 
+def test_what_is_shown_is_kept_soon_also_when_nothing_follows_or_it_is_stopped(shell, directory):
+    shell.type(
+        f"{wrapped(directory)} bash -c 'for i in 1 2 3; do echo $i; sleep 0.01; done; read line; echo 4; kill -STOP $$; echo 5'\n"
+    )
+    until(lambda: kept(directory) == b"1\r\n2\r\n3\r\n")
+    shell.type("go on\n")
+    shell.expect("Stopped")
+    assert kept(directory).endswith(b"4\r\n")
+    shell.type("fg\n")
+    until(lambda: kept(directory).endswith(b"5\r\n"))
+
+
 def test_ctrl_c_ends_the_command_and_is_what_the_shell_sees(shell, prefix):
     shell.type(f"{prefix} bash -c 'echo begun; sleep 60'\n")
     shell.expect("\nbegun")
