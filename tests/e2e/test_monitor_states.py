@@ -1,4 +1,4 @@
-"""A card in every state in real Chromium, before one real daemon."""
+"""A card in every state, and the keys, in real Chromium, before one real daemon."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -140,4 +140,49 @@ async def test_a_card_for_each_state_in_order_in_words_and_for_everybody(browser
             assert await violations(page) == [], (size, theme)
         # Many seconds have passed: what was opened is still open.
         await expect(page.locator("details article")).to_contain_text("archived")
+        assert page.complaints == []
+
+
+async def test_keys_move_search_go_to_the_overview_and_explain_themselves(browser, states):
+    daemon, _, _ = states
+    async with browser_context(browser, **NOON) as context:
+        page = await open_overview(context, daemon)
+        press = page.keyboard.press
+        for key, prd in (
+            ("j", "ASKS"),
+            ("j", "LIMITED"),
+            ("j", "GONE"),
+            ("k", "LIMITED"),
+            ("k", "ASKS"),
+            ("k", "ASKS"),
+        ):
+            await press(key)
+            await expect(page.locator("a[data-card]:focus")).to_contain_text(prd)
+        await press("Enter")
+        await expect(page).to_have_url(f"{daemon.url}/prd/ASKS?project=shop")
+        await press("g")
+        await press("o")
+        await expect(page).to_have_url(f"{daemon.url}/")
+        helped = page.get_by_role("dialog", name="Keys")
+        for _ in range(2):
+            await press("?")
+            await expect(helped).to_contain_text("next and previous")
+            await press("Escape")
+            await expect(helped).to_be_hidden()
+        await press("/")
+        field = page.get_by_role("searchbox", name="Search events")
+        await expect(field).to_be_focused()
+        assert page.url == f"{daemon.url}/events"
+        await page.keyboard.type("go? jk")  # letters like any others, while one writes
+        await expect(field).to_have_value("go? jk")
+        await field.fill("lunch")
+        await press("Escape")
+        await expect(field).not_to_be_focused()
+        await expect(field).to_have_value("lunch")
+        await expect(page.locator("[data-count]")).to_contain_text("1 of")
+        await press("k")
+        await expect(page.locator("li.selected")).to_contain_text("lunch")
+        await press("g")
+        await press("o")
+        await expect(card(page, "ASKS")).to_be_visible()
         assert page.complaints == []
