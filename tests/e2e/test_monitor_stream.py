@@ -236,6 +236,16 @@ def test_who_may_not_read_is_told_what_to_do(home: Path, page: Page) -> None:
         expect(page.get_by_text("No events yet.")).to_be_visible()
         until(lambda: "#" not in page.url)
         expect(page.locator("header [role=status]")).to_contain_text("Live")
+
+        # A session ends with its daemon: the page that lies open says so, and what to do.
+        daemon.kill()
+        daemon.start()
+        expect(page.get_by_role("alert")).to_have_text("This page needs a session: run claude-loop open.")
+        expect(page.locator("header [role=status]")).to_contain_text("No session")
+        page.goto("about:blank")
+        page.goto(daemon.run("open", "--print-url").stdout.strip().replace("/#", "/events#"))
+        expect(page.locator("header [role=status]")).to_contain_text("Live")
+        expect(page.get_by_role("alert")).to_have_count(0)
     finally:
         daemon.stop()
 
