@@ -1,4 +1,4 @@
-"""A card in every state, and the keys, in real Chromium, before one real daemon."""
+"""A card in every state, the keys, and a timeline of what began long ago: in real Chromium, before one real daemon."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -185,4 +185,46 @@ async def test_keys_move_search_go_to_the_overview_and_explain_themselves(browse
         await press("g")
         await press("o")
         await expect(card(page, "ASKS")).to_be_visible()
+        assert page.complaints == []
+
+
+async def test_a_timeline_pans_and_follows_the_present(browser, states):
+    daemon, _, seeded = states
+    async with browser_context(browser, **NOON) as context:
+        page = await new_page(context)
+        await page.goto(f"{daemon.url}/prd/SILENT?project=shop")
+        timeline = page.get_by_role("region", name="Timeline")
+        drawing = timeline.get_by_role("application")
+        mark = timeline.locator("g[data-story=US-1] [data-seq]")
+        follow = timeline.get_by_role("button", name="Follow now")
+
+        async def stands_at(shown: float, moved: float = 0) -> bool:
+            """Whether the test run stands where it must when this part of the run is shown, moved by a part of the width."""
+            minutes = (datetime.now(UTC) - seeded) / timedelta(minutes=1)
+            expected = 1 - (7.1 + minutes) / (30 + minutes) / shown + moved
+            box, at = await drawing.bounding_box(), await mark.bounding_box()
+            return abs((at["x"] + at["width"] / 2 - box["x"]) / box["width"] - expected) < 0.03
+
+        await expect(mark).to_have_count(1)
+        for _ in range(2):
+            await timeline.get_by_role("button", name="Zoom in").click()
+        latest = 0.6 * 0.6
+        await expect(follow).to_have_attribute("aria-pressed", "true")
+        assert await stands_at(latest)
+        await drawing.press("ArrowLeft")
+        await expect(follow).to_have_attribute("aria-pressed", "false")
+        assert await stands_at(latest, 1 / 8)
+        box = await drawing.bounding_box()
+        await page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 10)
+        await page.mouse.down()
+        await page.mouse.move(box["x"] + box["width"] * 3 / 4, box["y"] + 10, steps=4)
+        await page.mouse.up()
+        assert await stands_at(latest, 1 / 8 + 1 / 4)
+        assert page.url.endswith("?project=shop")  # a drag selects nothing
+        await follow.click()
+        await expect(follow).to_have_attribute("aria-pressed", "true")
+        assert await stands_at(latest)
+        await drawing.press("0")
+        await expect(timeline.get_by_role("button", name="All")).to_be_disabled()
+        assert await stands_at(1)
         assert page.complaints == []
