@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
+from tests.e2e.monitor import FLAGS
+from tests.requirements import find_chromium, missing
 from tests.support import ROOT, until
 
 # What the demo promises; a test machine may be busy with others.
@@ -126,6 +129,27 @@ def test_a_real_loop_is_shown_live(person) -> None:
     assert shown.startswith("✓ demo/DEMO-1  done, verified · ")
     assert shown.count("  ✓ US-00") == 3
     assert person.processes() == []
+    assert " open " in ending
+    find_the_failing_test(person.run("open", "--print-url").stdout.strip())
+
+
+def find_the_failing_test(address: str) -> None:
+    """As who has read nothing: by what can be seen and clicked, which test failed in which story."""
+    if missing("chromium") or missing("page"):
+        return  # the tests of the monitor, which need them, say so
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(find_chromium()), args=list(FLAGS))
+        page = browser.new_page()
+        page.goto(address)
+        page.get_by_role("link", name="DEMO-1").click()
+        story = page.get_by_role("row", name="US-002")
+        expect(story.get_by_role("cell").nth(1)).to_have_text("2")  # attempts
+        lane = page.get_by_role("region", name="Timeline").locator("g[data-story=US-002]")
+        attempts = [re.compile("attempt 1: started again without a result"), re.compile("attempt 2: completed")]
+        expect(lane.locator("rect.bar title")).to_have_text(attempts)
+        lane.locator("[data-seq]", has_text="2 ✗").click()
+        expect(page.locator("li.selected")).to_contain_text("3 passed 2 failed: test_never_below_zero, test_rounding")
+        browser.close()
 
 
 HOSTILE = {

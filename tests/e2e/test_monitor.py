@@ -30,33 +30,72 @@ async def test_a_code_from_the_command_line_lets_the_page_in(home, page):
         assert "#" not in page.url
 
 
-def test_the_page_applies_patches_as_the_daemon_does():
-    """`web/src/lib/patches.ts` under Node, against `apply_patches`, over the same patches."""
-    from claude_loop.progress.patches import apply_patches
+PATCHES = [
+    {"seq": 1, "at": 1, "path": ["prd/*/A"], "value": {"a": 1, "b": [1]}},
+    {"seq": 2, "at": 2, "path": ["prd/*/A", "a"], "value": None},
+    {"seq": 3, "at": 3, "path": ["run/*/A/r"], "value": {"x": {"y": 1}}},
+    {"seq": 4, "at": 4, "path": ["run/*/A/r", "x"], "value": 2},
+    {"seq": 5, "at": 5, "path": ["run/*/A/r"], "value": None},
+    {"seq": 6, "at": 6, "path": ["run/*/A/r"], "value": {"x": 3}},
+    {"seq": 7, "at": 7, "path": ["run/*/A/r", "new"], "value": True},
+]
+SCRIPT = """
+import { runnerImport } from 'vite';
+const load = async (path) => (await runnerImport(path, { configFile: false, logLevel: 'error' })).module;
+let text = ''; for await (const part of process.stdin) text += part;
+const patches = JSON.parse(text), given = new Map();
 
-    patches = [
-        {"seq": 1, "at": 1, "path": ["prd/*/A"], "value": {"a": 1, "b": [1]}},
-        {"seq": 2, "at": 2, "path": ["prd/*/A", "a"], "value": None},
-        {"seq": 3, "at": 3, "path": ["run/*/A/r"], "value": {"x": {"y": 1}}},
-        {"seq": 4, "at": 4, "path": ["run/*/A/r", "x"], "value": 2},
-        {"seq": 5, "at": 5, "path": ["run/*/A/r"], "value": None},
-        {"seq": 6, "at": 6, "path": ["run/*/A/r"], "value": {"x": 3}},
-        {"seq": 7, "at": 7, "path": ["run/*/A/r", "new"], "value": True},
-    ]
-    documents = {}
-    apply_patches(documents, json.loads(json.dumps(patches)))
-    script = (
-        "import { runnerImport } from 'vite';"
-        "const { module } = await runnerImport('./src/lib/patches.ts', { configFile: false, logLevel: 'error' });"
-        "let text = ''; for await (const part of process.stdin) text += part;"
-        "const patches = JSON.parse(text), given = new Map();"
-        "const one = module.applied(given, patches);"
-        "let each = given; for (const patch of patches) each = module.applied(each, [patch]);"
-        "console.log(JSON.stringify([Object.fromEntries(one), Object.fromEntries(each), given.size, patches[2].value]));"
-    )
-    line = ["node", "--input-type=module", "-e", script]
+const { applied } = await load('./src/lib/patches.ts');
+const one = applied(given, patches);
+let each = given; for (const patch of patches) each = applied(each, [patch]);
+
+const idle = [];
+globalThis.requestIdleCallback = (work) => idle.push(work);
+globalThis.cancelIdleCallback = () => idle.pop();
+const { Warmth } = await load('./src/stream/warmth.ts');
+const items = Array.from({ length: 100 }, (_, n) =>
+  ({ n, event: { type: n === 99 ? 'tool.started' : 'tick', data: { n } }, line: '', haystack: null }));
+const ready = () => items.filter(({ haystack }) => haystack !== null).map(({ n }) => n);
+const warmth = new Warmth();
+warmth.add(items);
+const steps = [ready()];
+for (const left of [0, 0, 50]) {
+  idle.pop()({ timeRemaining: () => left });
+  steps.push(ready());
+}
+warmth.add(items.slice(0, 9));
+const planned = idle.length;
+warmth.end();
+console.log(JSON.stringify({
+  one: Object.fromEntries(one), each: Object.fromEntries(each), given: given.size, value: patches[2].value,
+  steps, planned, ended: idle.length,
+}));
+"""
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """What modules of the page do by themselves: one process of Node for all tests, it takes a second to start."""
+    line = ["node", "--input-type=module", "-e", SCRIPT]
     done = subprocess.run(
-        line, cwd=ROOT / "web", input=json.dumps(patches), capture_output=True, text=True, timeout=60, check=False
+        line, cwd=ROOT / "web", input=json.dumps(PATCHES), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [documents, documents, 0, {"x": {"y": 1}}], sys.version
+    return json.loads(done.stdout)
+
+
+def test_the_page_applies_patches_as_the_daemon_does(modules):
+    """`web/src/lib/patches.ts` against `apply_patches`, over the same patches."""
+    from claude_loop.progress.patches import apply_patches
+
+    documents = {}
+    apply_patches(documents, json.loads(json.dumps(PATCHES)))
+    assert modules["one"] == modules["each"] == documents, sys.version
+    assert (modules["given"], modules["value"]) == (0, {"x": {"y": 1}})
+
+
+def test_texts_to_search_are_made_in_idle_time_the_newest_first(modules):
+    """`web/src/stream/warmth.ts`: at least a few at a time, and all but tool calls."""
+    steps = modules["steps"]
+    assert steps == [[], list(range(67, 99)), list(range(35, 99)), list(range(99))]
+    assert (modules["planned"], modules["ended"]) == (1, 0)

@@ -134,6 +134,67 @@ async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(browser, d
         await expect(away).to_have_count(0)
 
 
+# A browser that nobody looks at, and a list of what it was asked to show; whether it may is the browser's own answer.
+UNSEEN = """
+Object.defineProperty(Document.prototype, "hidden", { get: () => window.unseen ?? true });
+window.told = [];
+const asked = Notification;
+window.Notification = class {
+  static get permission() { return asked.permission; }
+  static requestPermission() { return asked.requestPermission(); }
+  constructor(title, { body }) { told.push(`${title}: ${body}`); }
+  close() {}
+};
+"""
+
+
+async def test_who_asked_for_it_is_notified_and_the_tab_shows_the_worst_state(browser, daemon):
+    async def say(script):
+        await asyncio.to_thread(emit, daemon.home.root, script)
+
+    async with browser_context(browser, permissions=["notifications"]) as context:
+        await context.add_init_script(UNSEEN)
+        page = await new_page(context)
+        icon = page.locator("link[rel=icon]")
+        icons = []
+
+        async def worst(title, colour):
+            await expect(page).to_have_title(f"{title} · claude-loop")
+            await expect(icon).to_have_attribute("href", re.compile(f"^data:image/svg.*%23{colour}"))
+            icons.append(await icon.get_attribute("href"))
+
+        await page.goto(daemon.url)
+        await expect(icon).to_have_attribute("href", "/icon.svg")
+        await say("emit_prd_started QUIET; emit_prd_completed QUIET; emit_prd_started SEEN; emit_prd_started RUN-1")
+        await worst("2 running", "2563eb")
+        assert await page.evaluate("told") == []  # nobody has asked for it
+        bell = page.get_by_role("button", name="Notifications")
+        await bell.click()
+        await expect(bell).to_have_attribute("aria-pressed", "true")
+        await say("emit_prd_completed RUN-1 false")
+        await worst("1 failed", "dc2626")
+        await say('emit_event prd.started prd=RUN-2 title="Checkout rewrite"; emit_waiting RUN-2 human "May I?"')
+        await worst("1 waiting", "d97706")
+        await say("emit_log_message RUN-2 '' info 'still there'; emit_prd_started RUN-3; emit_prd_completed RUN-3")
+        await expect(card(page, "RUN-3")).to_contain_text("Says done")
+        await page.evaluate("unseen = false")
+        await say("emit_prd_completed SEEN false")
+        await worst("1 waiting", "d97706")
+        await expect(card(page, "SEEN")).to_contain_text("Failed")
+        told = await page.evaluate("told")
+        assert [re.sub(r" (now|\d+ s( ago)?)", "", each) for each in told] == [
+            "RUN-1: Failed: it was reported as failed",
+            "RUN-2 Checkout rewrite: Waiting for you: May I?",
+            "RUN-3: Says done; no story was reported",
+        ]
+        assert len(set(icons)) == 3
+        await page.reload()
+        await expect(bell).to_have_attribute("aria-pressed", "true")  # it is remembered
+        await bell.click()
+        await expect(bell).to_have_attribute("aria-pressed", "false")
+        assert page.complaints == []
+
+
 @pytest.fixture(scope="module")
 def hostile():
     """One daemon with hostile text, for all that look at it."""

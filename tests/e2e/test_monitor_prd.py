@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.e2e.daemon import Daemon, shared_daemon
-from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
+from tests.e2e.monitor import NARROW, WIDE, browser_context, emit, new_page, overflow, violations
 
 pytestmark = [
     pytest.mark.requires("chromium", "node"),
@@ -148,6 +148,11 @@ async def test_an_exported_file_replays_from_disk_without_a_daemon(browser, daem
         assert await page.title() != "1"
         await expect(page.get_by_label("Events").get_by_text("tests").first).to_be_visible()
         await expect(page.get_by_text("Not connected")).to_have_count(0)
+        for size, theme in ((WIDE, "light"), (NARROW, "dark")):
+            await page.set_viewport_size(size)
+            await page.emulate_media(color_scheme=theme)
+            assert await violations(page) == [], theme
+            assert await overflow(page) <= 0, theme
         assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
         assert page.complaints == []
 

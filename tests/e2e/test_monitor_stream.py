@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon
 from tests.requirements import find_chromium
 from tests.support import BIN, until
@@ -146,6 +149,50 @@ def test_a_filter_is_in_the_address_and_what_it_shows_can_be_downloaded(daemon: 
     assert [json.loads(line)["data"]["n"] for line in everything] == list(range(1, 701))
 
 
+def indexed(daemon: Daemon) -> bool:
+    answer = DaemonClient(daemon.home).get("/api/search", {"q": "tick", "limit": 1})
+    return answer["indexed_upto"] == answer["head"]
+
+
+@contextmanager
+def nobody_else_writes(database: Path) -> Iterator[None]:
+    """For less time than SQLite waits for a lock."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_enter_searches_the_whole_log_and_what_the_index_has_not_reached_is_said(daemon: Daemon, page: Page) -> None:
+    emit(daemon, "emit_log_message P-1 US-1 info 'a needle, long ago'")
+    ticks(daemon, 1, 600)
+    visit(page, daemon)
+    expect(page.locator(COUNT)).to_have_text("500 loaded")
+    until(lambda: indexed(daemon))
+    page.keyboard.press("/")
+    page.keyboard.type("needle")
+    expect(page.locator(COUNT)).to_have_text("0 of 500 loaded")
+    expect(page.locator(".empty")).to_have_text(
+        "None of the 500 loaded events has these words. Enter searches the whole log."
+    )
+    page.keyboard.press("Enter")
+    expect(page.locator(COUNT)).to_have_text("1 found in the whole log")
+    expect(row(page, "a needle, long ago")).to_be_visible()
+    page.reload()  # it is in the address, to be sent to somebody
+    expect(row(page, "a needle, long ago")).to_be_visible()
+    with nobody_else_writes(daemon.home.root / "search.db"):
+        ticks(daemon, 601, 603)
+        page.get_by_role("button", name="Back to live").click()
+        expect(page.locator(COUNT)).to_contain_text("loaded")
+        page.get_by_role("button", name="Search the whole log").click()
+        behind = "1 found in the whole log, but for the last 3 events, which the index has not reached"
+        expect(page.locator(COUNT)).to_have_text(behind)
+    page.fill("[data-search]", "haystack")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nothing in the log has these words.")).to_be_visible()
+    expect(page.locator(COUNT)).to_contain_text("0 found in the whole log")
+
+
 def test_it_pauses_when_one_reads_and_goes_on_after_the_daemon_was_killed(daemon: Daemon, page: Page) -> None:
     ticks(daemon, 1, 100)
     visit(page, daemon)
@@ -188,6 +235,17 @@ def test_who_may_not_read_is_told_what_to_do(home: Path, page: Page) -> None:
         page.goto(f"{daemon.url}/events#{code}")
         expect(page.get_by_text("No events yet.")).to_be_visible()
         until(lambda: "#" not in page.url)
+        expect(page.locator("header [role=status]")).to_contain_text("Live")
+
+        # A session ends with its daemon: the page that lies open says so, and what to do.
+        daemon.kill()
+        daemon.start()
+        expect(page.get_by_role("alert")).to_have_text("This page needs a session: run claude-loop open.")
+        expect(page.locator("header [role=status]")).to_contain_text("No session")
+        page.goto("about:blank")
+        page.goto(daemon.run("open", "--print-url").stdout.strip().replace("/#", "/events#"))
+        expect(page.locator("header [role=status]")).to_contain_text("Live")
+        expect(page.get_by_role("alert")).to_have_count(0)
     finally:
         daemon.stop()
 

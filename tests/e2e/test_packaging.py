@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -32,6 +33,7 @@ ADDRESSES = [
     "registry." + "yarnpkg",
 ]
 PAGE = Path("claude_loop/web/dist")
+MOST_BYTES = 120_000
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -148,6 +150,16 @@ def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sourc
         f"claude_loop-{version}.dist-info",
     }
     assert not [name for name in names if "__pycache__" in name or "node_modules" in name]
+
+
+@pytest.mark.requires("page")
+def test_all_that_a_browser_can_load_of_the_page_is_small():
+    """The exported file is none of it: it holds the same code once more, and no browser gets it from the daemon."""
+    page = ROOT / PAGE
+    files = [page / "index.html", page.parent / "static" / "icon.svg", *(page / "assets").iterdir()]
+    sizes = {path.name: len(gzip.compress(path.read_bytes())) for path in files}
+    total = sum(sizes.values())
+    assert 50_000 < total <= MOST_BYTES, f"{total:,} bytes with gzip, and {MOST_BYTES:,} is the limit: {sizes}"
 
 
 def test_the_wheel_built_from_the_sdist_is_the_one_built_from_the_clone(sources, sdist, tmp_path):

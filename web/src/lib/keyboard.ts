@@ -19,7 +19,9 @@ function typing(target: EventTarget | null): boolean {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (typing(event.target)) {
-    if (event.key === "Escape") (event.target as HTMLElement).blur();
+    if (event.key !== "Escape") return;
+    event.preventDefault(); // Chromium would empty a search field that it has just left, and tell nobody
+    (event.target as HTMLElement).blur();
     return;
   }
   const chord = first && event.timeStamp - first.at < SECOND_MS ? `${first.key} ${event.key}` : event.key;

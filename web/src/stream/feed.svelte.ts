@@ -4,11 +4,12 @@ import type { EventJson, EventPage, ResetJson } from "../lib/documents";
 import { live } from "../lib/live.svelte";
 import { ask, RequestFailed } from "../lib/session";
 import { nameOf, queryOf, within, type Filter } from "./filter";
-import { Found, haystack, isNoise, wordsOf } from "./found";
+import { Found, isNoise, wordsOf } from "./found";
 import { upTo } from "./layout";
 import { Pace } from "./pace";
 import { Search } from "./search.svelte";
 import { MOST, Store, type List } from "./store";
+import { Warmth } from "./warmth";
 
 export interface Frame {
   sub: string;
@@ -67,6 +68,7 @@ export class Feed {
   #incoming: Frame[] = [];
   #planned = false;
   #pace = new Pace();
+  #warmth = new Warmth();
   #ended = false;
 
   get list(): List {
@@ -123,7 +125,7 @@ export class Feed {
   give(events: readonly EventJson[], filter: Filter): void {
     if (!this.#given) {
       this.#given = new Store({});
-      this.#given.append(events, "", "");
+      this.#warmth.add(this.#given.append(events, "", ""));
     }
     this.#store = this.#given.narrowed(filter);
     this.loaded = true;
@@ -162,20 +164,6 @@ export class Feed {
     return this.#quiet && item?.event?.seq === seq && isNoise(item);
   }
 
-  /** Have ready what a search of the loaded events looks at. */
-  warm(): void {
-    const { items } = this.#store.list;
-    let next = items.length - 1;
-    const some = (deadline: IdleDeadline) => {
-      for (; next >= 0 && !this.#ended; next--) {
-        haystack(items[next]!);
-        if ((next & 63) === 0 && deadline.timeRemaining() < 2) break;
-      }
-      if (next >= 0 && !this.#ended) requestIdleCallback(some);
-    };
-    if ("requestIdleCallback" in globalThis) requestIdleCallback(some);
-  }
-
   /** Ask the daemon's index; null goes back to the live events. */
   searchAll(text: string | null, filter: Filter): void {
     const { search } = this;
@@ -203,6 +191,7 @@ export class Feed {
       else {
         const added = store.prepend(page.events, page.cursor);
         this.#found?.prepend(added);
+        this.#warmth.add(added);
         this.older = page.more ? "idle" : "start";
         this.#look();
       }
@@ -225,6 +214,7 @@ export class Feed {
 
   end(): void {
     this.#ended = true;
+    this.#warmth.end();
     this.#asked++;
     this.search?.stop();
     if (this.#given) return;
@@ -294,6 +284,7 @@ export class Feed {
       }
       const added = store.append(events, prev, upto);
       this.#found?.append(added);
+      this.#warmth.add(added);
     }
     if (store.trim()) {
       this.trimmed = true;
