@@ -30,7 +30,7 @@ def has_hooks(scene: Scene, agent: AgentName) -> Iterator[Finding]:
 
 
 def _in(scene: Scene, agent: AgentName, scope: Scope) -> Iterator[Finding]:
-    """Nothing where no hook of ours is; ``scope`` as in `claude-loop hooks --user|--project`."""
+    """Nothing where no hook of ours is; ``scope`` as in `claude-loop hooks install --user|--project`."""
     file = _file(scene, agent, scope)
     install = f"claude-loop hooks install --agent {agent} --{scope}"
     try:

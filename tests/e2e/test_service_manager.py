@@ -51,7 +51,7 @@ class Manager:
             stderr=subprocess.DEVNULL,
         )
         try:
-            until((runtime / "systemd" / "private").exists)
+            until((runtime / "systemd" / "private").exists, 30)
         except AssertionError:
             self.process.kill()
             self.process.wait()

@@ -58,11 +58,11 @@ def daemon(home: Path, hang: str, seconds: float) -> Iterator[subprocess.Popen[s
 @pytest.mark.parametrize(("hang", "named"), [(DEAF_TASK, "server/retention"), (HANGING_DISK, "eventlog-writer")])
 def test_a_stop_that_hangs_ends_all_the_same_and_names_what_hung(home: Path, hang: str, named: str) -> None:
     with daemon(home, hang, seconds=1.0) as process:
-        process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
-        said, _ = process.communicate(timeout=15)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
         assert process.returncode == 1
-        assert 1.0 <= time.monotonic() - asked < 5.0
+        assert 1.0 <= time.monotonic() - asked < 20.0
         assert "did not stop in time" in said
         assert named in said
 
@@ -70,7 +70,7 @@ def test_a_stop_that_hangs_ends_all_the_same_and_names_what_hung(home: Path, han
 def test_a_stop_in_time_says_nothing_of_it(home: Path) -> None:
     with daemon(home, "", seconds=30.0) as process:
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=15)
+        said, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         assert "stopped" in said
         assert "in time" not in said

@@ -31,6 +31,6 @@ def test_reads_as_on_the_screen(raw, text):
 
 @pytest.mark.parametrize("raw", [b"\x1b]" * 100_000, b"\x1b[" * 100_000, b"\x1bP" + b"a" * 200_000, b"\r" * 200_000])
 def test_hostile_sequences_take_linear_time(raw):
-    begun = time.perf_counter()
+    begun = time.process_time()
     plain(raw)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
