@@ -20,6 +20,7 @@ from claude_loop.clock import until_tick
 from claude_loop.errors import NotSupported, ShuttingDown, StorageFailed
 from claude_loop.eventlog.base import LogState
 from claude_loop.filters import Filter
+from claude_loop.heap import give_back
 from claude_loop.hub import Hub
 from claude_loop.search.finder import Finder, Found
 from claude_loop.search.index import SearchIndex, discard, is_spoiled
@@ -50,6 +51,7 @@ class Search:
         self._index: SearchIndex | None = None
         self._finder: Finder | None = None
         self._there = self._spoiled = False
+        self._worked = False
         self._failure: Exception | None = None
         self._indexing = ThreadPoolExecutor(1, thread_name_prefix="search-indexer", initializer=_be_nice)
         self._finding = ThreadPoolExecutor(1, thread_name_prefix="search-finder")
@@ -106,6 +108,7 @@ class Search:
             state, begun = self._hub.state, time.perf_counter()
             busy = rate.of(state.head, begun) > BUSY_EVENTS_A_SECOND
             if await self._in(self._indexing, partial(self._step, state)):
+                self._worked = True
                 pause = PAUSE_WHILE_BUSY if busy else PAUSE_TO_WORK
                 await asyncio.sleep(max(SHORTEST_PAUSE, pause * (time.perf_counter() - begun)))
             elif self._hub.state is state and not self._spoiled:
@@ -116,6 +119,9 @@ class Search:
             async with asyncio.timeout(until_tick(asyncio.get_running_loop().time(), LOOK_SECONDS)):
                 await self._hub.next_commit()
         except TimeoutError:
+            if self._worked:
+                self._worked = False
+                await self._in(self._indexing, give_back)
             return
         await asyncio.sleep(GATHER_SECONDS)
 

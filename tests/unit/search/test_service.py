@@ -69,6 +69,24 @@ async def test_follows_what_is_published(hub: Hub, search: Search):
     assert len(await found(hub, search, "two")) == 600
 
 
+async def test_gives_memory_back_when_it_has_worked_and_nothing_more_comes(hub: Hub, tmp_path: Path, monkeypatch):
+    given: list[int] = []
+    looks: list[float] = []
+    monkeypatch.setattr(service, "give_back", lambda: given.append(hub.state.head))
+    monkeypatch.setattr(service, "until_tick", lambda _now, every: looks.append(every) or 0.02)
+    search, tasks = Search(hub, tmp_path / "search.db", tmp_path / "events.db"), TaskOwner("test")
+    tasks.spawn(search.run(), "indexer")
+    await eventually(lambda: len(looks) > 3)
+    assert given == []
+    await say(hub, "one")
+    await eventually(lambda: given == [1])
+    seen = len(looks)
+    await eventually(lambda: len(looks) > seen + 3)
+    assert given == [1]
+    await tasks.close()
+    await search.close()
+
+
 async def test_before_the_index_is_there_nothing_is_indexed(hub: Hub, tmp_path: Path):
     await say(hub, "one")
     search = Search(hub, tmp_path / "search2.db", tmp_path / "events.db")

@@ -1,0 +1,24 @@
+"""Memory that was freed goes back to the system."""
+
+from __future__ import annotations
+
+import pytest
+
+from claude_loop import heap
+from claude_loop.observability.series import memory_bytes
+
+
+@pytest.mark.requires("linux")
+def test_what_was_freed_below_something_used_is_given_back():
+    pieces = [bytes(4000) for _ in range(10_000)]
+    used = pieces.pop()
+    before = memory_bytes()
+    del pieces
+    heap.give_back()
+    assert before - memory_bytes() > 30_000_000
+    assert used
+
+
+def test_where_the_c_library_cannot_nothing_happens(monkeypatch):
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _name: object())
+    heap.give_back()
