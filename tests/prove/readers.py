@@ -127,7 +127,8 @@ class SocketIOReader(Reader):
         async def disconnect(*_: object) -> None:
             gone.set()
 
-        await client.connect(url, transports=["websocket"])
+        # In a crowd the client's own turn takes longer than the second that the library waits by default.
+        await client.connect(url, transports=["websocket"], wait_timeout=30)
         try:
             await call(client, gone, "subscribe", {"from": self.cursor or "start"}, self._subscribed)
             await gone.wait()
