@@ -16,7 +16,8 @@ ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,128}\Z"
 TYPE_PATTERN = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*\Z"
 # What git, Mercurial and their like name a commit by, whole or shortened.
 COMMIT_PATTERN = r"[0-9A-Fa-f]{4,64}"
-_CURSOR = re.compile(r"([0-9a-f]{16})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{10})\Z")
+CURSOR_PATTERN = r"([0-9a-f]{16})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{10})"
+_CURSOR = re.compile(CURSOR_PATTERN + r"\Z")
 # Stands in for "the event at seq 0", so that a cursor exists before the first event does.
 NO_EVENT = ""
 

@@ -57,8 +57,9 @@ _FIELDS = (
 )
 
 
-# Whatever is named gets a document that stays: more names than these would measure how many documents there are.
-_NAMES = 300
+# Whatever is named gets a document that stays, a story one for each of its runs and projects: with more names than these
+# a long run would measure how many documents there are.
+_NAMES = 6
 
 
 class Hostile:
@@ -67,7 +68,7 @@ class Hostile:
     def __init__(self, dice: Random, api: dict[str, Any]) -> None:
         self._dice = dice
         self.made: Counter[str] = Counter()
-        self._names = [self.value(1) for _ in range(_NAMES)]
+        self._names = {field: [self.value(1) for _ in range(_NAMES)] for field in sorted(_NAMED)}
         self._operations = [
             (path, operation)
             for path, methods in api["paths"].items()
@@ -96,9 +97,9 @@ class Hostile:
             return dice.choice(_NUMBERS)
         return dice.choice((None, True, False, self.text(), self.text(), self.text()))
 
-    def name(self) -> Any:
+    def name(self, field: str) -> Any:
         """What may be no name at all, but is one of a limited number."""
-        return self._dice.choice(self._names)
+        return self._dice.choice(self._names[field])
 
     @staticmethod
     def _nested(levels: int) -> Any:
@@ -117,7 +118,7 @@ class Hostile:
         event: dict[str, Any] = {"type": dice.choice(_TYPES), "data": {}}
         for _ in range(dice.randrange(4)):
             field = dice.choice(_ENVELOPE)
-            event[field] = self.name() if field in _NAMED else dice.choice((self.text, self.value))()
+            event[field] = self.name(field) if field in _NAMED else dice.choice((self.text, self.value))()
         if dice.random() < 0.7:
             event |= {
                 "type": dice.choice(_TYPES),
@@ -139,7 +140,7 @@ class Hostile:
         data = {dice.choice(_FIELDS): self.value() for _ in range(dice.randrange(8))}
         data |= {
             "hook_event_name": dice.choice((*_HOOKS, self.value())),
-            "session_id": dice.choice(("s1", "s2", self.name())),
+            "session_id": dice.choice(("s1", "s2", self.name("session_id"))),
         }
         if dice.random() < 0.3:
             data |= {
