@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import clients, described_api, disks, fuzzed, killed, processes, resumed, spooled
+from tests.prove.scenarios import clients, described_api, disks, fuzzed, killed, parsed, processes, resumed, spooled
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -46,6 +46,7 @@ SCENARIOS = (
     Scenario("soak", processes.soak),
     Scenario("fuzz", fuzzed.fuzz, limit=720.0),
     Scenario("api", described_api.api),
+    Scenario("parsers", parsed.parsers),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

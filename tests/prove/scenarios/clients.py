@@ -75,10 +75,10 @@ async def _publish(http: aiohttp.ClientSession, daemon: DaemonUnderTest, thousan
             assert answer.status == 200, await answer.text()
 
 
-async def _at_head(daemon: DaemonUnderTest, readers: list[Reader]) -> None:
+async def _at_head(daemon: DaemonUnderTest, readers: list[Reader], seconds: float = 30.0) -> None:
     head = (await get_json(f"{daemon.url}/status"))["log"]["head"]
     for one in readers:
-        await eventually(lambda one=one: one.transcript.head >= head, 30, f"{one.transcript.name} at {head}")
+        await eventually(lambda one=one: one.transcript.head >= head, seconds, f"{one.transcript.name} at {head}")
 
 
 async def _latencies(http: aiohttp.ClientSession, daemon: DaemonUnderTest, reader: Reader, times: int) -> float:
@@ -130,27 +130,31 @@ async def _dribble(daemon: DaemonUnderTest) -> int:
     return int(answer.split()[1])
 
 
+class Patient(SocketIOReader):
+    patience = 60.0
+
+
 async def crowd(world: World) -> None:
     """Many readers reconnect at once, again and again: the daemon is killed, and each resumes where it was."""
     daemon = world.daemon(environ={"CLAUDE_LOOP_LIMITS__CONNECTIONS": "4000"})
     await asyncio.to_thread(daemon.start)
     half = world.pick(20, 500)
     readers: list[Reader] = [SseReader(f"sse-{n}") for n in range(half)]
-    readers += [SocketIOReader(f"socketio-{n}") for n in range(half)]
+    readers += [Patient(f"socketio-{n}") for n in range(half)]
     for one in readers:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     publisher = HttpPublisher("http", world.dice)
     publisher.pause = 0.2
     publishing = world.tasks.spawn(publisher.run(daemon.url), "publisher")
     for _ in range(world.pick(2, 5)):
-        await _at_head(daemon, readers)
+        await _at_head(daemon, readers, world.pick(30, 300))
         await asyncio.to_thread(daemon.kill)
         await asyncio.to_thread(daemon.start)
         seen = len(publisher.acknowledged)
-        await eventually(lambda seen=seen: len(publisher.acknowledged) > seen, 30, "acknowledgements")
+        await eventually(lambda seen=seen: len(publisher.acknowledged) > seen, world.pick(30, 300), "acknowledgements")
     publisher.stopping = True
     await publishing
-    await _at_head(daemon, readers)
+    await _at_head(daemon, readers, world.pick(30, 300))
     clients = (await get_json(f"{daemon.url}/status"))["clients"]
     assert daemon.stop() == 0
     stored = await read_log(daemon.home.database)
