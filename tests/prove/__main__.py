@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def main(arguments: list[str]) -> int:
         sys.exit(f"bin/prove: not known: {', '.join(sorted(unknown))}; --list names all there are")
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}, set {options.set}", flush=True)
+    # As Ctrl-C does: whoever ends a long run leaves no daemons behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     nurse = None if options.cold else Nurse()
     try:
         return asyncio.run(prove(options, names, seed, nurse))
