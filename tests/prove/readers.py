@@ -113,10 +113,17 @@ async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, 
         message = {}
 
 
-class SocketIOReader(Reader):
-    #: Seconds for a connection to be made: in a crowd the client's own turn takes longer than the library waits by default.
-    patience = 1.0
+async def _joined(client: socketio.AsyncClient) -> None:
+    """The library's own wait ends after a second, too soon in a crowd, and not when the connection breaks."""
+    pause = 0.005
+    while "/" not in client.namespaces:
+        if client.eio.state != "connected" or pause > 10_000:
+            raise TimeoutError
+        await asyncio.sleep(min(pause, 0.3))
+        pause *= 1.2
 
+
+class SocketIOReader(Reader):
     async def follow(self, session: aiohttp.ClientSession, url: str) -> None:
         client = socketio.AsyncClient(reconnection=False, http_session=session)
         gone = asyncio.Event()
@@ -140,8 +147,9 @@ class SocketIOReader(Reader):
         async def disconnect(*_: object) -> None:
             gone.set()
 
-        await client.connect(url, transports=["websocket"], wait_timeout=self.patience)
+        await client.connect(url, transports=["websocket"], wait=False)
         try:
+            await _joined(client)
             await call(client, gone, "subscribe", {"from": self.cursor or "start"}, self._subscribed)
             await gone.wait()
         finally:

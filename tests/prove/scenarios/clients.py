@@ -130,17 +130,13 @@ async def _dribble(daemon: DaemonUnderTest) -> int:
     return int(answer.split()[1])
 
 
-class Patient(SocketIOReader):
-    patience = 60.0
-
-
 async def crowd(world: World) -> None:
     """Many readers reconnect at once, again and again: the daemon is killed, and each resumes where it was."""
     daemon = world.daemon(environ={"CLAUDE_LOOP_LIMITS__CONNECTIONS": "4000"})
     await asyncio.to_thread(daemon.start)
     half = world.pick(20, 500)
     readers: list[Reader] = [SseReader(f"sse-{n}") for n in range(half)]
-    readers += [Patient(f"socketio-{n}") for n in range(half)]
+    readers += [SocketIOReader(f"socketio-{n}") for n in range(half)]
     for one in readers:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     publisher = HttpPublisher("http", world.dice)
