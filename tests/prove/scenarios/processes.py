@@ -158,7 +158,7 @@ async def units(world: World) -> None:
     await load.finish()
     watching.cancel()
     assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
-    await eventually(lambda: not _daemons_of(daemon.home.root), 10, "the end of all daemons after `down`")
+    await eventually(lambda: not _daemons_of(daemon.home.root), 60, "the end of all daemons after `down`")
     await load.check()
     no_resets(load)
     world.count(activated=activated)
