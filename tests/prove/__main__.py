@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> int:
     nurse = None if options.cold else Nurse()
     try:
         return asyncio.run(prove(options, names, seed, nurse))
+    except KeyboardInterrupt:
+        return 130
     finally:
         if nurse is not None:
             nurse.close()

@@ -30,7 +30,8 @@ def resident_mb(pid: int) -> float:
 
 async def slow(world: World) -> None:
     """Stalled, half-open and byte-at-a-time clients cost no memory, and nobody else a moment or an event."""
-    daemon = world.daemon()
+    # Our own dribbling is slow on a busy machine; it is not to be cut off for that.
+    daemon = world.daemon(environ={"CLAUDE_LOOP_LIMITS__HANDSHAKE_SECONDS": "60"})
     await asyncio.to_thread(daemon.start)
     readers: list[Reader] = [SseReader(), SocketIOReader()]
     for one in readers:
