@@ -203,8 +203,12 @@ def _outcome_status(data: dict[str, Any]) -> None:
 
 
 def _counted(value: Any) -> Any:
-    """What the model will make of a count that came as text."""
-    return int(value) if value.__class__ is str and value.isascii() and value.isdecimal() and len(value) < 17 else value
+    """What the model will make of a count that came as text, or as a float without a fraction."""
+    if value.__class__ is str:
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < 17 else value
+    if value.__class__ is float and value.is_integer() and abs(value) < 1e16:
+        return int(value)
+    return value
 
 
 def _test_total(data: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from hashlib import blake2b
 from claude_loop.clock import Clock
 from claude_loop.errors import InvalidCursor
 
-_CURSOR = re.compile(r"([0-9a-f]{16})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{10})\Z")
+CURSOR_PATTERN = r"([0-9a-f]{16})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{10})"
+_CURSOR = re.compile(CURSOR_PATTERN + r"\Z")
 # Stands in for "the event at seq 0", so that a cursor exists before the first event does.
 NO_EVENT = ""
 

@@ -14,7 +14,8 @@ _TYPES = {
     "array": lambda v: isinstance(v, list),
     "null": lambda v: v is None,
 }
-_SAY_NOTHING = {"title", "description", "default", "$defs"}
+# A format is a hint here, as JSON Schema has it by default.
+_SAY_NOTHING = {"title", "description", "default", "$defs", "format"}
 _READ_TOGETHER = {"then", "required", "additionalProperties"}
 
 
@@ -111,6 +112,7 @@ _BOUNDS = {
     "pattern": lambda v, p: not isinstance(v, str) or re.search(p, v) is not None,
     "minimum": lambda v, n: not isinstance(v, int | float) or v >= n,
     "maximum": lambda v, n: not isinstance(v, int | float) or v <= n,
+    "exclusiveMaximum": lambda v, n: not isinstance(v, int | float) or v < n,
     "minItems": lambda v, n: not isinstance(v, list) or len(v) >= n,
     "maxItems": lambda v, n: not isinstance(v, list) or len(v) <= n,
 }

@@ -32,7 +32,7 @@ from claude_loop.transports.http_outcome import PublishAnswer
 from claude_loop.transports.http_prds import DETAIL_QUERY, PATCHES_QUERY, PatchesAnswer, PrdList, PrdsHandler
 from claude_loop.transports.http_publish import Accepts, PublishHandler
 from claude_loop.transports.http_report import REPORT_QUERY, ReportHandler
-from claude_loop.transports.http_runs import OUTPUT_QUERY, OutputPage, RunsHandler
+from claude_loop.transports.http_runs import OUTPUT_QUERY, RUN_ID, OutputPage, RunsHandler
 from claude_loop.transports.http_search import SEARCH_QUERY, SearchHandler, SearchPage
 from claude_loop.transports.http_sessions import DETAIL_QUERY as SESSION_QUERY
 from claude_loop.transports.http_sessions import LIST_QUERY, SessionsHandler
@@ -177,6 +177,7 @@ class HttpTransport:
                 self._runs.get_output,
                 {200: Answer("A page, oldest first.", OutputPage)},
                 OUTPUT_QUERY,
+                in_path=RUN_ID,
             ),
             Endpoint(
                 "GET",

@@ -16,12 +16,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter. ``repeats``: given several times, its values are alternatives. ``schema`` is JSON Schema."""
+    """A query parameter. ``repeats``: it may be given so many times, its values being alternatives. ``schema`` is JSON
+    Schema."""
 
     name: str
     description: str
-    repeats: bool = False
+    repeats: int = 0
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Endpoint:
     takes_events: bool = False
     takes: Any = None
     streams: bool = False
+    #: JSON Schema of what stands in the path.
+    in_path: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
 
     @property
     def name(self) -> str:

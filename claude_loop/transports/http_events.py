@@ -22,6 +22,8 @@ from claude_loop.subscription import NOW, Reset, ResetReason, Start
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_json import joined, json_bytes
 from claude_loop.transports.http_query import (
+    AFTER,
+    BEFORE,
     FILTER_PARAMETERS,
     FROM,
     MAX_TEXT,
@@ -47,8 +49,8 @@ _ORDERS = ("asc", "desc")
 PAGE_QUERY = (
     *FILTER_PARAMETERS,
     Parameter("q", "Events whose JSON contains this text, regardless of case.", schema=text_schema(MAX_TEXT)),
-    Parameter("after", "A cursor: only what follows it."),
-    Parameter("before", "A cursor: only what leads up to it, the event at the cursor included."),
+    AFTER,
+    BEFORE,
     Parameter("order", "Oldest first, or newest first.", schema=choice_schema(_ORDERS)),
     Parameter("limit", "How many events at most.", schema=number_schema(1, MAX_LIMIT, DEFAULT_LIMIT)),
 )

@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired
 
 import orjson
 from aiohttp import web
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from claude_loop.errors import InvalidJson, InvalidRequest
@@ -19,8 +20,10 @@ from claude_loop.transports.http_query import Query
 
 _BODY_BYTES = 4096
 _ANY = object()
+_CLOSED = ConfigDict(extra="forbid")
 
 
+@with_config(_CLOSED)
 class ArchiveRequest(TypedDict):
     """``archived`` false brings the PRD back. ``project`` is needed when several projects have a PRD of this name; null
     is the one without a project."""
@@ -29,6 +32,7 @@ class ArchiveRequest(TypedDict):
     project: NotRequired[str | None]
 
 
+@with_config(_CLOSED)
 class ForgetRequest(TypedDict):
     """``confirm`` is the PRD's id once more: what is forgotten does not come back."""
 

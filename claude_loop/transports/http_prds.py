@@ -22,12 +22,12 @@ from claude_loop.subscription import Reset, Start
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_events import ResetJson
 from claude_loop.transports.http_json import json_answer
-from claude_loop.transports.http_query import PROJECT, Query
+from claude_loop.transports.http_query import AFTER, PROJECT, Query
 
 DETAIL_QUERY = (PROJECT, Parameter("run_id", "One of the PRD's earlier runs; the latest one without it."))
 PATCHES_QUERY = (
     PROJECT,
-    Parameter("after", "A cursor: only the patches of events behind it."),
+    AFTER,
     Parameter("run_id", "Only documents of the PRD itself, of this run and its stories, and of agents' sessions."),
 )
 # Folding an event takes some 50 µs: a page is a few milliseconds in which nobody else has a turn.

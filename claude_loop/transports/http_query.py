@@ -10,13 +10,22 @@ from aiohttp import web
 
 from claude_loop.errors import InvalidCursor, InvalidFilter, InvalidRequest
 from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_VALUE_LENGTH, MAX_VALUES, Filter
-from claude_loop.ids import Cursor
+from claude_loop.ids import CURSOR_PATTERN, Cursor
 from claude_loop.subscription import NOW, Start
 from claude_loop.transports.http_endpoint import Parameter
 
 _VALUE = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_LENGTH}
+# From 1970 on. What it does not say, such as how many days a month has, the format does.
+TIME = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}",
+}
+_SECONDS = {"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,6})?$"}
+TIME_TEXT = {"anyOf": [TIME, _SECONDS]}
+_CURSOR = {"type": "string", "pattern": f"^{CURSOR_PATTERN}$"}
 FILTER_PARAMETERS = tuple(
-    Parameter(key.attribute, key.selects, repeats=True, schema=_VALUE) for key in FILTER_KEYS.values()
+    Parameter(key.attribute, key.selects, repeats=MAX_VALUES, schema=_VALUE) for key in FILTER_KEYS.values()
 )
 FROM = Parameter(
     "from",
@@ -24,6 +33,8 @@ FROM = Parameter(
     'as JSON too: `{"last": N}`, `{"since": TIME}`.',
 )
 PROJECT = Parameter("project", "Needed when several projects have a PRD of this name; empty for the one without.")
+AFTER = Parameter("after", "A cursor: only what follows it.", schema=_CURSOR)
+BEFORE = Parameter("before", "A cursor: only what leads up to it, the event at the cursor included.", schema=_CURSOR)
 MAX_TEXT = 200
 
 

@@ -18,12 +18,12 @@ from claude_loop.progress.report import TYPES, Prd, ReportFold
 from claude_loop.progress.views import Moment, make_card, urgency
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_json import json_answer
-from claude_loop.transports.http_query import Query
+from claude_loop.transports.http_query import TIME_TEXT, Query
 
 _TIME = "RFC 3339, or seconds since the epoch"
 REPORT_QUERY = (
-    Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end."),
-    Parameter("until", "Where it ends, likewise. Without it: now."),
+    Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end.", schema=TIME_TEXT),
+    Parameter("until", "Where it ends, likewise. Without it: now.", schema=TIME_TEXT),
     Parameter("project", "Only this project; empty for PRDs without one."),
 )
 DEFAULT_RANGE_MS = 12 * 3600 * 1000

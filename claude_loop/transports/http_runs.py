@@ -17,7 +17,7 @@ from claude_loop.subscription import Reset, Start
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_events import ResetJson
 from claude_loop.transports.http_json import json_bytes
-from claude_loop.transports.http_query import Query, number_schema
+from claude_loop.transports.http_query import AFTER, Query, number_schema, text_schema
 
 MAX_LIMIT = 500
 DEFAULT_LIMIT = 100
@@ -30,9 +30,10 @@ _PAGE_BYTES = 4 * 1024 * 1024
 _MOST_LOOKED_AT = 5_000
 
 _ITERATION = {"type": "integer", "minimum": 0, "maximum": _MOST_ITERATION}
+RUN_ID = text_schema(MAX_VALUE_LENGTH)
 OUTPUT_QUERY = (
     Parameter("iteration", "Only what this iteration printed.", schema=_ITERATION),
-    Parameter("after", "A cursor: only what follows it."),
+    AFTER,
     Parameter("limit", "How many chunks at most.", schema=number_schema(1, MAX_LIMIT, DEFAULT_LIMIT)),
 )
 

@@ -15,16 +15,17 @@ from claude_loop.subscription import Reset, Start
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_events import DEFAULT_LIMIT, MAX_LIMIT, PAGE_BYTES, EventJson, ResetJson, reset_part
 from claude_loop.transports.http_json import joined, json_bytes
-from claude_loop.transports.http_query import FILTER_PARAMETERS, MAX_TEXT, Query, number_schema, text_schema
+from claude_loop.transports.http_query import BEFORE, FILTER_PARAMETERS, MAX_TEXT, Query, number_schema, text_schema
 
 SEARCH_QUERY = (
     Parameter(
         "q",
         "Words that must all be there, each as the beginning of one; those in double quotes together, as they are.",
         schema=text_schema(MAX_TEXT),
+        required=True,
     ),
     *FILTER_PARAMETERS,
-    Parameter("before", "A cursor: only what leads up to it, the event at the cursor included."),
+    BEFORE,
     Parameter("limit", "How many events at most.", schema=number_schema(1, MAX_LIMIT, DEFAULT_LIMIT)),
 )
 

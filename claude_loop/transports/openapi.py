@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.id_rules import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.transports.http_endpoint import Answer, Endpoint, Parameter
+from claude_loop.transports.http_query import TIME
 
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
@@ -20,6 +21,18 @@ _ERROR_STATUSES = {
     401: "Nothing says who is calling.",
     403: "The caller may not do this.",
 }
+
+
+_YEAR_10000_MS = 253_402_300_800_000
+
+
+def _ecma(pattern: str) -> str:
+    """A pattern of ours as JSON Schema's dialect writes it. Surrogates are left out: text has none, and some validators
+    refuse a pattern that names them, and then check nothing."""
+    return pattern.replace(r"\Z", "$").replace(r"\ud800-\udfff", "")
+
+
+_IDENTIFIER = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": _ecma(ID_PATTERN)}
 
 
 class ErrorDetail(TypedDict):
@@ -77,7 +90,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": f"{endpoint.handler.__qualname__.rpartition('.')[2]}_{_slug(endpoint)}",
         "summary": endpoint.summary,
-        "parameters": [_in_path(name) for name in _PATH_PARAMETER.findall(endpoint.path)]
+        "parameters": [_in_path(name, endpoint) for name in _PATH_PARAMETER.findall(endpoint.path)]
         + [_in_query(parameter) for parameter in endpoint.query],
         "responses": _responses(endpoint, schemas),
         "x-needs": endpoint.access.scope or "nothing",
@@ -96,15 +109,18 @@ def _slug(endpoint: Endpoint) -> str:
     return re.sub(r"\W+", "_", endpoint.path).strip("_") or "root"
 
 
-def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+def _in_path(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": endpoint.in_path}
 
 
 def _in_query(parameter: Parameter) -> dict[str, Any]:
     schema: Mapping[str, Any] = parameter.schema
-    described = {"name": parameter.name, "in": "query", "description": parameter.description}
+    described: dict[str, Any] = {"name": parameter.name, "in": "query", "description": parameter.description}
+    if parameter.required:
+        described["required"] = True
     if parameter.repeats:
-        return {**described, "schema": {"type": "array", "items": schema}, "style": "form", "explode": True}
+        values = {"type": "array", "items": schema, "maxItems": parameter.repeats}
+        return {**described, "schema": values, "style": "form", "explode": True}
     return {**described, "schema": schema}
 
 
@@ -136,13 +152,10 @@ def _event_body() -> dict[str, Any]:
 
 def _new_event() -> dict[str, Any]:
     """The envelope, with the payload of each known type."""
-    identifier = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": _ecma(ID_PATTERN)}
+    identifier = {**_IDENTIFIER, "type": ["string", "null"]}
     names = ("id", "project", "prd_id", "story_id", "run_id", "session_id", "source")
     known = [
-        {
-            "if": {"properties": {"type": {"const": type_}}, "required": ["type"]},
-            "then": {"properties": {"data": {"$ref": f"#/components/schemas/{_payload_name(type_)}"}}},
-        }
+        {"if": {"properties": {"type": {"const": type_}}, "required": ["type"]}, "then": _fits(type_)}
         for type_ in CATALOGUE
     ]
     return {
@@ -154,7 +167,7 @@ def _new_event() -> dict[str, Any]:
             "type": {"type": "string", "maxLength": MAX_TYPE_LENGTH, "pattern": _ecma(TYPE_PATTERN)},
             **dict.fromkeys(names, identifier),
             "timestamp": {
-                "type": ["string", "number", "null"],
+                "anyOf": [TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": _YEAR_10000_MS}, {"type": "null"}],
                 "description": "RFC 3339, or seconds since the epoch (milliseconds from 10^11 up).",
             },
             "data": {"type": ["object", "null"]},
@@ -170,19 +183,31 @@ def _payload_schemas() -> dict[str, Any]:
     schemas = dict(defined.get("$defs", {}))
     for (type_, _), schema in found.items():
         resolved = dict(schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema)
-        resolved["required"] = [name for name in resolved.get("required", ()) if name not in _FILLED_IN]
+        filled = _FILLED_IN | ({"total"} if "failed" in resolved["properties"] else set())
+        resolved["required"] = [name for name in resolved.get("required", ()) if name not in filled]
+        if {"status", "success"} <= resolved["properties"].keys():
+            resolved["anyOf"] = [{"required": ["success"]}, {"required": ["status"]}]  # each gives the other
+        elif "success" in resolved["properties"]:
+            resolved["required"].append("success")
+        if "story_id" in resolved["properties"]:
+            resolved["properties"] = {**resolved["properties"], "story_id": _IDENTIFIER}
         schemas[_payload_name(str(type_))] = resolved
     return schemas
 
 
 # Given by the envelope, or following from the other fields.
-_FILLED_IN = frozenset({"status", "story_id", "success", "total"})
+_FILLED_IN = frozenset({"status", "story_id", "success"})
 
 
 def _payload_name(type_: str) -> str:
     return "data." + type_
 
 
-def _ecma(pattern: str) -> str:
-    """A pattern of ours as JSON Schema's dialect writes it."""
-    return pattern.replace(r"\Z", "$")
+def _fits(type_: str) -> dict[str, Any]:
+    """What an event of a known type needs: its ``data``, and a story in one of two places."""
+    rule: dict[str, Any] = {"properties": {"data": {"$ref": f"#/components/schemas/{_payload_name(type_)}"}}}
+    if CATALOGUE[type_].story == "required":
+        named = {"required": ["story_id"], "properties": {"story_id": {"type": "string"}}}
+        inside = {"required": ["data"], "properties": {"data": {"type": "object", "required": ["story_id"]}}}
+        rule["anyOf"] = [named, inside]
+    return rule

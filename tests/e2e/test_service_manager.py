@@ -1,15 +1,10 @@
-"""`service install`, `up` and `down` with a real user manager of systemd, in a mount namespace of its own.
-
-Its own `/run` makes systemd believe that it has booted the machine; what it mounts and starts ends with the test.
-"""
+"""`service install`, `up` and `down` with a real user manager of systemd; what it mounts and starts ends with the test."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,70 +12,15 @@ import pytest
 
 from claude_loop.build import full_version
 from claude_loop.instance import DaemonNote
-from claude_loop.paths import Home
-from tests.e2e.daemon import clean_environment
-from tests.support import ROOT, free_port, until
-
-# The service sees no /tmp of others, where this test's directories are, and perhaps the clone.
-OVERRIDE = "[Service]\nPrivateTmp=no\nPrivateUsers=no\nExecStart=\nExecStart={program} serve\n"
-PROGRAM = '#!/bin/sh\ncd / && PYTHONPATH=$(readlink {place}) exec {python} -m claude_loop "$@"\n'
-SYSTEMD = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec /lib/systemd/systemd --user"
-
-
-class Manager:
-    """The manager of a person whose unit starts the code that ``place`` leads to."""
-
-    def __init__(self, state: Path, folder: Path) -> None:
-        self.home, self.place = Home(state), folder / "place"
-        config, runtime = folder / "config", state.with_name("run")
-        override = config / "systemd" / "user" / "claude-loop.service.d" / "override.conf"
-        program = folder / "program"
-        for directory in (override.parent, runtime, config / "claude-loop"):
-            directory.mkdir(parents=True, mode=0o700)
-        program.write_text(PROGRAM.format(place=self.place, python=sys.executable))
-        program.chmod(0o755)
-        override.write_text(OVERRIDE.format(program=program))
-        (config / "claude-loop" / "config.toml").write_text(f"port = {free_port()}\n")
-        names = {"XDG_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(config), "HOME": str(folder)}
-        self.environ = clean_environment(state) | names
-        self.process = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", SYSTEMD],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            until((runtime / "systemd" / "private").exists, 30)
-        except AssertionError:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def run(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "claude_loop", *arguments]
-        done = subprocess.run(
-            command, env=self.environ, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    def asked(self, *arguments: str) -> str:
-        command = ["systemctl", "--user", *arguments]
-        return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=60, check=False).stdout
-
-    def starts(self, code: Path) -> None:
-        fresh = self.place.with_name("fresh")
-        fresh.symlink_to(code)
-        fresh.replace(self.place)
+from tests.e2e.user_manager import UserManager
+from tests.support import ROOT
 
 
 @pytest.fixture
-def manager(home: Path, tmp_path: Path) -> Iterator[Manager]:
-    one = Manager(home, tmp_path)
+def manager(home: Path, tmp_path: Path) -> Iterator[UserManager]:
+    one = UserManager(home, tmp_path)
     yield one
-    one.process.terminate()  # it ends what it started, then itself
-    one.process.wait(60)
+    one.end()
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import sys
+from pathlib import Path
 
 import structlog
 
+from tests.prove import record
 from tests.prove.catalogue import BY_NAME, SCENARIOS
 from tests.prove.mutants import MUTANTS
 from tests.prove.nursery import Nurse
@@ -26,6 +29,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--mutants", action="store_true", help="put defects into the daemon: each must be caught")
     parser.add_argument("--jobs", type=int, default=2, help="how many scenarios run at a time")
     parser.add_argument("--inputs", type=int, default=0, help="how many inputs `fuzz` sends")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="append what comes of each run, as JSON lines")
+    parser.add_argument(
+        "--record", type=Path, nargs="+", metavar="FILE", help="write docs/reliability.md from such files, and stop"
+    )
     parser.add_argument("--cold", action="store_true", help="start each daemon from scratch, not by a fork: slower")
     parser.add_argument("--verbose", action="store_true", help="show where a scenario failed")
     return parser.parse_args(arguments)
@@ -42,6 +49,9 @@ def main(arguments: list[str]) -> int:
     if options.list:
         print(listing())
         return 0
+    if options.record:
+        record.write(options.record)
+        return 0
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for library in ("asyncio", "engineio.client", "socketio.client"):  # what they say of connections that break
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -51,24 +61,29 @@ def main(arguments: list[str]) -> int:
         sys.exit(f"bin/prove: not known: {', '.join(sorted(unknown))}; --list names all there are")
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}, set {options.set}", flush=True)
+    # As Ctrl-C does: whoever ends a long run leaves no daemons behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     nurse = None if options.cold else Nurse()
     try:
         return asyncio.run(prove(options, names, seed, nurse))
+    except KeyboardInterrupt:
+        return 130
     finally:
         if nurse is not None:
             nurse.close()
 
 
 async def prove(options: argparse.Namespace, names: list[str], seed: int, nurse: Nurse | None) -> int:
+    seeds = list(range(seed, seed + options.repeat))
+    results = record.Results(options.results, "short" if options.mutants else options.set)
     if options.mutants:
         chosen = [one for one in MUTANTS if not names or one.name in names]
-        return 0 if await play_mutants(chosen, seed, nurse, verbose=options.verbose) else 1
+        return 0 if await play_mutants(chosen, seeds, results, nurse, verbose=options.verbose) else 1
     scenarios = [BY_NAME[name] for name in names] or [one for one in SCENARIOS if one.short or options.set == "long"]
-    seeds = list(range(seed, seed + options.repeat))
     outcomes = await play_all(
         scenarios,
         seeds,
-        options.set,
+        results,
         nurse,
         jobs=options.jobs,
         inputs=options.inputs,

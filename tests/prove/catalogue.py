@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.prove.scenarios import clients, disks, fuzzed, killed, processes, resumed, spooled
+from tests.prove.scenarios import (
+    clients,
+    described_api,
+    disks,
+    fuzzed,
+    killed,
+    parsed,
+    processes,
+    resumed,
+    soaked,
+    spooled,
+)
 from tests.prove.world import World
 
 Play = Callable[[World], Awaitable[None]]
@@ -43,8 +54,11 @@ SCENARIOS = (
     Scenario("crowd", clients.crowd),
     Scenario("two", processes.two),
     Scenario("race", processes.race),
-    Scenario("soak", processes.soak),
+    Scenario("units", processes.units),
+    Scenario("soak", soaked.soak),
     Scenario("fuzz", fuzzed.fuzz, limit=720.0),
+    Scenario("api", described_api.api),
+    Scenario("parsers", parsed.parsers),
     Scenario("resume", resumed.resume),
     Scenario("retry", resumed.retry),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -48,6 +49,7 @@ _ENVELOPE = (
     "data",
     "extra",
 )
+_NAMED = frozenset({"project", "prd_id", "story_id", "run_id", "session_id", "source"})
 _FIELDS = (
     *("status", "success", "passed", "failed", "total", "failures", "story_id", "commit_hash", "subject", "message"),
     *("level", "error", "for", "reason", "until", "current", "stories", "title", "command", "iteration", "exit_code"),
@@ -55,11 +57,18 @@ _FIELDS = (
 )
 
 
+# Whatever is named gets a document that stays, a story one for each of its runs and projects: with more names than these
+# a long run would measure how many documents there are.
+_NAMES = 6
+
+
 class Hostile:
-    """Each method gives one input."""
+    """Each method gives one input. ``made`` counts the parts of inputs that have parsers of their own."""
 
     def __init__(self, dice: Random, api: dict[str, Any]) -> None:
         self._dice = dice
+        self.made: Counter[str] = Counter()
+        self._names = {field: [self.value(1) for _ in range(_NAMES)] for field in sorted(_NAMED)}
         self._operations = [
             (path, operation)
             for path, methods in api["paths"].items()
@@ -88,6 +97,10 @@ class Hostile:
             return dice.choice(_NUMBERS)
         return dice.choice((None, True, False, self.text(), self.text(), self.text()))
 
+    def name(self, field: str) -> Any:
+        """What may be no name at all, but is one of a limited number."""
+        return self._dice.choice(self._names[field])
+
     @staticmethod
     def _nested(levels: int) -> Any:
         value: Any = {}
@@ -104,7 +117,8 @@ class Hostile:
             return self.value()
         event: dict[str, Any] = {"type": dice.choice(_TYPES), "data": {}}
         for _ in range(dice.randrange(4)):
-            event[dice.choice(_ENVELOPE)] = dice.choice((self.text, self.value))()
+            field = dice.choice(_ENVELOPE)
+            event[field] = self.name(field) if field in _NAMED else dice.choice((self.text, self.value))()
         if dice.random() < 0.7:
             event |= {
                 "type": dice.choice(_TYPES),
@@ -122,10 +136,11 @@ class Hostile:
     def hook(self) -> bytes:
         """A line of an agent's hook."""
         dice = self._dice
+        self.made["hooks"] += 1
         data = {dice.choice(_FIELDS): self.value() for _ in range(dice.randrange(8))}
         data |= {
             "hook_event_name": dice.choice((*_HOOKS, self.value())),
-            "session_id": dice.choice(("s1", "s2", self.value())),
+            "session_id": dice.choice(("s1", "s2", self.name("session_id"))),
         }
         if dice.random() < 0.3:
             data |= {
@@ -156,6 +171,7 @@ class Hostile:
 
     def cursor(self, good: str) -> str:
         dice = self._dice
+        self.made["cursors"] += 1
         kind = dice.randrange(5)
         if kind == 0:
             return good
@@ -180,6 +196,7 @@ class Hostile:
         return dice.choice(forms)()
 
     def filter(self) -> Any:
+        self.made["filters"] += 1
         names = ("types", "projects", "prd_ids", "story_ids", "run_ids", "session_ids", "sources", self.text())
         if self._dice.random() < 0.2:
             return self.value()
@@ -189,6 +206,7 @@ class Hostile:
         """A path and a query, by the API's description: parameters with values that fit, and that do not."""
         dice = self._dice
         path, operation = dice.choice(self._operations)
+        self.made["filters"] += path == "/api/events"
         query: list[tuple[str, str]] = []
         for parameter in operation["parameters"]:
             if parameter["in"] == "path":

@@ -17,6 +17,20 @@ class Mutant:
     apply: Callable[[], None]
 
 
+def on_opening(statement: str) -> None:
+    """Have the log's writer execute ``statement`` as well, each time it has opened the database."""
+    from claude_loop.eventlog import sqlite_writer
+
+    real = sqlite_writer.open_writer
+
+    def open_writer(*arguments: Any) -> Any:
+        connection, row = real(*arguments)
+        connection.execute(statement)
+        return connection, row
+
+    sqlite_writer.open_writer = open_writer
+
+
 def offset_outside_transaction() -> None:
     """Offsets are committed before the events they stand for."""
     from claude_loop.eventlog import sqlite_writer
@@ -33,16 +47,7 @@ def offset_outside_transaction() -> None:
 
 def synchronous_off() -> None:
     """A commit does not wait for the disk."""
-    from claude_loop.eventlog import sqlite_writer
-
-    real = sqlite_writer.open_writer
-
-    def open_writer(*arguments: Any) -> Any:
-        connection, row = real(*arguments)
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection, row
-
-    sqlite_writer.open_writer = open_writer
+    on_opening("PRAGMA synchronous = OFF")
 
 
 def announce_before_commit() -> None:
@@ -104,14 +109,7 @@ def dedupe_removed() -> None:
     """What is sent again is stored again."""
     from claude_loop.eventlog import sqlite_writer
 
-    real = sqlite_writer.open_writer
-
-    def open_writer(*arguments: Any) -> Any:
-        connection, row = real(*arguments)
-        connection.execute("DROP INDEX IF EXISTS events_by_id")
-        return connection, row
-
-    sqlite_writer.open_writer = open_writer
+    on_opening("DROP INDEX IF EXISTS events_by_id")
     sqlite_writer.find_by_id = lambda _connection, _ids: {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -82,25 +82,45 @@ class Reader:
 
 class SseReader(Reader):
     async def follow(self, session: aiohttp.ClientSession, url: str) -> None:
-        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
         timeout = aiohttp.ClientTimeout(None, sock_read=20)
-        async with session.get(f"{url}/api/events/stream?from=start", headers=headers, timeout=timeout) as response:
-            message: dict[str, str] = {}
-            async for raw in response.content:
-                line = raw.decode().rstrip("\n")
-                if line:
-                    key, _, value = line.partition(": ")
-                    message[key] = value
-                    continue
-                self._take(message)
-                message = {}
+        async with self.open(session, url, timeout) as response:
+            async for message in messages(response):
+                self.take(message)
 
-    def _take(self, message: dict[str, str]) -> None:
+    def open(self, session: aiohttp.ClientSession, url: str, timeout: aiohttp.ClientTimeout | None = None) -> Any:
+        """The request for the stream, from where this reader stands."""
+        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
+        return session.get(f"{url}/api/events/stream?from=start", headers=headers, timeout=timeout)
+
+    def take(self, message: dict[str, str]) -> None:
         if message.get("event") == "reset":
             self.reset(json.loads(message["data"])["reason"])
         elif "data" in message and "event" not in message:
             self.saw(json.loads(message["data"]))
         self.cursor = message.get("id", self.cursor)
+
+
+async def messages(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, str]]:
+    """The messages of an event stream, as its fields; ours have one line of data."""
+    message: dict[str, str] = {}
+    async for raw in response.content:
+        line = raw.decode().rstrip("\n")
+        if line:
+            key, _, value = line.partition(": ")
+            message[key] = value
+            continue
+        yield message
+        message = {}
+
+
+async def _joined(client: socketio.AsyncClient) -> None:
+    """The library's own wait ends after a second, too soon in a crowd, and not when the connection breaks."""
+    pause = 0.005
+    while "/" not in client.namespaces:
+        if client.eio.state != "connected" or pause > 10_000:
+            raise TimeoutError
+        await asyncio.sleep(min(pause, 0.3))
+        pause *= 1.2
 
 
 class SocketIOReader(Reader):
@@ -127,8 +147,9 @@ class SocketIOReader(Reader):
         async def disconnect(*_: object) -> None:
             gone.set()
 
-        await client.connect(url, transports=["websocket"])
+        await client.connect(url, transports=["websocket"], wait=False)
         try:
+            await _joined(client)
             await call(client, gone, "subscribe", {"from": self.cursor or "start"}, self._subscribed)
             await gone.wait()
         finally:

@@ -6,34 +6,14 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
 
 from tests.prove.catalogue import BY_NAME, Scenario
 from tests.prove.mutants import Mutant
 from tests.prove.nursery import Nurse
 from tests.prove.oracle import Violation
+from tests.prove.outcome import Outcome, Verdict
+from tests.prove.record import Results
 from tests.prove.world import Size, Skipped, World
-
-Verdict = Literal["PASS", "FAIL", "SKIP"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    scenario: str
-    seed: int
-    verdict: Verdict
-    seconds: float
-    counts: dict[str, int]
-    reason: str = ""
-    details: str = ""
-    #: It failed because an invariant did not hold, not because something took too long or broke down.
-    violated: bool = False
-
-    def __str__(self) -> str:
-        figures = ", ".join(f"{name} {figure}" for name, figure in self.counts.items())
-        line = f"{self.verdict}  {self.scenario:<10} seed {self.seed:<6} {self.seconds:6.1f} s  {figures}"
-        return f"{line}\n      {self.reason}" if self.reason else line
 
 
 async def play(
@@ -65,7 +45,7 @@ async def play(
 async def play_all(
     scenarios: list[Scenario],
     seeds: list[int],
-    size: Size,
+    results: Results,
     nurse: Nurse | None,
     *,
     jobs: int = 2,
@@ -77,7 +57,8 @@ async def play_all(
 
     async def one(scenario: Scenario, seed: int) -> Outcome:
         async with turn:
-            outcome = await play(scenario, seed, size, nurse, inputs=inputs)
+            outcome = await play(scenario, seed, results.size, nurse, inputs=inputs)
+        results.add(outcome)
         print(outcome, flush=True)
         if verbose and outcome.details:
             print(outcome.details, flush=True)
@@ -97,17 +78,19 @@ def summary(outcomes: list[Outcome]) -> str:
     return f"{said}: " + ", ".join(f"{name} {figure}" for name, figure in totals.items())
 
 
-async def play_mutants(mutants: list[Mutant], seed: int, nurse: Nurse | None, *, verbose: bool = False) -> bool:
+async def play_mutants(
+    mutants: list[Mutant], seeds: list[int], results: Results, nurse: Nurse | None, *, verbose: bool = False
+) -> bool:
     """Whether each was caught by the scenario it names, by a violation rather than by breaking down."""
     caught = 0
-    for mutant in mutants:
+    for mutant, seed in [(mutant, seed) for seed in seeds for mutant in mutants]:
         outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
+        results.add(outcome, mutant.name)
         caught += outcome.violated
-        print(
-            f"{'CAUGHT' if outcome.violated else 'MISSED'}  {mutant.name:<28} by {mutant.caught_by}  {outcome.seconds:.1f} s"
-        )
+        word = "CAUGHT" if outcome.violated else "MISSED"
+        print(f"{word}  {mutant.name:<28} by {mutant.caught_by:<8} seed {seed:<6} {outcome.seconds:.1f} s")
         print(f"        {outcome.reason[:300]}", flush=True)
         if verbose and outcome.details:
             print(outcome.details, flush=True)
-    print(f"{caught} of {len(mutants)} mutants caught", flush=True)
-    return caught == len(mutants)
+    print(f"{caught} of {len(mutants) * len(seeds)} mutants caught", flush=True)
+    return caught == len(mutants) * len(seeds)

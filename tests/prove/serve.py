@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.prove import labels, mutants
+from tests.prove.mutants import on_opening
 
 
 def hurry() -> None:
     """So that a scenario of seconds meets every step."""
-    from claude_loop.eventlog import retention, sqlite_writer
+    from claude_loop.eventlog import retention
     from claude_loop.intake import spool_drain, spool_leaving
 
     spool_leaving.QUIET_GONE = spool_leaving.QUIET_ALIVE = spool_leaving.QUIET_UNKNOWN = 0.05
@@ -26,14 +27,7 @@ def hurry() -> None:
     retention.ROUND_SECONDS = 0.2
     retention.STEP_EVENTS = 50
     # A checkpoint every few commits: the database file is written to as well.
-    real = sqlite_writer.open_writer
-
-    def open_writer(*arguments: Any) -> Any:
-        connection, row = real(*arguments)
-        connection.execute("PRAGMA wal_autocheckpoint = 20")
-        return connection, row
-
-    sqlite_writer.open_writer = open_writer
+    on_opening("PRAGMA wal_autocheckpoint = 20")
 
 
 def move_clock(file: Path) -> None:

@@ -61,8 +61,8 @@ async def die_at_each(world: World, daemon: DaemonUnderTest, places: tuple[str, 
         # Soon after a start nobody may be reading yet: what a mutant says too early must be heard.
         hit = world.dice.randint(1, 3) if world.mutant is None else 25
         daemon.plan |= {"die_at": label, "hit": hit, "pause": 0.1 if world.mutant is None else 0.4}
-        await asyncio.to_thread(daemon.start)
-        await eventually(lambda: not daemon.is_alive, 30, f"the label {label} reached")
+        daemon.launch()  # it may be dead before anybody has seen it serve
+        await eventually(lambda: not daemon.is_alive, 60, f"the label {label} reached")
         assert daemon.process.returncode == -9, (label, daemon.process.returncode)
         daemon.kills += 1
         daemon.plan.pop("die_at")

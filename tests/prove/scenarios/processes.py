@@ -1,4 +1,4 @@
-"""Several daemons on one home, commands that race each other, and one daemon for a long time."""
+"""Several daemons on one home, and commands that race each other, with systemd and without."""
 
 from __future__ import annotations
 
@@ -6,26 +6,21 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-
-from tests.prove.load import Load, judge
+from claude_loop.unit_files import PATH, SERVICE, SOCKET
+from tests.e2e.user_manager import UserManager
+from tests.prove.load import Load
 from tests.prove.oracle import Violation
-from tests.prove.readers import one_of_each
-from tests.prove.scenarios.clients import resident_mb
 from tests.prove.scenarios.killed import no_resets
-from tests.prove.stored import read_log
-from tests.prove.world import DaemonUnderTest, World, get_json
+from tests.prove.world import DaemonUnderTest, Skipped, World
+from tests.requirements import missing
 from tests.support import ROOT, eventually, kill
 
 _ALREADY = "already runs"
-# A session's ping task sleeps this long before it sees that its client has gone.
-_PING_SECONDS = 30.0
 
 
 async def two(world: World) -> None:
@@ -126,6 +121,67 @@ async def race(world: World) -> None:
     world.count(commands=commands)
 
 
+async def units(world: World) -> None:
+    """The same with systemd's socket unit: connections start the daemon, while it is killed, stopped and started."""
+    if reason := missing("user-manager"):
+        raise Skipped(reason)
+    person = world.folder / "person"
+    person.mkdir()
+    manager = await asyncio.to_thread(UserManager, world.folder / "home", person)
+    world.at_end(manager.end)
+    manager.starts(ROOT)
+    daemon = world.daemon(environ=manager.names, cold=True)
+    daemon.port, daemon.url = manager.port, f"http://127.0.0.1:{manager.port}"
+    await asyncio.to_thread(manager.run, "service", "install")
+    load = Load(world, daemon, http=1, socketio=0)
+    load.start()  # nobody has started a daemon: the first connection, or the first line in the spool, does
+    await load.progress(60)
+    watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
+    activated = _service_pid(manager) != 0
+    for _ in range(world.pick(1, 30)):
+        kinds = [world.dice.choice(("up", "down", "socket", "socket", "kill")) for _ in range(5)]
+        outcomes = await asyncio.gather(*(_unit_command(world, daemon, manager, kind) for kind in kinds))
+        for kind, (code, said) in zip(kinds, outcomes, strict=True):
+            if "Traceback" in said or (kind == "down" and code != 0):
+                raise Violation(f"`{kind}` failed: {said[-500:]}")
+        await _up(daemon)
+        if watching.done():
+            watching.result()
+        await load.progress(60)
+        activated += _service_pid(manager) != 0
+        # Behind the socket again: a daemon that `up` started beside it gives the port back first.
+        assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
+        await asyncio.to_thread(manager.asked, "start", SOCKET, PATH)
+        await load.progress(60)
+        activated += _service_pid(manager) != 0
+        world.count(commands=len(kinds))
+    await load.finish()
+    watching.cancel()
+    assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
+    await eventually(lambda: not _daemons_of(daemon.home.root), 60, "the end of all daemons after `down`")
+    await load.check()
+    no_resets(load)
+    world.count(activated=activated)
+
+
+def _service_pid(manager: UserManager) -> int:
+    return int(manager.asked("show", "--property=MainPID", "--value", SERVICE))
+
+
+async def _unit_command(world: World, daemon: DaemonUnderTest, manager: UserManager, kind: str) -> tuple[int, str]:
+    await asyncio.sleep(world.dice.uniform(0.0, 0.4))
+    if kind == "socket":  # refused while a daemon beside the unit has the port
+        return 0, await asyncio.to_thread(manager.asked, "start", SOCKET)
+    if kind == "kill":
+        for pid in _daemons_of(daemon.home.root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                daemon.kills += 1
+        return 0, ""
+    done = await asyncio.to_thread(daemon.run, kind)
+    return done.returncode, done.stderr
+
+
 async def _up(daemon: DaemonUnderTest) -> None:
     """`up` may give up waiting on a slow machine; whoever says it again must get there, and no other refusal is right."""
     said = ""
@@ -203,75 +259,3 @@ def _numbers(folder: str) -> list[int]:
         return [int(name) for name in os.listdir(folder) if name.isdigit()]
     except OSError:
         return []
-
-
-async def soak(world: World) -> None:
-    """Rounds of clients that come, publish, read and go: memory, tasks, descriptors and threads stay what they were."""
-    daemon = world.daemon(quick=True, environ={"CLAUDE_LOOP_RETENTION__EVENTS": "2000"})
-    await asyncio.to_thread(daemon.start)
-    samples: list[dict[str, float]] = []
-    rounds = world.pick(6, 120)
-    warm = rounds // 2
-    for number in range(1, rounds + 1):
-        await _round(world, daemon)
-        samples.append(await _sample(daemon, patient=world.size == "long" and number in (warm, rounds)))
-    assert daemon.stop() == 0
-    judge(world, await read_log(daemon.home.database), {}, [])
-    before, after = samples[warm - 1], samples[-1]
-    for name, slack in (("fds", 2), ("threads", 1), ("tasks", 0), ("mb", 8)):
-        if after[name] > before[name] + slack:
-            raise Violation(f"{name} grew from {before[name]:.1f} to {after[name]:.1f} in {rounds - warm} rounds")
-    world.count(rounds=rounds, **{name: round(figure) for name, figure in after.items()})
-
-
-async def _round(world: World, daemon: DaemonUnderTest) -> None:
-    readers = one_of_each()
-    for one in readers:
-        one.cursor = None
-    tasks = [world.tasks.spawn(one.run(daemon.url), one.transcript.name) for one in readers]
-    async with aiohttp.ClientSession() as http:
-        for _ in range(2):
-            events = [{"type": "soak.sent", "prd_id": "SOAK", "data": {"text": "x" * 200}} for _ in range(200)]
-            async with http.post(f"{daemon.url}/api/events", json=events) as answer:
-                assert answer.status == 200
-    environ = daemon.environ | {"PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}"}
-    script = "source emit_progress.sh; for n in 1 2 3 4 5; do emit_story_started SOAK US-$n; done; emit_flush 20"
-    shell = await asyncio.to_thread(subprocess.run, ["bash", "-c", script], env=environ, check=False)
-    assert shell.returncode == 0
-    head = (await get_json(f"{daemon.url}/status"))["log"]["head"]
-    for one in readers:
-        await eventually(lambda one=one: one.transcript.head >= head, 30, f"{one.transcript.name} at {head}")
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-
-
-async def _sample(daemon: DaemonUnderTest, *, patient: bool) -> dict[str, float]:
-    """``patient``: also wait for what a session leaves behind until its next ping would have been due."""
-
-    seen: list[int] = []
-
-    async def gone() -> Any:
-        """The clients are gone, the spool is empty, and no task has ended for half a second."""
-        status = await get_json(f"{daemon.url}/status")
-        places = (daemon.home.spool, daemon.home.leaving)
-        quiet = status["clients"] == 0 and not any(os.listdir(place) for place in places)
-        seen.append(_tasks(status, every=patient) if quiet else -1)
-        await asyncio.sleep(0.05)
-        return status if len(seen) > 10 and seen[-1] >= 0 and len(set(seen[-10:])) == 1 else None
-
-    status = await eventually(gone, 30, "the clients gone")
-    if patient:
-        await asyncio.sleep(_PING_SECONDS)
-        status = await eventually(gone, 30, "the clients gone")
-    return {
-        "fds": len(os.listdir(f"/proc/{daemon.pid}/fd")),
-        "threads": len(os.listdir(f"/proc/{daemon.pid}/task")),
-        "tasks": _tasks(status, every=patient),
-        "mb": resident_mb(daemon.pid),
-    }
-
-
-def _tasks(status: dict[str, Any], *, every: bool) -> int:
-    """Background tasks, if not every one: those that do not belong to one client."""
-    return sum(count for owner, count in status["tasks"].items() if every or owner not in ("engineio", "sse"))

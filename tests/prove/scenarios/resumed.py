@@ -9,7 +9,7 @@ import aiohttp
 from tests.prove import oracle
 from tests.prove.load import judge
 from tests.prove.publishers import HttpPublisher
-from tests.prove.readers import PollingReader, SocketIOReader, SseReader
+from tests.prove.readers import PollingReader, SocketIOReader, SseReader, messages
 from tests.prove.stored import read_log
 from tests.prove.world import World, get_json
 from tests.support import eventually
@@ -49,19 +49,11 @@ class Impatient(SseReader):
 
     async def once(self, session: aiohttp.ClientSession, url: str) -> None:
         self.resumed += 1
-        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
-        message: dict[str, str] = {}
-        async with session.get(f"{url}/api/events/stream?from=start", headers=headers) as answer:
+        async with self.open(session, url) as answer:
             assert answer.status == 200, await answer.text()
             seen = len(self.transcript.entries)
-            async for raw in answer.content:
-                line = raw.decode().rstrip("\n")
-                if line:
-                    key, _, value = line.partition(": ")
-                    message[key] = value
-                    continue
-                self._take(message)
-                message = {}
+            async for message in messages(answer):
+                self.take(message)
                 if len(self.transcript.entries) > seen:
                     break
             answer.close()

@@ -93,6 +93,22 @@ async def refusal_or_none(rig, path):
         return (await answer.json())["error"] if answer.status >= 400 else None
 
 
+async def test_cursors_times_and_names_are_described_as_they_are_read(api):
+    def parameter(path, name):
+        return next(one for one in api["paths"][path]["get"]["parameters"] if one["name"] == name)
+
+    cursor = f"{'0' * 16}.7.{'a' * 10}"
+    for path, name in (("/api/events", "after"), ("/api/search", "before"), ("/api/runs/{id}/output", "after")):
+        assert problems(cursor, parameter(path, name)["schema"], api) == []
+        assert problems("x", parameter(path, name)["schema"], api)
+    assert parameter("/api/search", "q")["required"] is True
+    assert problems("x" * 129, parameter("/api/runs/{id}/output", "id")["schema"], api)
+    for text, fits in (("2026-01-26T12:00:00Z", True), ("1700000000", True), ("now", False)):
+        assert (problems(text, parameter("/api/report", "since")["schema"], api) == []) == fits
+    # Many validators know no surrogates in a pattern, and would then check nothing.
+    assert "ud800" not in str(api["components"]["schemas"]["NewEvent"])
+
+
 async def test_every_known_type_has_its_payload(api):
     schemas = api["components"]["schemas"]
     assert {name for name in schemas if name.startswith("data.")} == {f"data.{type_}" for type_ in CATALOGUE}
@@ -110,6 +126,17 @@ async def test_every_known_type_has_its_payload(api):
         ({"type": "commit.created", "story_id": "U", "data": {"commit_hash": ""}}, False),
         ({"type": "agent.waiting", "data": {"for": "human", "reason": "why"}}, True),
         ({"type": "agent.waiting", "data": {"for": "godot", "reason": "why"}}, False),
+        ({"type": "test.run", "data": {"story_id": "U", "passed": 1, "failed": 0}}, True),
+        ({"type": "test.run", "data": {"passed": 1, "failed": 0}}, False),
+        ({"type": "story.started", "data": {"story_id": ""}}, False),
+        ({"type": "prd.completed", "data": {"status": "failed"}}, True),
+        ({"type": "prd.completed", "data": {}}, False),
+        ({"type": "run.completed", "data": {}}, False),
+        ({"type": "progress.updated", "data": {"current": 1}}, False),
+        ({"type": "a.b", "timestamp": "2026-01-26T12:00:00Z"}, True),
+        ({"type": "a.b", "timestamp": "yesterday"}, False),
+        ({"type": "a.b", "timestamp": "1969-12-31T00:00:00Z"}, False),
+        ({"type": "a.b", "timestamp": -1}, False),
         ({"type": "Upper"}, False),
         ({"type": "a.b", "id": ""}, False),
         ({"type": "a.b", "id": "x" * 129}, False),
