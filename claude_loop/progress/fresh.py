@@ -134,6 +134,7 @@ def new_session(
         "ended_at": None,
         "last": {"seq": seq, "at": moment, "type": opened_by},
         "waiting": None,
+        "notified": None,
         "retrying": None,
         "compacting_since": None,
         "idle": False,

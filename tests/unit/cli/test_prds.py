@@ -65,10 +65,10 @@ def test_agents_without_a_prd_have_a_line_each():
         "project": "shop", "agent": "claude", "state": "running", "doing": "Grep TODO", "doing_since": 1000,
         "last": {"at": 3000}, "silent_ms": 2000, "waiting": None,
     }  # fmt: skip
-    waiting = session | {"project": None, "waiting": {"for": "human", "since": 0, "reason": "permission Bash ls"}}
-    assert list(agent_lines([session, waiting])) == [
+    wait = {"waiting": {"for": "human", "since": 0, "reason": "permission Bash ls"}, "notified": {"at": 3000}}
+    assert list(agent_lines([session, session | wait | {"project": "zoo"}])) == [
         "Agents without a PRD:",
-        "◇ - claude: waiting for you: permission Bash ls · 5s",
+        f"◇ zoo claude: waiting for you: permission Bash ls · 5s · notified at {clock_time(3000)}",
         "◇ shop claude: Grep TODO · 4s",
     ]
     assert list(agent_lines([])) == []
