@@ -73,7 +73,13 @@ def test_an_agent_that_asks_for_a_permission_wakes_its_person_once(daemon, shop,
     assert message["text"] == f"claude in shop waits for you: {REASON}"
     assert message["url"] == f"{daemon.url}/session/5b1f?project=shop"
     until(lambda: "notified at" in daemon.run("prds").stdout)
+    said = daemon.run("report").stdout.splitlines()
+    assert said[2] == "Needs you now:"
+    assert said[3].startswith("  claude in shop: waits for you since ")
+    assert said[3].endswith(f": {REASON}")
     hook(daemon, shop, "PostToolUse", **bash, tool_response={"stdout": ""})
+    test = {"tool_name": "Bash", "tool_input": {"command": "pytest -q"}, "tool_use_id": "t2"}
+    hook(daemon, shop, "PostToolUse", **test, tool_response={"stdout": "3 passed in 0.02s", "stderr": ""})
     _, resolved = until(lambda: (said := messages(told)) and len(said) == 2 and said)
     assert resolved["text"].startswith(f"Resolved: claude in shop no longer waits: {REASON}")
     assert resolved["cause_id"] == message["cause_id"]
@@ -82,6 +88,10 @@ def test_an_agent_that_asks_for_a_permission_wakes_its_person_once(daemon, shop,
         ("alert.sent", "shop", "5b1f"),
         ("alert.resolved", "shop", "5b1f"),
     ]
+    said = until(lambda: "tests: 1 run, 1 passed" in (text := daemon.run("report").stdout) and text)
+    assert "Nothing needs you." in said
+    assert "◇ shop, without a PRD" in said
+    assert f" for you: {REASON}" in said
 
 
 def alerts(daemon: Daemon, count: int) -> list[dict[str, str]] | None:
