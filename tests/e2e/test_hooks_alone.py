@@ -69,7 +69,10 @@ def test_an_agent_that_asks_for_a_permission_wakes_its_person_once(daemon, shop,
     hook(daemon, shop, "SessionStart", source="startup", model="sonnet")
     hook(daemon, shop, "PreToolUse", **bash)
     hook(daemon, shop, "PermissionRequest", tool_name="Bash", tool_input=bash["tool_input"])
-    (message,) = until(lambda: messages(told))
+    until(lambda: messages(told))
+    prompt = "Claude needs your permission to use Bash"
+    hook(daemon, shop, "Notification", notification_type="permission_prompt", message=prompt)
+    (message,) = messages(told)
     assert message["text"] == f"claude in shop waits for you: {REASON}"
     assert message["url"] == f"{daemon.url}/session/5b1f?project=shop"
     until(lambda: "notified at" in daemon.run("prds").stdout)

@@ -255,6 +255,20 @@ def test_a_script_says_itself_what_belongs_to_a_story():
     assert (world.story()["state"], world.story()["tests"]) == ("done·claimed", 0)
 
 
+@pytest.mark.parametrize("prd", ["PRD-1", None])
+def test_the_prompt_that_follows_a_request_for_permission_is_the_same_wait_and_keeps_its_command(prd: str | None):
+    world = World()
+    about = {"prd": prd, "session": "S1", "for": "human", "kind": "permission"}
+    world.say("agent.waiting", **about, reason="permission Bash ls", tool="Bash", agent_id="a1")
+    first = world.session(prd=prd)["waiting"]
+    world.say("agent.waiting", **about, reason="Claude needs your permission to use Bash")
+    assert world.session(prd=prd)["waiting"] == first
+    if prd is not None:
+        assert [(wait["reason"], wait["since"]) for wait in world.run()["waits"]] == [(first["reason"], first["since"])]
+    world.say("agent.waiting", **about, reason="permission Bash rm", tool="Bash")
+    assert world.session(prd=prd)["waiting"]["reason"] == "permission Bash rm"
+
+
 def test_who_was_told_of_an_agent_without_a_prd_stands_on_it_while_that_wait_lasts():
     world = World()
     loose = {"prd": None, "project": "shop", "session": "S1"}
