@@ -102,13 +102,13 @@ def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def agent_lines(sessions: list[dict[str, Any]]) -> Iterator[str]:
-    """Live agents that belong to no PRD, those that wait first, by project."""
+    """Live agents that belong to no PRD, by project; first those that wait, for a person before others."""
     if sessions:
         yield "Agents without a PRD:"
-    for session in sorted(sessions, key=lambda each: (each["waiting"] is None, each["project"] or "")):
+    for session in sorted(sessions, key=_by_urgency):
         wait, doing = session["waiting"], session["doing"] or session["state"]
         if wait:
-            doing = f"waiting for {_whom(wait)}: {printable(wait['reason'], 120)}"
+            doing = f"waiting for {_whom(wait)}{_until(wait, session)}: {printable(wait['reason'], 120)}"
         since = (
             session["last"]["at"]
             + session["silent_ms"]
@@ -116,6 +116,11 @@ def agent_lines(sessions: list[dict[str, Any]]) -> Iterator[str]:
         )
         where, agent = printable(session["project"] or "-", 40), printable(session["agent"] or "agent", 20)
         yield f"◇ {where} {agent}: {printable(doing, 160)} · {duration(max(0, since))}{_notified(session)}"
+
+
+def _by_urgency(session: dict[str, Any]) -> tuple[int, str]:
+    wait = session["waiting"]
+    return 2 if wait is None else int(wait["for"] != "human"), session["project"] or ""
 
 
 def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
