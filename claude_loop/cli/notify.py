@@ -112,7 +112,7 @@ def _lines(state: dict[str, Any]) -> list[str]:
     if state["dead_letters"]:
         lines.append("Given up:")
         lines += [
-            f"  {printable(one['channel'], 50)}: {printable(one['prd_id'], 60)} {printable(one['kind'], 20)}"
+            f"  {printable(one['channel'], 50)}: {printable(one['about'], 80)} {printable(one['kind'], 20)}"
             f" since {printable(one['since'], 30)}, {plural(one['attempts'], 'attempt')}:"
             f" {printable(one['reason'], 200)}"
             for one in state["dead_letters"]

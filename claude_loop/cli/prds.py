@@ -102,20 +102,25 @@ def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def agent_lines(sessions: list[dict[str, Any]]) -> Iterator[str]:
-    """Live agents that belong to no PRD, by project."""
+    """Live agents that belong to no PRD, by project; first those that wait, for a person before others."""
     if sessions:
         yield "Agents without a PRD:"
-    for session in sorted(sessions, key=lambda each: each["project"] or ""):
+    for session in sorted(sessions, key=_by_urgency):
         wait, doing = session["waiting"], session["doing"] or session["state"]
         if wait:
-            doing = f"waiting for {_whom(wait)}: {printable(wait['reason'], 120)}"
+            doing = f"waiting for {_whom(wait)}{_until(wait, session)}: {printable(wait['reason'], 120)}"
         since = (
             session["last"]["at"]
             + session["silent_ms"]
             - (wait["since"] if wait else session["doing_since"] or session["last"]["at"])
         )
         where, agent = printable(session["project"] or "-", 40), printable(session["agent"] or "agent", 20)
-        yield f"◇ {where} {agent}: {printable(doing, 160)} · {duration(max(0, since))}"
+        yield f"◇ {where} {agent}: {printable(doing, 160)} · {duration(max(0, since))}{_notified(session)}"
+
+
+def _by_urgency(session: dict[str, Any]) -> tuple[int, str]:
+    wait = session["waiting"]
+    return 2 if wait is None else int(wait["for"] != "human"), session["project"] or ""
 
 
 def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
@@ -200,7 +205,8 @@ def _until(wait: dict[str, Any], card: dict[str, Any]) -> str:
 
 
 def _notified(card: dict[str, Any]) -> str:
-    return f" · notified at {clock_time(card['notified']['at'])}" if card["notified"] else ""
+    told = card.get("notified")  # a session that an earlier version has stored has none
+    return f" · notified at {clock_time(told['at'])}" if told else ""
 
 
 def _agent(agent: dict[str, Any], card: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from claude_loop.clock import rfc3339
     help="What to write. [default: text]",
 )
 def report(since_: str | None, until: str | None, project: str | None, format_: str) -> None:
-    """Say what happened for each PRD since a time, and what needs a person now.
+    """Say what happened since a time, for each PRD and without one, and what needs a person now.
 
     A time of day, such as 22:00, is the last time the clock showed it.
     """

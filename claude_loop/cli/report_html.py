@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from claude_loop.cli.report_text import body_lines, heading, need_line, title_line
+from claude_loop.cli.report_text import happened, heading, need_line, parts
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2128; --soft: #5b6673; --paper: #fff; --card: #f4f6f8; --act: #9a3412; --line: #d5dbe1 }
@@ -37,9 +37,9 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
         yield from _section("Needs you now", [need_line(need, report) for need in report["needs"]], "needs")
     else:
         yield "<p>Nothing needs you.</p>\n"
-    for prd in report["prds"]:
-        yield from _section(title_line(prd), list(body_lines(prd)), "prd")
-    if not report["prds"]:
+    for _, about, body in parts(report):
+        yield from _section(about, list(body), "prd")
+    if not happened(report):
         yield "<p>Nothing happened.</p>\n"
     yield "</body>\n</html>\n"
 

@@ -27,11 +27,11 @@ def as_text(report: Document) -> Iterator[str]:
         yield from (f"  {need_line(need, report)}" for need in report["needs"])
     else:
         yield "Nothing needs you."
-    for prd in report["prds"]:
+    for mark, title, body in parts(report):
         yield ""
-        yield f"{_MARKS.get(prd['state'], '·')} {title_line(prd)}"
-        yield from (f"    {line}" for line in body_lines(prd))
-    if not report["prds"]:
+        yield f"{mark} {title}"
+        yield from (f"    {line}" for line in body)
+    if not happened(report):
         yield ""
         yield "Nothing happened."
 
@@ -43,15 +43,27 @@ def as_markdown(report: Document) -> Iterator[str]:
     if report["needs"]:
         yield ""
         yield from (f"- {escaped(need_line(need, report))}" for need in report["needs"])
-    for prd in report["prds"]:
+    for _, title, body in parts(report):
         yield ""
-        yield f"## {escaped(title_line(prd))}"
+        yield f"## {escaped(title)}"
         yield ""
-        for line in body_lines(prd):
+        for line in body:
             yield f"  - {escaped(line[2:])}" if line.startswith("- ") else f"- {escaped(line)}"
-    if not report["prds"]:
+    if not happened(report):
         yield ""
         yield "Nothing happened."
+
+
+def happened(report: Document) -> bool:
+    return bool(report["prds"] or report["projects"])
+
+
+def parts(report: Document) -> Iterator[tuple[str, str, Iterator[str]]]:
+    """A mark, a title and lines for each PRD, then for each project whose agents had none."""
+    for prd in report["prds"]:
+        yield _MARKS.get(prd["state"], "·"), title_line(prd), body_lines(prd)
+    for project in report["projects"]:
+        yield "◇", f"{_project(project)}, without a PRD", project_lines(project, report)
 
 
 def escaped(text: str) -> str:
@@ -64,6 +76,10 @@ def heading(report: Document) -> str:
 
 
 def name_of(document: Document) -> str:
+    """A PRD's, or that of an agent that has none: it may have another title, which is only the conversation's."""
+    if document["prd_id"] is None:
+        agent = printable(document["agent"] or "an agent", 60)
+        return f"{agent} in {_project(document)}" if document["project"] else agent
     name = "/".join(printable(part, 60) for part in (document["project"], document["prd_id"]) if part)
     return f"{name} {printable(document['title'], 80)}" if document["title"] else name
 
@@ -71,6 +87,9 @@ def name_of(document: Document) -> str:
 def need_line(need: Document, report: Document) -> str:
     since = f"since {clock(need['since'], report['now'])} ({duration(report['now'] - need['since'])})"
     word = "waits for you" if need["state"] == "waiting" else need["state"]
+    if need["waits_for"] == "rate_limit":
+        until = f" until {clock(need['until'], report['now'])}" if need["until"] else ""
+        word = f"waits for the rate limit{until}"
     return f"{name_of(need)}: {word} {since}: {printable(need['reason'], 200)}"
 
 
@@ -85,6 +104,23 @@ def title_line(prd: Document) -> str:
 
 def body_lines(prd: Document) -> Iterator[str]:
     yield from _stories(prd)
+    yield from _counted(prd)
+
+
+def project_lines(project: Document, report: Document) -> Iterator[str]:
+    if project["sessions"]:
+        count = len(project["sessions"]) + project["sessions_omitted"]
+        yield f"{plural(count, 'agent')}:" if not project["sessions_omitted"] else f"{count} agents, the latest:"
+    for session in project["sessions"]:
+        over = session["ended_at"] or session["last_at"]
+        end = clock(over, session["began_at"]) if session["state"] in ("ended", "idle") else "now"
+        asked = f": {printable(session['last_prompt'], 100)}" if session["last_prompt"] else ""
+        span = f"{clock(session['began_at'], report['now'])} to {end}"
+        yield f"- {printable(session['agent'] or 'an agent', 20)}, {span}, {session['state']}{asked}"
+    yield from _counted(project)
+
+
+def _counted(prd: Document) -> Iterator[str]:
     tests = prd["tests"]
     if tests["runs"]:
         failed = f", {plural(tests['failed'], 'failure')} in the others" if tests["failed"] else ""
@@ -97,6 +133,10 @@ def body_lines(prd: Document) -> Iterator[str]:
     if prd["errors"]:
         shown = "; ".join(printable(error["error"], 120) for error in prd["latest_errors"])
         yield f"{plural(prd['errors'], 'error')}, the last: {shown}"
+
+
+def _project(document: Document) -> str:
+    return printable(document["project"] or "no project", 60)
 
 
 def _stories(prd: Document) -> Iterator[str]:

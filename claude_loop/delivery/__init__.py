@@ -1,1 +1,1 @@
-"""Tells a person who is not looking: notifications of what a run's state asks for, and an outward heartbeat."""
+"""Tells a person who is not looking: notifications of what runs and agents ask for, and an outward heartbeat."""

@@ -1,33 +1,51 @@
-"""What about a run is worth a message, as its documents stand at a moment. Pure; nothing here knows a channel."""
+"""What about a run, or about an agent that belongs to no PRD, is worth a message, as the documents stand at a moment.
+Pure; nothing here knows a channel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from claude_loop.progress.documents import PrdDocument, RunDocument
-from claude_loop.progress.keys import run_key
+from claude_loop.progress.keys import prd_key, run_key, session_key
 from claude_loop.progress.parts import Waiting
-from claude_loop.progress.passing import next_change_at, shown, stalls_at
+from claude_loop.progress.passing import next_change_at, shown, shown_session, stalls_at
+from claude_loop.progress.session_documents import SessionDocument
 
 Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
 # A fact has no end: nobody is told that a run is no longer done.
 FACTS = frozenset({"done"})
 
 
+class Subject(NamedTuple):
+    """Of which conditions are found and end together: a PRD, or the session of an agent that has none."""
+
+    project: str | None
+    prd_id: str | None
+    session_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Of its document."""
+        if self.prd_id is not None:
+            return prd_key(self.project, self.prd_id)
+        return session_key(self.project, None, self.session_id or "")
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that holds of a run since ``since`` (milliseconds). ``facts`` are what the words are made of.
+    """Something that holds since ``since`` (milliseconds). ``facts`` are what the words are made of.
 
     (``run``, ``kind``, ``since``) names it for ever: the same wait, seen again after a restart, is the same one.
+    ``run`` is the key of the document it is about: a run, or the session of an agent without a PRD.
     """
 
     run: str
     kind: Kind
     since: int
     project: str | None
-    prd_id: str
-    run_id: str
+    prd_id: str | None
+    run_id: str | None
     story_id: str | None
     session_id: str | None
     facts: dict[str, Any]
@@ -35,6 +53,10 @@ class Condition:
     @property
     def identity(self) -> tuple[str, str, int]:
         return self.run, self.kind, self.since
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.project, self.prd_id, self.session_id if self.prd_id is None else None)
 
 
 def conditions_of(
@@ -47,6 +69,17 @@ def conditions_of(
     moved_on = prd["run_id"] != run["run_id"] or prd["archived_at"] is not None
     found = [] if moved_on and not run["state"].startswith("done") else _holding(prd, run, stalled_at)
     return {condition.identity: condition for condition in found}
+
+
+def conditions_of_agent(session: SessionDocument, now_ms: int) -> list[Condition]:
+    """What holds of an agent without a PRD: that it waits. That it is idle or has ended is no news to who ran it."""
+    wait = shown_session(session, now_ms)["waiting"]
+    if wait is None:
+        return []
+    project, session_id = session["project"], session["session_id"]
+    facts = {"agent": session["agent"], **_facts_of(wait)}
+    key = session_key(project, None, session_id)
+    return [Condition(key, _kind_of(wait), wait["since"], project, None, None, wait["story_id"], session_id, facts)]
 
 
 def next_look_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int | None:
@@ -73,9 +106,16 @@ def _holding(prd: PrdDocument, run: RunDocument, stalled_at: int) -> list[Condit
 
 
 def _waiting(prd: PrdDocument, run: RunDocument, wait: Waiting) -> Condition:
-    kind: Kind = "rate_limited" if wait["for"] == "rate_limit" else "waiting"
-    facts = {"for": wait["for"], "reason": wait["reason"], "until": wait["until"]}
-    return _condition(prd, run, kind, wait["since"], facts, story_id=wait["story_id"], session_id=wait["session_id"])
+    ids = {"story_id": wait["story_id"], "session_id": wait["session_id"]}
+    return _condition(prd, run, _kind_of(wait), wait["since"], _facts_of(wait), **ids)
+
+
+def _kind_of(wait: Waiting) -> Kind:
+    return "rate_limited" if wait["for"] == "rate_limit" else "waiting"
+
+
+def _facts_of(wait: Waiting) -> dict[str, Any]:
+    return {"for": wait["for"], "reason": wait["reason"], "until": wait["until"]}
 
 
 def _condition(

@@ -1,4 +1,4 @@
-"""One look at the read model: what holds of some PRDs now, and what the channels are to do with it."""
+"""One look at the read model: what holds of some PRDs and agents now, and what the channels are to do with it."""
 
 from __future__ import annotations
 
@@ -6,61 +6,98 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
-from claude_loop.delivery.conditions import Condition, conditions_of, next_look_at
+from claude_loop.delivery.conditions import Condition, Subject, conditions_of, conditions_of_agent, next_look_at
 from claude_loop.delivery.dispatch import Target
 from claude_loop.delivery.messages import Plan
 from claude_loop.delivery.outbox import FRESH_MS, MAX_AGE_MS
 from claude_loop.eventlog.base import DocumentsAtOnce
+from claude_loop.events import Event
 from claude_loop.filters import glob_to_regex
 from claude_loop.progress.documents import PrdDocument, RunDocument
-from claude_loop.progress.keys import PRDS, prd_key, run_key
+from claude_loop.progress.keys import AGENTS, PRDS, run_key
+from claude_loop.progress.passing import next_change_of_session, shown_session
+from claude_loop.progress.session_documents import SessionDocument
 
-Prd = tuple[str | None, str]
 _ENDS = frozenset({"failed", "done"})
 # What is found out by itself, such as the last story that passes, is told a moment after the end; the words count it.
 AFTER_END_MS = 600
 
 
 class Seen(NamedTuple):
-    """``due`` has for each PRD that is there when time alone will change it, or None."""
+    """``due`` has for each subject that is there when time alone will change it, or None. Of those ``given_up`` it is
+    silence alone that says that nothing holds any more."""
 
     conditions: list[Condition]
-    due: dict[Prd, int | None]
-    forgotten: list[Prd]
+    due: dict[Subject, int | None]
+    forgotten: list[Subject]
+    given_up: list[Subject]
 
 
-def look(stored: DocumentsAtOnce, touched: dict[Prd, set[str]], now_ms: int, stalled_after_ms: int) -> Seen:
-    """``touched``: PRDs with the keys of runs to look at besides the latest. Runs in a thread of the log."""
-    seen = Seen([], {}, [])
-    for prd_id, keys in touched.items():
-        prd = cast("PrdDocument | None", stored.get(prd_key(*prd_id)))
-        if prd is None:
-            seen.forgotten.append(prd_id)
-            continue
-        latest = run_key(prd["project"], prd["prd_id"], prd["run_id"])
-        seen.due[prd_id] = None
-        for key in sorted(keys | {latest}):
-            run = cast("RunDocument | None", stored.get(key))
-            if run is None:
-                continue
-            seen.conditions.extend(conditions_of(prd, run, now_ms, stalled_after_ms).values())
-            if key == latest:
-                seen.due[prd_id] = next_look_at(run, now_ms, stalled_after_ms)
+def subject_of(event: Event) -> Subject | None:
+    """Whom an event may say something new about."""
+    if event.type.startswith("alert.") or (event.prd_id is None and event.session_id is None):
+        return None
+    return Subject(event.project, event.prd_id, event.session_id if event.prd_id is None else None)
+
+
+def look(stored: DocumentsAtOnce, touched: dict[Subject, set[str]], now_ms: int, stalled_after_ms: int) -> Seen:
+    """``touched``: subjects, PRDs with the keys of runs to look at besides the latest. Runs in a thread of the log."""
+    seen = Seen([], {}, [], [])
+    for subject, keys in touched.items():
+        document: Any = stored.get(subject.key)
+        if document is None:
+            seen.forgotten.append(subject)
+        elif subject.prd_id is None:
+            _look_at_agent(document, subject, seen, now_ms)
+        else:
+            found, due = _look_at_prd(stored, document, keys, now_ms, stalled_after_ms)
+            seen.conditions.extend(found)
+            seen.due[subject] = due
     return seen
 
 
-def unfinished(stored: DocumentsAtOnce) -> list[Prd]:
-    """The PRDs whose latest run has not finished: these may change by time alone, or wait since before."""
+def _look_at_prd(
+    stored: DocumentsAtOnce, prd: PrdDocument, keys: set[str], now_ms: int, stalled_after_ms: int
+) -> tuple[list[Condition], int | None]:
+    latest = run_key(prd["project"], prd["prd_id"], prd["run_id"])
+    found: list[Condition] = []
+    due = None
+    for key in sorted(keys | {latest}):
+        run = cast("RunDocument | None", stored.get(key))
+        if run is None:
+            continue
+        found.extend(conditions_of(prd, run, now_ms, stalled_after_ms).values())
+        if key == latest:
+            due = next_look_at(run, now_ms, stalled_after_ms)
+    return found, due
+
+
+def _look_at_agent(session: SessionDocument, subject: Subject, seen: Seen, now_ms: int) -> None:
+    seen.conditions.extend(conditions_of_agent(session, now_ms))
+    # Of one that waits for nobody time changes nothing that is told.
+    seen.due[subject] = None if session["waiting"] is None else next_change_of_session(session, now_ms)
+    if session["ended_at"] is None and shown_session(session, now_ms)["ended_at"] is not None:
+        seen.given_up.append(subject)
+
+
+def unfinished(stored: DocumentsAtOnce) -> list[Subject]:
+    """The PRDs whose latest run has not finished and the agents that wait: these may change by time alone, or wait
+    since before."""
     found = []
     for prd in stored.under(PRDS).values():
         run: dict[str, Any] | None = stored.get(run_key(prd["project"], prd["prd_id"], prd["run_id"]))
         if run is not None and run["finished_at"] is None:
-            found.append((prd["project"], prd["prd_id"]))
-    return found
+            found.append(Subject(prd["project"], prd["prd_id"]))
+    return found + [_agent(session) for session in stored.under(AGENTS).values() if session["waiting"] is not None]
 
 
-def everything(stored: DocumentsAtOnce) -> list[Prd]:
-    return [(prd["project"], prd["prd_id"]) for prd in stored.under(PRDS).values()]
+def everything(stored: DocumentsAtOnce) -> list[Subject]:
+    prds = [Subject(prd["project"], prd["prd_id"]) for prd in stored.under(PRDS).values()]
+    return prds + [_agent(session) for session in stored.under(AGENTS).values()]
+
+
+def _agent(session: dict[str, Any]) -> Subject:
+    return Subject(session["project"], None, session["session_id"])
 
 
 class Policy:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,11 +16,13 @@ import structlog
 
 from claude_loop.clock import Clock, rfc3339
 from claude_loop.delivery.channel import STORAGE_RETRY, Channel, Sends
+from claude_loop.delivery.conditions import Subject
 from claude_loop.delivery.dispatch import Dispatch, targets_of
-from claude_loop.delivery.look import Policy, Prd, everything, look, unfinished
+from claude_loop.delivery.look import Policy, everything, look, subject_of, unfinished
 from claude_loop.delivery.messages import Message
 from claude_loop.delivery.outbox import Outbox
 from claude_loop.delivery.record import event_of
+from claude_loop.delivery.words import name
 from claude_loop.errors import InvalidCursor, LoadError, ShuttingDown
 from claude_loop.hub import Hub
 from claude_loop.ids import Cursor
@@ -66,8 +68,8 @@ class Notifier:
         ]
         self._resolving = frozenset(target.name for target in self._targets if target.settings.resolved)
         self._policy: Policy | None = None
-        self._due: dict[Prd, int] = {}
-        self._touched: dict[Prd, set[str]] = {}
+        self._due: dict[Subject, int] = {}
+        self._touched: dict[Subject, set[str]] = {}
         self._to_log = asyncio.Event()
         self._pruned_at = 0
 
@@ -104,9 +106,8 @@ class Notifier:
         names = [target.name for target in self._targets]
         self._policy = Policy(self._targets, await self._ask(lambda outbox: outbox.begin_channels(names, now)))
         subscription = await self._resume()
-        _, open_prds = await self._hub.log.snapshot(unfinished)
-        for prd in [*open_prds, *await self._ask(lambda outbox: outbox.lasting())]:
-            self._touched.setdefault(prd, set())
+        _, going_on = await self._hub.log.snapshot(unfinished)
+        self._touch([*going_on, *await self._ask(lambda outbox: outbox.lasting())])
         while True:
             await self._look(str(subscription.cursor))
             await self._news(subscription)
@@ -123,9 +124,12 @@ class Notifier:
         return opened.subscription
 
     async def _touch_everything(self) -> None:
-        _, prds = await self._hub.log.snapshot(everything)
-        for prd in prds:
-            self._touched.setdefault(prd, set())
+        _, subjects = await self._hub.log.snapshot(everything)
+        self._touch(subjects)
+
+    def _touch(self, subjects: Iterable[Subject]) -> None:
+        for subject in subjects:
+            self._touched.setdefault(subject, set())
 
     async def _news(self, subscription: Subscription) -> None:
         """Wait for events, or for time to change something, and note what is to be looked at."""
@@ -139,8 +143,7 @@ class Notifier:
             while subscription.lag:
                 await self._take(subscription)
         now = self._now()
-        for prd in [prd for prd, due in self._due.items() if due <= now]:
-            self._touched.setdefault(prd, set())
+        self._touch(subject for subject, due in self._due.items() if due <= now)
 
     async def _take(self, subscription: Subscription) -> None:
         outcome = await subscription.next()
@@ -148,9 +151,10 @@ class Notifier:
             await self._touch_everything()
             return
         for event in outcome.events:
-            if event.prd_id is not None and not event.type.startswith("alert."):
-                keys = self._touched.setdefault((event.project, event.prd_id), set())
-                if event.run_id is not None:
+            subject = subject_of(event)
+            if subject is not None:
+                keys = self._touched.setdefault(subject, set())
+                if event.prd_id is not None and event.run_id is not None:
                     keys.add(run_key(event.project, event.prd_id, event.run_id))
 
     def _patience(self) -> float:
@@ -159,18 +163,23 @@ class Notifier:
 
     async def _look(self, cursor: str) -> None:
         assert self._policy is not None  # noqa: S101 - for the type checker: made before
+        if any(subject.prd_id is None for subject in self._touched):
+            # Where many sessions begin, one that waits may be let go of.
+            self._touch(subject for subject in self._due if subject.prd_id is None)
         touched, policy, now = dict(self._touched), self._policy, self._now()
         if touched:
-            lasting = await self._ask(lambda outbox: {prd: outbox.lasting_runs(*prd) for prd in touched})
-            wanted = {prd: keys.union(lasting[prd]) for prd, keys in touched.items()}
+            lasting = await self._ask(lambda outbox: {subject: outbox.lasting_runs(subject) for subject in touched})
+            wanted = {subject: keys.union(lasting[subject]) for subject, keys in touched.items()}
             _, seen = await self._hub.log.snapshot(lambda stored: look(stored, wanted, now, self._stalled_after_ms))
             found = [(condition, policy.plans(condition, now)) for condition in seen.conditions]
             await self._ask(
-                lambda outbox: outbox.settle_look(seen.due, found, seen.forgotten, self._resolving, cursor, now)
+                lambda outbox: outbox.settle_look(
+                    seen.due, found, seen.forgotten, self._resolving, cursor, now, given_up=seen.given_up
+                )
             )
-            for prd in touched:
-                self._due.pop(prd, None)
-            self._due |= {prd: due for prd, due in seen.due.items() if due is not None}
+            for subject in touched:
+                self._due.pop(subject, None)
+            self._due |= {subject: due for subject, due in seen.due.items() if due is not None}
             self._touched.clear()
             for channel in self._channels:
                 channel.wake()
@@ -261,6 +270,8 @@ def _dead_letter(message: Message) -> dict[str, Any]:
         "kind": condition.kind,
         "project": condition.project,
         "prd_id": condition.prd_id,
+        "session_id": condition.session_id,
+        "about": name(condition),
         "since": _time(condition.since),
         "attempts": message.attempts,
         "reason": message.reason,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from claude_loop.delivery.conditions import FACTS, Condition
+from claude_loop.delivery.conditions import FACTS, Condition, Subject
 from claude_loop.delivery.messages import Message, Phase, Plan, condition_of, message_id, text_of
 from claude_loop.paths import open_private
 
@@ -23,6 +23,7 @@ KEEP_MS = 30 * 86_400_000
 MAX_AGE_MS = 7 * 86_400_000
 # What began this long before a channel was set up is not news for it.
 FRESH_MS = 600_000
+# `prd_id` is empty for an agent without a PRD.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS message (
@@ -82,17 +83,20 @@ class Outbox:
 
     def settle_look(
         self,
-        prds: Iterable[tuple[str | None, str]],
+        subjects: Iterable[Subject],
         found: Iterable[tuple[Condition, list[Plan]]],
-        forgotten: Iterable[tuple[str | None, str]],
+        forgotten: Iterable[Subject],
         resolving: frozenset[str],
         cursor: str,
         now_ms: int,
+        *,
+        given_up: Collection[Subject] = (),
     ) -> None:
-        """``found`` is all that holds of ``prds`` now; of those ``forgotten`` nothing is kept.
+        """``found`` is all that holds of ``subjects`` now; of those ``forgotten`` nothing is kept.
 
         New conditions become messages; of those that ended, a message nobody got is dropped, and one that was got is
-        followed by `resolved` on the channels of ``resolving``."""
+        followed by `resolved` on the channels of ``resolving``, but not of who was ``given_up``: that they ended is not
+        known."""
         holding = list(found)
         names = {condition.identity for condition, _ in holding}
         with self._transaction():
@@ -100,19 +104,21 @@ class Outbox:
                 for plan in plans:
                     lasts = condition.kind not in FACTS
                     self._insert(condition, plan.channel, 0, "alert", plan.due_at, lasts=lasts)
-            for project, prd_id in prds:
-                self._end_others(project, prd_id, names, resolving, now_ms)
-            for project, prd_id in forgotten:
-                self._db.execute("DELETE FROM message WHERE prd_id=? AND project IS ?", (prd_id, project))
+            for subject in subjects:
+                self._end_others(subject, names, frozenset() if subject in given_up else resolving, now_ms)
+            for subject in forgotten:
+                where, values = _of(subject)
+                self._db.execute(f"DELETE FROM message WHERE {where}", values)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
 
     def _end_others(
-        self, project: str | None, prd_id: str, names: set[tuple[str, str, int]], resolving: frozenset[str], now_ms: int
+        self, subject: Subject, names: set[tuple[str, str, int]], resolving: frozenset[str], now_ms: int
     ) -> None:
+        where, values = _of(subject)
         rows = self._db.execute(
             "SELECT run, kind, since, channel, condition, max(state IN ('sent','sending')) FROM message"
-            " WHERE lasts AND prd_id=? AND project IS ? AND phase='alert' GROUP BY run, kind, since, channel",
-            (prd_id, project),
+            f" WHERE lasts AND {where} AND phase='alert' GROUP BY run, kind, since, channel",
+            values,
         ).fetchall()
         for run, kind, since, channel, condition, told in rows:
             if (run, kind, since) in names:
@@ -129,14 +135,14 @@ class Outbox:
             if told and channel in resolving:
                 self._insert(condition_of(condition), channel, 0, "resolved", now_ms, lasts=False)
 
-    def lasting(self) -> list[tuple[str | None, str]]:
-        """The PRDs of which something was said, or is to be, that had not ended when last looked at."""
-        return self._db.execute("SELECT DISTINCT project, prd_id FROM message WHERE lasts").fetchall()
+    def lasting(self) -> list[Subject]:
+        """Of whom something was said, or is to be, that had not ended when last looked at."""
+        rows = self._db.execute("SELECT condition FROM message WHERE lasts GROUP BY project, prd_id, run").fetchall()
+        return list(dict.fromkeys(condition_of(condition).subject for (condition,) in rows))
 
-    def lasting_runs(self, project: str | None, prd_id: str) -> list[str]:
-        rows = self._db.execute(
-            "SELECT DISTINCT run FROM message WHERE lasts AND prd_id=? AND project IS ?", (prd_id, project)
-        ).fetchall()
+    def lasting_runs(self, subject: Subject) -> list[str]:
+        where, values = _of(subject)
+        rows = self._db.execute(f"SELECT DISTINCT run FROM message WHERE lasts AND {where}", values).fetchall()
         return [run for (run,) in rows]
 
     # --- sending
@@ -246,7 +252,7 @@ class Outbox:
     ) -> None:
         values = (
             message_id(condition, channel, step, phase), channel, *condition.identity, step, phase, condition.project,
-            condition.prd_id, text_of(condition), due_at, lasts,
+            condition.prd_id or "", text_of(condition), due_at, lasts,
         )  # fmt: skip
         self._db.execute(
             "INSERT INTO message (message_id, channel, run, kind, since, step, phase, project, prd_id,"
@@ -267,6 +273,13 @@ class Outbox:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
+
+
+def _of(subject: Subject) -> tuple[str, tuple[str | None, ...]]:
+    """Which rows are about it, and the values for that."""
+    if subject.prd_id is None:
+        return "run=?", (subject.key,)
+    return "prd_id=? AND project IS ?", (subject.prd_id, subject.project)
 
 
 class _Transaction:

@@ -14,7 +14,7 @@ _REASON = 160
 
 
 def sentence(condition: Condition, now_ms: int) -> str:
-    """``SHOP-7 waits for you: permission Bash rm -rf build (4 min)``."""
+    """``SHOP-7 waits for you: permission Bash rm -rf build (4 min)``; ``claude in shop waits …`` without a PRD."""
     facts = condition.facts
     words = _SENTENCES[condition.kind](facts)
     since = facts["silent_since"] if condition.kind == "stalled" else condition.since
@@ -22,7 +22,7 @@ def sentence(condition: Condition, now_ms: int) -> str:
     ago = "" if condition.kind == "stalled" or passed < 60_000 else f" ({how_long(passed)})"
     if condition.kind == "stalled":
         words += f" for {how_long(passed)}, last: {facts['last']}"
-    return _one_line(f"{condition.prd_id}{words}{ago}")
+    return _one_line(f"{name(condition)}{words}{ago}")
 
 
 def resolution(condition: Condition, now_ms: int) -> str:
@@ -36,21 +36,34 @@ def resolution(condition: Condition, now_ms: int) -> str:
     }.get(condition.kind, "has moved on")
     reason = condition.facts.get("reason")
     said = f": {line(reason, _REASON)}" if reason else ""
-    return _one_line(f"Resolved: {condition.prd_id} {words}{said} (after {how_long(now_ms - condition.since)})")
+    return _one_line(f"Resolved: {name(condition)} {words}{said} (after {how_long(now_ms - condition.since)})")
 
 
 def title(condition: Condition, *, resolved: bool) -> str:
-    project = f"{condition.project}/" if condition.project else ""
+    project = f"{condition.project}/" if condition.project and condition.prd_id is not None else ""
     state = "resolved" if resolved else condition.kind.replace("_", " ")
-    return _one_line(f"{project}{condition.prd_id}: {state}")
+    return _one_line(f"{project}{name(condition)}: {state}")
+
+
+def name(condition: Condition) -> str:
+    """What it is about: the PRD, or the agent that has none and where it works."""
+    if condition.prd_id is not None:
+        return condition.prd_id
+    agent = condition.facts.get("agent") or "an agent"
+    return f"{agent} in {condition.project}" if condition.project else agent
 
 
 def link(base: str, condition: Condition) -> str | None:
-    """The monitor's page about the PRD; None without an address for it."""
+    """The monitor's page about the PRD, or about the session; None without an address for it."""
     if not base:
         return None
-    query = urlencode({"project": condition.project or ""})
-    return f"{base.rstrip('/')}/prd/{quote(condition.prd_id, safe='')}?{query}"
+    project, prd_id = condition.project, condition.prd_id
+    if prd_id is not None:
+        page = f"prd/{quote(prd_id, safe='')}?{urlencode({'project': project or ''})}"
+    else:
+        page = f"session/{quote(condition.session_id or '', safe='')}"
+        page += f"?{urlencode({'project': project})}" if project else ""
+    return f"{base.rstrip('/')}/{page}"
 
 
 def wall_clock(ms: int) -> str:

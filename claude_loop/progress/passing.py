@@ -1,8 +1,8 @@
 """What passing time alone makes of a run or a session. It is never stored: it follows from the document and the moment.
 
 Three things: a run that is ``running`` and silent for too long is ``stalled``, unless an agent of it is in a tool call;
-a wait whose ``until`` has passed without a word is ``overdue``; and an agent that has been silent for very long is
-gone: one that was killed never says so.
+a wait whose ``until`` has passed without a word is ``overdue``; and an agent that has been silent for very long, and is
+not waiting for a limit to end, is gone: one that was killed never says so.
 """
 
 from __future__ import annotations
@@ -33,23 +33,39 @@ def next_change_by_key(key: str, document: Any, now_ms: int, stalled_after_ms: i
     """The next moment after ``now_ms`` at which ``shown_by_key`` answers differently; None if never."""
     if key.startswith(RUNS):
         return next_change_at(document, now_ms, stalled_after_ms)
-    if not key.startswith(TIMED) or document["ended_at"] is not None:
-        return None
-    gone = _gone_at(document["state"], document["last"]["at"])
-    return gone if gone > now_ms else None
+    return next_change_of_session(document, now_ms) if key.startswith(TIMED) else None
 
 
 def shown_session(session: SessionDocument, now_ms: int) -> SessionDocument:
     """The session as it stands at ``now_ms``; the very same object if time changes nothing."""
-    last = session["last"]["at"]
-    if session["ended_at"] is not None or now_ms < _gone_at(session["state"], last):
+    if session["ended_at"] is not None:
         return session
+    last, wait = session["last"]["at"], session["waiting"]
+    if now_ms < _session_gone_at(session):
+        as_of = None if wait is None else _as_of(wait, now_ms)
+        return session if as_of is wait else {**session, "waiting": as_of}
     changed = session.copy()
     changed["state"] = "ended"
     changed["ended_at"] = last
-    changed["doing"] = changed["doing_since"] = changed["waiting"] = None
+    changed["doing"] = changed["doing_since"] = changed["waiting"] = changed["notified"] = None
     changed["open_calls"], changed["subagents"] = [], []
     return changed
+
+
+def next_change_of_session(session: SessionDocument, now_ms: int) -> int | None:
+    """The next moment after ``now_ms`` at which ``shown_session`` answers differently; None if never."""
+    if session["ended_at"] is not None:
+        return None
+    changes, wait = [_session_gone_at(session)], session["waiting"]
+    if wait is not None and wait["until"] is not None:
+        changes.append(wait["until"])
+    return min((due for due in changes if now_ms < due), default=None)
+
+
+def _session_gone_at(session: SessionDocument) -> int:
+    """Nothing is to be heard of one that is held by a limit before that ends."""
+    wait, gone_at = session["waiting"], _gone_at(session["state"], session["last"]["at"])
+    return gone_at if wait is None or wait["until"] is None else max(gone_at, wait["until"])
 
 
 def _gone_at(state: SessionState, last_at: int) -> int:

@@ -68,6 +68,8 @@ def fold(event: Event, draft: Draft) -> tuple[str | None, str | None]:
     if prd_id is None:
         if activity != "none":
             _fold_without_prd(event, draft)
+        elif event.type == "alert.sent":
+            sessions.tell(draft, event)
         return event.run_id, event.story_id
     draft.take(event, prd_id)
     run_draft = attribute(draft, activity)

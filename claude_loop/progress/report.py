@@ -1,4 +1,4 @@
-"""What happened between two moments, for each PRD, and what needs a person now.
+"""What happened between two moments, for each PRD and for agents without one, and what needs a person now.
 
 A pure fold: events of the range give tests, commits and errors, the documents give states, waits and times. States are
 those of now, also for a range in the past: what needs somebody needs them now.
@@ -6,20 +6,33 @@ those of now, also for a range in the past: what needs somebody needs them now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from typing_extensions import TypedDict
 
 from claude_loop.events import Event
 from claude_loop.progress.documents import Card, RunDocument, StoryDocument
-from claude_loop.progress.parts import CommitSummary, ErrorSummary, PastWait, RunState, WaitingFor
-from claude_loop.progress.reading import commit_hash, count, moment_of, text
+from claude_loop.progress.parts import PastWait, RunState, Waiting, WaitingFor
+from claude_loop.progress.passing import LEFT_ALONE_MS
+from claude_loop.progress.reading import moment_of
+from claude_loop.progress.report_agents import Agent, ProjectReport, SessionWaits, project_reports
+from claude_loop.progress.report_counts import (
+    COUNTED,
+    Counted,
+    ReportedWait,
+    Waited,
+    add,
+    nothing,
+    together,
+    wait_within,
+)
+from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.spans import clipped, total
 
-# The types that a report counts; all others it knows from the documents.
-TYPES = ("test.run", "commit.created", "error.occurred")
-KEPT_COMMITS, KEPT_ERRORS, KEPT_WAITS, KEPT_STORIES = 8, 3, 10, 50
+WAITS = "agent.waiting"
+TYPES = (*COUNTED, WAITS)
+KEPT_STORIES = 50
 Prd = tuple[str | None, str]
 
 
@@ -39,25 +52,7 @@ class ReportedStories(TypedDict):
     running: list[ReportedStory]
 
 
-class ReportedTests(TypedDict):
-    """``passing`` runs had a passed test and no failed one; ``failed`` sums the tests that failed."""
-
-    runs: int
-    passing: int
-    failed: int
-
-
-class ReportedWait(TypedDict):
-    """Within the range; ``ended_at`` null: it lasts."""
-
-    waited_for: WaitingFor
-    reason: str
-    since: int
-    ended_at: int | None
-    waited_ms: int
-
-
-class PrdReport(TypedDict):
+class PrdReport(Counted, Waited):
     project: str | None
     prd_id: str
     title: str | None
@@ -66,49 +61,37 @@ class PrdReport(TypedDict):
     runs: int  # that were at work in the range
     total_stories: int
     stories: ReportedStories
-    tests: ReportedTests
-    commits: int
-    latest_commits: list[CommitSummary]
-    waits: list[ReportedWait]  # the longest ones, in order of time
-    waits_omitted: int
-    waited_ms: int
-    errors: int
-    latest_errors: list[ErrorSummary]
     worked_ms: int  # without waits
 
 
 class Need(TypedDict):
-    """Something that goes on only when a person does something. ``reason`` is theirs to read."""
+    """Something that goes on only when a person does something. ``reason`` is theirs to read.
+
+    It is about a PRD, or about an ``agent`` that has none; one that is held by a limit seldom goes on by itself.
+    """
 
     project: str | None
-    prd_id: str
+    prd_id: str | None
+    session_id: str | None
+    agent: str | None
     title: str | None
     state: RunState
+    waits_for: WaitingFor | None  # a person too where a limit is over and nothing went on
+    until: int | None
     since: int
     reason: str
 
 
 class Report(TypedDict):
-    """``since`` and ``until`` are milliseconds; ``needs`` comes first, for that is what to act on."""
+    """``since`` and ``until`` are milliseconds; ``needs`` comes first, for that is what to act on. ``projects`` has
+    what happened outside of PRDs."""
 
     since: int
     until: int
     now: int
     needs: list[Need]
     prds: list[PrdReport]
-
-
-class _Counted(TypedDict):
-    tests: ReportedTests
-    commits: int
-    latest_commits: list[CommitSummary]
-    errors: int
-    latest_errors: list[ErrorSummary]
-
-
-def _nothing() -> _Counted:
-    tests: ReportedTests = {"runs": 0, "passing": 0, "failed": 0}
-    return {"tests": tests, "commits": 0, "latest_commits": [], "errors": 0, "latest_errors": []}
+    projects: list[ProjectReport]
 
 
 class ReportFold:
@@ -116,31 +99,42 @@ class ReportFold:
 
     def __init__(self, since: int, until: int) -> None:
         self.since, self.until = since, until
-        self._counted: dict[Prd, _Counted] = {}
+        self._counted: dict[Prd, Counted] = {}
+        self._without_prd: dict[str | None, Counted] = {}
+        self._waits: dict[Agent, SessionWaits] = {}
+        # Words of waits of agents without a PRD, by their positions. How a wait goes on has to be read from each.
+        self.waits_at: dict[Agent, list[int]] = {}
+
+    @property
+    def reads_from(self) -> int:
+        """The moment of the first event to be added: a wait that began before the range may reach into it."""
+        return max(0, self.since - LEFT_ALONE_MS)
 
     def add(self, event: Event) -> None:
         moment = moment_of(event)
-        if event.prd_id is None or not self.since <= moment <= self.until or event.type not in TYPES:
-            return
-        prd = event.project, event.prd_id
-        counted = self._counted.get(prd) or _nothing()
-        self._counted[prd] = counted
-        if event.type == "test.run":
-            _add_tests(counted["tests"], event)
-        elif event.type == "commit.created":
-            _add_commit(counted, event, moment)
-        else:
-            _add_error(counted, event, moment)
+        if event.type == WAITS:
+            if event.prd_id is None and event.session_id is not None and moment <= self.until:
+                self.waits_at.setdefault((event.project, event.session_id), []).append(event.seq)
+        elif event.type in COUNTED and self.since <= moment <= self.until:
+            if event.prd_id is None:
+                counted = self._without_prd.setdefault(event.project, nothing())
+            else:
+                counted = self._counted.setdefault((event.project, event.prd_id), nothing())
+            add(counted, event, moment)
+
+    def waits_of(self, agent: Agent) -> SessionWaits:
+        return self._waits.setdefault(agent, SessionWaits(agent))
 
     def result(
         self,
         cards: Iterable[Card],
         runs: Mapping[Prd, list[RunDocument]],
         stories: Mapping[Prd, list[StoryDocument]],
+        agents: Sequence[SessionDocument],
         now: int,
     ) -> Report:
         """``cards`` in the order in which they are shown; ``runs`` are all runs of each PRD, ``stories`` those of its
-        latest run."""
+        latest run; ``agents`` are the sessions without a PRD, as they stand now."""
         needs, prds = [], []
         for card in cards:
             prd = card["project"], card["prd_id"]
@@ -148,17 +142,23 @@ class ReportFold:
             if card["archived_at"] is None and (at_work or card["state"] == "waiting"):
                 needs += _needs(card)
             if at_work or prd in self._counted:
-                prds.append(self._prd(card, at_work, stories.get(prd, []), self._counted.get(prd) or _nothing(), now))
-        return {"since": self.since, "until": self.until, "now": now, "needs": needs, "prds": prds}
+                prds.append(self._prd(card, at_work, stories.get(prd, []), self._counted.get(prd) or nothing(), now))
+        needs += [need for session in agents for need in _needs_of_agent(session)]
+        waits = {agent: found.found() for agent, found in self._waits.items()}
+        return {
+            "since": self.since,
+            "until": self.until,
+            "now": now,
+            "needs": sorted(needs, key=_urgency),
+            "prds": prds,
+            "projects": list(project_reports(self.since, self.until, now, agents, self._without_prd, waits)),
+        }
 
     def _prd(
-        self, card: Card, runs: list[RunDocument], stories: list[StoryDocument], counted: _Counted, now: int
+        self, card: Card, runs: list[RunDocument], stories: list[StoryDocument], counted: Counted, now: int
     ) -> PrdReport:
-        waits = [wait for run in runs for wait in self._waits(run, now)]
-        pauses = [(wait["since"], wait["since"] + wait["waited_ms"]) for wait in waits]
+        waited = together(wait for run in runs for wait in self._waits_in(run, now))
         busy = [clipped((run["started_at"], _end_of(run, now)), self.since, self.until) for run in runs]
-        longest = sorted(waits, key=lambda wait: wait["waited_ms"], reverse=True)[:KEPT_WAITS]
-        waited = total(pauses)
         return {
             "project": card["project"],
             "prd_id": card["prd_id"],
@@ -169,25 +169,18 @@ class ReportFold:
             "total_stories": max(card["total_stories"] or 0, card["stories"]),
             "stories": _by_state(stories),
             **counted,
-            "waits": sorted(longest, key=lambda wait: wait["since"]),
-            "waits_omitted": len(waits) - len(longest),
-            "waited_ms": waited,
-            "worked_ms": max(0, total([span for span in busy if span is not None]) - waited),
+            **waited,
+            "worked_ms": max(0, total([span for span in busy if span is not None]) - waited["waited_ms"]),
         }
 
-    def _waits(self, run: RunDocument, now: int) -> Iterable[ReportedWait]:
+    def _waits_in(self, run: RunDocument, now: int) -> Iterable[ReportedWait]:
         past = [(wait, wait["waited_for"], wait["ended_at"]) for wait in run["past_waits"]]
         lasting = [(cast("PastWait", wait), wait["for"], None) for wait in run["waits"]]
         for wait, waited_for, ended_at in [*past, *lasting]:
-            span = clipped((wait["since"], _end_of(run, now) if ended_at is None else ended_at), self.since, self.until)
-            if span is not None:
-                yield {
-                    "waited_for": waited_for,
-                    "reason": wait["reason"],
-                    "since": span[0],
-                    "ended_at": ended_at,
-                    "waited_ms": span[1] - span[0],
-                }
+            span = wait["since"], _end_of(run, now) if ended_at is None else ended_at
+            reported = wait_within(self.since, self.until, waited_for, wait["reason"], span, ended_at)
+            if reported is not None:
+                yield reported
 
     def _overlaps(self, run: RunDocument, now: int) -> bool:
         return clipped((run["started_at"], _end_of(run, now)), self.since, self.until) is not None
@@ -207,7 +200,7 @@ def _needs(card: Card) -> list[Need]:
     if state == "waiting" and wait is not None:
         if wait["for"] == "rate_limit" and not wait["overdue"]:
             return []
-        return [_need(card, wait["since"], wait["reason"] or "waits for you")]
+        return [_need(card, wait["since"], wait["reason"] or "waits for you", wait)]
     if state == "stalled":
         return [_need(card, card["last"]["at"], f"silent; last: {card['last']['type']}")]
     if state == "vanished":
@@ -217,12 +210,50 @@ def _needs(card: Card) -> list[Need]:
     return []
 
 
-def _need(card: Card, since: int, reason: str) -> Need:
+def _needs_of_agent(session: SessionDocument) -> list[Need]:
+    wait = session["waiting"]
+    if wait is None:
+        return []
+    return [
+        {
+            "project": session["project"],
+            "prd_id": None,
+            "session_id": session["session_id"],
+            "agent": session["agent"],
+            "title": session["title"],
+            "state": "waiting",
+            "waits_for": _whom(wait),
+            "until": wait["until"],
+            "since": wait["since"],
+            "reason": wait["reason"],
+        }
+    ]
+
+
+def _whom(wait: Waiting) -> WaitingFor:
+    return "human" if wait["overdue"] else wait["for"]
+
+
+def _urgency(need: Need) -> tuple[int, int]:
+    """A key to sort by, which leaves cards in their order: waits first, the longest before the others; a limit that may
+    end by itself comes last."""
+    if need["waits_for"] == "rate_limit":
+        return 3, need["since"]
+    if need["state"] == "waiting":
+        return int(need["waits_for"] != "human"), need["since"]
+    return 2, 0
+
+
+def _need(card: Card, since: int, reason: str, wait: Waiting | None = None) -> Need:
     return {
         "project": card["project"],
         "prd_id": card["prd_id"],
+        "session_id": None if wait is None else wait["session_id"],
+        "agent": None,
         "title": card["title"],
         "state": card["state"],
+        "waits_for": None if wait is None else _whom(wait),
+        "until": None if wait is None else wait["until"],
         "since": since,
         "reason": reason,
     }
@@ -242,38 +273,3 @@ def _by_state(stories: list[StoryDocument]) -> ReportedStories:
         "blocked": those("blocked"),
         "running": those("running"),
     }
-
-
-def _add_tests(tests: ReportedTests, event: Event) -> None:
-    passed, failed = count(event.data, "passed"), count(event.data, "failed")
-    tests["runs"] += 1
-    tests["failed"] += failed or 0
-    tests["passing"] += bool(passed) and failed == 0
-
-
-def _add_commit(counted: _Counted, event: Event, moment: int) -> None:
-    hash_ = commit_hash(event.data)
-    if hash_ is None:
-        return
-    counted["commits"] += 1
-    commit: CommitSummary = {
-        "seq": event.seq,
-        "at": moment,
-        "story_id": event.story_id,
-        "attempt": 0,
-        "hash": hash_,
-        "subject": text(event.data, "subject"),
-        "branch": text(event.data, "branch"),
-    }
-    counted["latest_commits"] = [*counted["latest_commits"][1 - KEPT_COMMITS :], commit]
-
-
-def _add_error(counted: _Counted, event: Event, moment: int) -> None:
-    counted["errors"] += 1
-    error: ErrorSummary = {
-        "seq": event.seq,
-        "at": moment,
-        "story_id": event.story_id,
-        "error": text(event.data, "error") or "no message",
-    }
-    counted["latest_errors"] = [*counted["latest_errors"][1 - KEPT_ERRORS :], error]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict  # pydantic describes these, and before Python 3.12 it needs this one
 
-from claude_loop.progress.parts import Last, ProgressSummary, SessionState, Waiting
+from claude_loop.progress.parts import Last, Notified, ProgressSummary, SessionState, Waiting
 
 
 class OpenCall(TypedDict):
@@ -63,6 +63,7 @@ class SessionDocument(TypedDict):
     ended_at: int | None
     last: Last
     waiting: Waiting | None
+    notified: Notified | None  # a person was told of the wait it is in; of a session without a PRD only
     retrying: Retrying | None
     compacting_since: int | None
     idle: bool  # its turn is over: nobody waits for anybody
@@ -100,6 +101,7 @@ def new_session(
         "ended_at": None,
         "last": {"seq": seq, "at": moment, "type": opened_by},
         "waiting": None,
+        "notified": None,
         "retrying": None,
         "compacting_since": None,
         "idle": False,

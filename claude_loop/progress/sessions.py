@@ -6,7 +6,8 @@ from claude_loop.events import Event
 from claude_loop.progress.activity import activity_of
 from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.parts import AgentCall, AgentLine
+from claude_loop.progress.parts import AgentCall, AgentLine, Waiting
+from claude_loop.progress.reading import LONGEST_NAME, moment_of, text, time_ms
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_rules import RULES, Said, end
 from claude_loop.progress.states import doing_of, judge_session
@@ -24,6 +25,7 @@ def follow(draft: Draft, event: Event, moment: int, run: RunDocument | None, sto
     session = draft.touch_session(event, moment, opens=tells)
     if session is None:
         return
+    waited = session["waiting"]
     session["last"] = {"seq": event.seq, "at": max(moment, session["last"]["at"]), "type": event.type}
     if run is not None:
         _move_to(draft, session, run)
@@ -36,9 +38,28 @@ def follow(draft: Draft, event: Event, moment: int, run: RunDocument | None, sto
     if rule is not None:
         data = event.data
         rule(session, Said(event, data if type(data) is dict else {}, moment, story_id))
+    if not _is_same(waited, session["waiting"]):
+        session["notified"] = None
     _settle(session, moment)
     if run is not None:
         _show(run, session)
+
+
+def _is_same(before: Waiting | None, after: Waiting | None) -> bool:
+    return before is not None and after is not None and before["since"] == after["since"]
+
+
+def tell(draft: Draft, event: Event) -> None:
+    """`alert.sent` of a session without a PRD: a person was told, maybe of a wait that is over by now."""
+    session = None if event.session_id is None else draft.touch_session(event, moment_of(event), opens=False)
+    wait = None if session is None else session["waiting"]
+    data = event.data if type(event.data) is dict else {}
+    if session is not None and wait is not None and wait["since"] == time_ms(data, "since"):
+        session["notified"] = {
+            "kind": text(data, "kind", LONGEST_NAME) or "waiting",
+            "at": moment_of(event),
+            "channel": text(data, "channel", LONGEST_NAME),
+        }
 
 
 def _move_to(draft: Draft, session: SessionDocument, run: RunDocument) -> None:

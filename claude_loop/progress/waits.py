@@ -33,6 +33,9 @@ def wait_of(event: Event, data: dict[str, Any], moment: int, known: Waiting | No
     }
     if known is None:
         return wait
+    if known["for"] == wait["for"] == "human" and data.get("kind") == "permission" and "tool" not in data:
+        # The prompt for it, told in general words a moment after the request, which names the command.
+        return known.copy()
     if (known["for"], known["reason"]) == (wait["for"], wait["reason"]) or _is_one_limit(known, wait):
         wait["since"] = known["since"]
         wait["until"] = wait["until"] or known["until"]

@@ -84,8 +84,11 @@ class Watch:
             documents |= stored.under(runs_prefix(project, prd_id))
             documents |= stored.under(stories_prefix(project, prd_id, run_id))
             documents |= stored.under(sessions_prefix(project, prd_id))
-        recent = self._feed.now_ms - LEFT_ALONE_MS  # those silent for longer are history
-        documents |= {key: agent for key, agent in stored.under(AGENTS).items() if agent["last"]["at"] >= recent}
+        now = self._feed.now_ms
+        for key, agent in stored.under(AGENTS).items():
+            # Those that were silent for longer and are not to be heard of are history.
+            if agent["last"]["at"] >= now - LEFT_ALONE_MS or self._next_change(key, agent, now) is not None:
+                documents[key] = agent
         return documents
 
     def begin(self, seq: int, documents: dict[str, Document]) -> None:
@@ -203,8 +206,11 @@ class Watch:
         return self._latest.get(prd_key(run["project"], run["prd_id"])) == key
 
     def _await_change(self, key: str, document: Document, now: int) -> None:
-        due = next_change_by_key(key, document, now, self._feed.stalled_after_ms)
+        due = self._next_change(key, document, now)
         if due is None:
             self._due.pop(key, None)
         else:
             self._due[key] = due
+
+    def _next_change(self, key: str, document: Document, now: int) -> int | None:
+        return next_change_by_key(key, document, now, self._feed.stalled_after_ms)

@@ -13,8 +13,11 @@ from claude_loop.eventlog.base import DocumentsAtOnce
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.progress.documents import Card, PrdDocument, RunDocument, StoryDocument
-from claude_loop.progress.keys import PRDS, run_key, runs_prefix, stories_prefix
+from claude_loop.progress.keys import AGENTS, PRDS, run_key, runs_prefix, stories_prefix
+from claude_loop.progress.passing import shown_session
 from claude_loop.progress.report import TYPES, Prd, ReportFold
+from claude_loop.progress.report_agents import Agent, SessionWaits
+from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.views import Moment, make_card, urgency
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_json import json_answer
@@ -24,11 +27,12 @@ _TIME = "RFC 3339, or seconds since the epoch"
 REPORT_QUERY = (
     Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end.", schema=TIME_TEXT),
     Parameter("until", "Where it ends, likewise. Without it: now.", schema=TIME_TEXT),
-    Parameter("project", "Only this project; empty for PRDs without one."),
+    Parameter("project", "Only this project; empty for PRDs and agents without one."),
 )
 DEFAULT_RANGE_MS = 12 * 3600 * 1000
 _PAGE_EVENTS = 200
-Documents = tuple[list[Card], dict[Prd, list[RunDocument]], dict[Prd, list[StoryDocument]]]
+_PAGE_OF_A_WAIT = 20  # most end with the next event
+Documents = tuple[list[Card], dict[Prd, list[RunDocument]], dict[Prd, list[StoryDocument]], list[SessionDocument]]
 
 
 class ReportHandler:
@@ -39,7 +43,7 @@ class ReportHandler:
         self._moment = moment
 
     async def get_report(self, request: web.Request) -> web.Response:
-        """What happened in a range of time for each PRD, and what needs a person now."""
+        """What happened in a range of time for each PRD and for agents without one, and what needs a person now."""
         query = Query(request, REPORT_QUERY)
         moment = self._moment()
         until = _time(query, "until", moment.now_ms)
@@ -51,20 +55,43 @@ class ReportHandler:
         project = query.text("project")
         fold = ReportFold(since, until)
         await self._read(fold, project)
+        for agent, places in fold.waits_at.items():
+            await self._follow_waits(fold, agent, places)
         _, documents = await self._hub.log.snapshot(lambda stored: _documents(stored, project, moment))
-        cards, runs, stories = documents
-        return json_answer(fold.result(cards, runs, stories, moment.now_ms))
+        return json_answer(fold.result(*documents, moment.now_ms))
 
     async def _read(self, fold: ReportFold, project: str | None) -> None:
         """An event is never received before its moment, so none of the range lies before this position."""
         filter_ = Filter(types=TYPES, projects=(project,) if project else ())
-        place, head = await self._hub.log.position_since(fold.since), self._hub.state.head
+        place, head = await self._hub.log.position_since(fold.reads_from), self._hub.state.head
         while place < head:
             page = await self._hub.log.read(place, _PAGE_EVENTS, filter_)
             for event in page.events:
                 if project is None or (event.project or "") == project:
                     fold.add(event)
             place = page.upto
+
+    async def _follow_waits(self, fold: ReportFold, agent: Agent, places: list[int]) -> None:
+        """From each word of a wait on, what the session did until it went on: what lies between waits is not read."""
+        project, session_id = agent
+        filter_ = Filter(session_ids=(session_id,), projects=() if project is None else (project,))
+        reached = 0
+        for place in places:
+            if place > reached:
+                reached = await self._until_it_goes_on(fold.waits_of(agent), filter_, project, place - 1)
+
+    async def _until_it_goes_on(self, waits: SessionWaits, filter_: Filter, project: str | None, place: int) -> int:
+        """Returns the position of the event that ended the wait, or of the last one."""
+        head = self._hub.state.head
+        while place < head:
+            page = await self._hub.log.read(place, _PAGE_OF_A_WAIT, filter_)
+            for event in page.events:
+                if event.project == project and event.prd_id is None:
+                    waits.take(event)
+                    if waits.waiting is None:
+                        return event.seq
+            place = page.upto
+        return place
 
 
 def _documents(stored: DocumentsAtOnce, project: str | None, moment: Moment) -> Documents:
@@ -82,7 +109,9 @@ def _documents(stored: DocumentsAtOnce, project: str | None, moment: Moment) -> 
         runs[names] = cast("list[RunDocument]", list(stored.under(runs_prefix(*names)).values()))
         of_latest = stored.under(stories_prefix(*names, prd["run_id"]))
         stories[names] = cast("list[StoryDocument]", list(of_latest.values()))
-    return sorted(cards, key=urgency), runs, stories
+    agents = [shown_session(cast("SessionDocument", agent), moment.now_ms) for agent in stored.under(AGENTS).values()]
+    own = [agent for agent in agents if project in (None, agent["project"] or "")]
+    return sorted(cards, key=urgency), runs, stories, own
 
 
 def _time(query: Query, name: str, default: int) -> int:

@@ -100,3 +100,62 @@ async def test_it_can_be_read_by_everybody(browser, looked_at, scheme, size):
         assert await violations(page) == []
         assert await overflow(page) <= 0
         assert page.complaints == []
+
+
+ALONE = r"""
+emit_prd_started RUNS 3; emit_story_started RUNS US-001
+emit_event session.started session=L1 agent=claude; emit_event prompt.submitted session=L1 prompt="Make the coupons right."
+emit_event session.started session=L2 agent=codex; emit_event prompt.submitted session=L2 prompt="Look for flaky tests."
+"""
+ASKS = 'emit_event agent.waiting session=L1 for=human reason="permission Bash rm -rf build"'
+LIMITED = 'emit_event agent.waiting session=L2 for=rate_limit reason="usage limit"'
+ICON = "decodeURIComponent(document.querySelector('link[rel=icon]').href)"
+# Somebody who wants to be told, and who looks at another tab once `hide` was called.
+AWAY = """
+localStorage.setItem('claude-loop-notify', 'on');
+window.told = [];
+window.Notification = class {
+  static permission = 'granted';
+  constructor(title, { body }) { told.push(title, body); }
+};
+window.hide = () => Object.defineProperty(document, 'hidden', { value: true });
+"""
+AN_HOUR_AGO = """
+localStorage.setItem('claude-loop-looked', JSON.stringify(
+  { ...JSON.parse(localStorage.getItem('claude-loop-looked')), at: Date.now() - 3600e3 }))
+"""
+
+
+async def test_an_agent_without_a_prd_that_waits_comes_before_everything(browser, home):
+    with Daemon(home) as daemon:
+        await say(daemon, ALONE)
+        async with browser_context(browser) as context:
+            await context.add_init_script(AWAY)
+            page = await new_page(context)
+            await page.goto(daemon.url)
+            await expect(page.get_by_role("heading", level=1)).to_have_text("RUNS is running.")
+            at_work = page.get_by_role("region", name="Agents without a PRD", exact=True)
+            await expect(at_work.get_by_role("link")).to_have_count(2)
+            await page.goto(f"{daemon.url}/health")  # the same origin, without the monitor: an hour passes
+            await page.evaluate(AN_HOUR_AGO)
+            await say(daemon, ASKS)
+            await page.goto(daemon.url)
+            away = page.get_by_role("region", name="While you were away")
+            await expect(away).to_contain_text("claude in shop began to wait: permission Bash rm -rf build")
+            await expect(page.get_by_role("heading", level=1)).to_have_text("claude in shop is waiting for you.")
+            await expect(page).to_have_title("1 waiting · claude-loop")
+            assert "#d97706" in await page.evaluate(ICON)
+            first = page.get_by_role("article").first
+            await expect(first).to_contain_text("permission Bash rm -rf build")
+            await expect(first).to_contain_text("Make the coupons right.")
+            await expect(at_work).not_to_contain_text("claude")
+            assert await violations(page) == []
+            await page.evaluate("hide()")
+            await say(daemon, LIMITED)
+            await expect(page).to_have_title("2 waiting · claude-loop")
+            title, words = await page.evaluate("told")
+            assert (title, words.partition(":")[2]) == ("codex in shop", " usage limit")
+            await expect(page.get_by_text("1 waiting for other things · 1 running")).to_be_visible()
+            await first.get_by_role("link").click()
+            await expect(page.locator("p.now")).to_contain_text("permission Bash rm -rf build")
+            assert page.complaints == []

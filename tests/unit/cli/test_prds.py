@@ -65,10 +65,13 @@ def test_agents_without_a_prd_have_a_line_each():
         "project": "shop", "agent": "claude", "state": "running", "doing": "Grep TODO", "doing_since": 1000,
         "last": {"at": 3000}, "silent_ms": 2000, "waiting": None,
     }  # fmt: skip
-    waiting = session | {"project": None, "waiting": {"for": "human", "since": 0, "reason": "permission Bash ls"}}
-    assert list(agent_lines([session, waiting])) == [
+    wait = {"for": "human", "since": 0, "until": None, "overdue": False, "reason": "permission Bash ls"}
+    limit = wait | {"for": "rate_limit", "until": 65_000, "reason": "usage"}
+    waiting = session | {"waiting": wait, "notified": {"at": 3000}, "project": "zoo"}
+    assert list(agent_lines([session, session | {"waiting": limit}, waiting])) == [
         "Agents without a PRD:",
-        "◇ - claude: waiting for you: permission Bash ls · 5s",
+        f"◇ zoo claude: waiting for you: permission Bash ls · 5s · notified at {clock_time(3000)}",
+        f"◇ shop claude: waiting for the rate limit, until {clock_time(65_000)} (1m00s): usage · 5s",
         "◇ shop claude: Grep TODO · 4s",
     ]
     assert list(agent_lines([])) == []

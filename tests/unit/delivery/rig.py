@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from claude_loop.delivery.conditions import Condition
+from claude_loop.delivery.conditions import Condition, Subject
 from claude_loop.delivery.dispatch import Outcome, Target
 from claude_loop.delivery.messages import Plan
 from claude_loop.delivery.outbox import Outbox
 from claude_loop.settings import NotifySettings
 
-PRD = ("shop", "SHOP-7")
+PRD = Subject("shop", "SHOP-7")
 BOTH = frozenset({"phone", "desk"})
 
 
 def waiting(since=1000, kind="waiting", **facts: Any) -> Condition:
     said = {"title": None, "for": "human", "reason": "permission Bash rm -rf build", "until": None, **facts}
-    return Condition("run/shop/SHOP-7/r1", kind, since, *PRD, "r1", None, None, said)
+    return Condition("run/shop/SHOP-7/r1", kind, since, PRD.project, PRD.prd_id, "r1", None, None, said)
 
 
 def target(name="phone", **settings: Any) -> Target:

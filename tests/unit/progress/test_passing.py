@@ -64,6 +64,21 @@ def test_who_waits_is_not_stalled_and_a_limit_that_has_passed_is_overdue():
     assert next_change_at(run, until, STALLED_AFTER_MS) is None
 
 
+def test_an_agent_that_a_limit_holds_is_not_gone_before_it_ends_and_then_the_wait_is_overdue():
+    world = play("agent.waiting prd=PRD-2 session=S1 for=rate_limit reason=weekly until=2026-01-29T12:00:00Z")
+    session, key, until = world.documents["session/*/PRD-2/S1"], "session/*/PRD-2/S1", 1_769_688_000_000
+    assert next_change_by_key(key, session, START_MS, STALLED_AFTER_MS) == until
+    assert shown_session(session, until - 1) is session
+    assert shown_session(session, until)["ended_at"] is not None  # nothing was heard of it for three days
+    world = play("agent.waiting prd=PRD-2 session=S1 for=rate_limit reason=limit until=2026-01-26T13:00:00Z")
+    session, until = world.documents[key], 1_769_432_400_000
+    assert next_change_by_key(key, session, START_MS, STALLED_AFTER_MS) == until
+    assert shown_session(session, until - 1) is session
+    assert shown_session(session, until)["waiting"]["overdue"]
+    assert session["waiting"]["overdue"] is False
+    assert next_change_by_key(key, session, until, STALLED_AFTER_MS) == session["last"]["at"] + LEFT_ALONE_MS
+
+
 def test_paused_finished_and_vanished_runs_do_not_change():
     for scenario in ("control.paused", "prd.completed success=true", "system.run_vanished pid=1"):
         run = stored(play(f"prd.started → {scenario}"))

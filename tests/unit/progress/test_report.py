@@ -92,3 +92,69 @@ async def test_what_needs_a_person_comes_first_the_most_urgent_before_the_others
 async def test_a_range_that_cannot_be_is_refused(rig, query, field):
     answer = await rig.get("/api/report", status=400, params=query)
     assert answer["error"]["field"] == field
+
+
+async def say(rig, type_, session="S1", project="shop", **data):
+    await rig.emit(type_, None, project=project, session_id=session, data=data)
+
+
+async def test_agents_without_a_prd_need_a_person_too_and_what_they_did_stands_under_their_project(rig, clock):
+    await say(rig, "session.started", agent="claude")
+    await say(rig, "prompt.submitted", prompt="Fix the coupons")
+    clock.advance(600)
+    await say(rig, "agent.waiting", **{"for": "human", "reason": "permission Bash rm -rf build"})
+    await say(rig, "log.message", message="is shown")
+    clock.advance(600)
+    await say(rig, "tool.started", tool="Bash")
+    await say(rig, "test.run", passed=3, failed=0)
+    await say(rig, "commit.created", commit_hash="abc123d", subject="Coupons")
+    await say(rig, "session.ended")
+    clock.advance(600)
+    await say(rig, "session.started", "S2", "blog", agent="codex")
+    await say(rig, "agent.waiting", "S2", "blog", **{"for": "rate_limit", "reason": "usage limit"})
+    await say(rig, "agent.waiting", "S3", None, **{"for": "human", "reason": "an answer"})
+    answer = await report(rig)
+    assert [(need["project"], need["agent"], need["waits_for"], need["reason"]) for need in answer["needs"]] == [
+        (None, None, "human", "an answer"),
+        ("blog", "codex", "rate_limit", "usage limit"),
+    ]
+    assert answer["prds"] == []
+    blog, shop, _ = answer["projects"]
+    assert [(wait["waited_for"], wait["ended_at"]) for wait in blog["waits"]] == [("rate_limit", None)]
+    (session,) = shop["sessions"]
+    assert (session["agent"], session["state"], session["last_prompt"]) == ("claude", "ended", "Fix the coupons")
+    assert (shop["tests"]["passing"], shop["commits"], shop["latest_commits"][0]["hash"]) == (1, 1, "abc123d")
+    (wait,) = shop["waits"]
+    assert (wait["since"], wait["waited_ms"], wait["reason"]) == (
+        (NOON + 600) * 1000,
+        600_000,
+        "permission Bash rm -rf build",
+    )
+    late = await report(rig, since=str(NOON + 900), until=str(NOON + 1100), project="shop")
+    (shop,) = late["projects"]
+    assert (shop["waited_ms"], shop["commits"], late["needs"]) == (200_000, 0, [])
+    assert (await report(rig, since=str(NOON + 9000), until=str(NOON + 9001), project="shop"))["projects"] == []
+
+
+async def test_waits_of_an_agent_are_the_reducers_each_once(rig, clock):
+    question = {"for": "human", "reason": "question"}
+    await say(rig, "session.started")
+    for _ in range(3):
+        await say(rig, "agent.waiting", **question)
+        clock.advance(60)
+        await say(rig, "agent.waiting", **question)  # said again, it is the same one
+        await say(rig, "agent.idle")
+        for _ in range(30):
+            await say(rig, "tool.started", tool="Read")
+    await say(rig, "agent.waiting", **question)
+    clock.advance(1)
+    await say(rig, "agent.waiting", **(question | {"reason": "another"}))
+    clock.advance(86_400)  # nobody heard of it again
+    answer = await report(rig, since=str(NOON), until=str(NOON + 3600))
+    assert answer["needs"] == []
+    (project,) = answer["projects"]
+    assert [(wait["reason"], wait["waited_ms"]) for wait in project["waits"]] == [
+        *(("question", 60_000) for _ in range(3)),
+        ("question", 1000),
+        ("another", 0),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from claude_loop.clock import rfc3339
 from claude_loop.events import Event
 from claude_loop.progress.draft import KEPT_SESSIONS
 from claude_loop.progress.keys import session_key
@@ -252,3 +253,33 @@ def test_a_script_says_itself_what_belongs_to_a_story():
     world.publish(Event("test.run", {"passed": 2, "failed": 0}, source="claude", at=world.now_ms, prd_id="PRD-1"))
     world.play("story.started → story.completed success=true")
     assert (world.story()["state"], world.story()["tests"]) == ("done·claimed", 0)
+
+
+@pytest.mark.parametrize("prd", ["PRD-1", None])
+def test_the_prompt_that_follows_a_request_for_permission_is_the_same_wait_and_keeps_its_command(prd: str | None):
+    world = World()
+    about = {"prd": prd, "session": "S1", "for": "human", "kind": "permission"}
+    world.say("agent.waiting", **about, reason="permission Bash ls", tool="Bash", agent_id="a1")
+    first = world.session(prd=prd)["waiting"]
+    world.say("agent.waiting", **about, reason="Claude needs your permission to use Bash")
+    assert world.session(prd=prd)["waiting"] == first
+    if prd is not None:
+        assert [(wait["reason"], wait["since"]) for wait in world.run()["waits"]] == [(first["reason"], first["since"])]
+    world.say("agent.waiting", **about, reason="permission Bash rm", tool="Bash")
+    assert world.session(prd=prd)["waiting"]["reason"] == "permission Bash rm"
+
+
+def test_who_was_told_of_an_agent_without_a_prd_stands_on_it_while_that_wait_lasts():
+    world = World()
+    loose = {"prd": None, "project": "shop", "session": "S1"}
+    wait = {"for": "human", "reason": "permission Bash ls"}
+    since = rfc3339(world.say("agent.waiting", **loose, **wait).at)
+    world.say("alert.sent", **loose, kind="waiting", channel="phone", since="2026-01-01T00:00:00Z")
+    assert world.session(prd=None, project="shop")["notified"] is None  # of a wait that is over
+    world.say("alert.sent", **loose, kind="waiting", channel="phone", since=since)
+    told = {"kind": "waiting", "at": world.now_ms, "channel": "phone"}
+    assert world.session(prd=None, project="shop")["notified"] == told
+    world.say("agent.waiting", **loose, **wait)  # said again, it is the same wait
+    assert world.session(prd=None, project="shop")["notified"] == told
+    world.say("agent.waiting", **loose, **{**wait, "reason": "permission Bash rm"})
+    assert world.session(prd=None, project="shop")["notified"] is None

@@ -16,15 +16,23 @@ export function sessionsOf(documents: Documents, run: RunDocument): SessionDocum
   return found.sort((a, b) => a.first_at - b.first_at);
 }
 
-/** Live sessions that belong to no PRD, the latest first. */
-export function looseAgents(documents: Documents): SessionDocument[] {
+/** Sessions that belong to no PRD, the latest first. */
+export function agentsOf(documents: Documents): SessionDocument[] {
   const found: SessionDocument[] = [];
-  for (const [key, document] of documents) {
-    const session = document as unknown as SessionDocument;
-    if (key.startsWith(AGENTS) && session.ended_at === null) found.push(session);
-  }
+  for (const [key, document] of documents) if (key.startsWith(AGENTS)) found.push(document as unknown as SessionDocument);
   return found.sort((a, b) => b.last.at - a.last.at);
 }
+
+/** Those that wait for a person come first, then who has waited longest. */
+export function waitingOf(agents: readonly SessionDocument[]): SessionDocument[] {
+  const rank = ({ waiting }: SessionDocument) => [Number(waiting?.for !== "human"), waiting?.since ?? 0] as const;
+  return agents
+    .filter(({ state }) => state === "waiting")
+    .sort((a, b) => rank(a)[0] - rank(b)[0] || rank(a)[1] - rank(b)[1]);
+}
+
+export const agentName = ({ agent, project }: Pick<SessionDocument, "agent" | "project">): string =>
+  project === null ? (agent ?? "an agent") : `${agent ?? "an agent"} in ${project}`;
 
 export const lineOf = (session: SessionDocument): AgentLine => ({
   session_id: session.session_id,

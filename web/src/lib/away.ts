@@ -1,7 +1,10 @@
 /** What happened since this browser last looked, found by comparing counts: nothing is asked of the daemon for it. */
 
+import { agentName } from "./agents";
 import type { Card } from "./cards";
-import type { RunState } from "./documents";
+import type { RunState, SessionDocument } from "./documents";
+import { sessionKey } from "./keys";
+import { prdAddress, sessionAddress } from "./route.svelte";
 import { plural } from "./words";
 
 const KEY = "claude-loop-looked";
@@ -21,10 +24,15 @@ interface Seen {
 interface Look {
   at: number;
   prds: Record<string, Seen>;
+  /** Agents without a PRD that waited, and since when. */
+  waiting?: Record<string, number>;
 }
 
 export interface News {
-  card: Card;
+  key: string;
+  name: string;
+  address: string;
+  state: string;
   words: string;
 }
 export interface Absence {
@@ -32,13 +40,17 @@ export interface Absence {
   news: News[];
 }
 
-export function remember(cards: readonly Card[], now: number): void {
+const keyOf = ({ project, session_id }: SessionDocument) => sessionKey(project, null, session_id);
+
+/** `agents` are all sessions without a PRD. */
+export function remember(cards: readonly Card[], agents: readonly SessionDocument[], now: number): void {
   const prds: Record<string, Seen> = {};
   for (const { key, run } of cards.slice(0, MOST)) {
     const { verified, claimed, failing } = run.counts;
     prds[key] = { run: run.run_id, state: run.state, verified, claimed, failing, commits: run.commits, tests: run.tests, errors: run.errors };
   }
-  localStorage.setItem(KEY, JSON.stringify({ at: now, prds } satisfies Look));
+  const waiting = Object.fromEntries(agents.flatMap((each) => (each.waiting ? [[keyOf(each), each.waiting.since]] : [])));
+  localStorage.setItem(KEY, JSON.stringify({ at: now, prds, waiting } satisfies Look));
 }
 
 export function lastLook(): Look | null {
@@ -49,13 +61,29 @@ export function lastLook(): Look | null {
   }
 }
 
-export function absence(before: Look | null, cards: readonly Card[], now: number): Absence | null {
+export function absence(
+  before: Look | null, cards: readonly Card[], agents: readonly SessionDocument[], now: number,
+): Absence | null {
   if (!before || now - before.at < AWAY_MS) return null;
-  const news = cards.flatMap((card) => {
-    const words = changes(before.prds[card.key], card);
-    return words ? [{ card, words }] : [];
+  const ofAgents = agents.flatMap((session) => {
+    const words = waits(before.waiting?.[keyOf(session)], session);
+    const address = sessionAddress(session.project, session.session_id);
+    return words ? [{ key: keyOf(session), name: agentName(session), address, state: session.state, words }] : [];
   });
+  const ofCards = cards.flatMap((card) => {
+    const { key, prd, run } = card;
+    const words = changes(before.prds[key], card);
+    return words ? [{ key, name: prd.prd_id, address: prdAddress(prd.project, prd.prd_id), state: run.state, words }] : [];
+  });
+  const news = [...ofAgents, ...ofCards];
   return news.length ? { since: before.at, news } : null;
+}
+
+/** What is new of an agent's wait; `since` is that of the wait that was seen. */
+function waits(since: number | undefined, { waiting, ended_at }: SessionDocument): string {
+  if (waiting) return waiting.since === since ? "" : `began to wait: ${waiting.reason}`;
+  if (since === undefined) return "";
+  return ended_at === null ? "waits no more" : "has ended";
 }
 
 const ENDED: Partial<Record<RunState, string>> = {

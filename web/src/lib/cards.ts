@@ -11,7 +11,7 @@ export interface Card {
   group: Group;
 }
 
-const GROUPS: readonly Group[] = [
+export const GROUPS: readonly Group[] = [
   "waiting", "vanished", "failed", "stalled", "paused", "running", "today", "earlier",
 ];
 

@@ -326,6 +326,7 @@ export interface SessionDocument {
   ended_at: number | null;
   last: Last;
   waiting: Waiting | null;
+  notified: Notified | null;
   retrying: Retrying | null;
   compacting_since: number | null;
   idle: boolean;
@@ -359,6 +360,7 @@ export interface SessionView {
   ended_at: number | null;
   last: Last;
   waiting: Waiting | null;
+  notified: Notified | null;
   retrying: Retrying | null;
   compacting_since: number | null;
   idle: boolean;

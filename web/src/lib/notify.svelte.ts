@@ -1,8 +1,7 @@
-/** Opt-in browser notifications: when a run ends, fails or waits. */
+/** Opt-in browser notifications: when a run ends, fails or waits, and when an agent without a PRD waits. */
 
-import type { Card } from "./cards";
-import { prdAddress, route } from "./route.svelte";
-import { stateWords } from "./words";
+import type { Concern } from "./concerns";
+import { route } from "./route.svelte";
 
 const KEY = "claude-loop-notify";
 const QUIET = new Set(["running", "paused"]);
@@ -21,16 +20,16 @@ class Notify {
   }
 
   /** To be told of every change; speaks of what changed since the last time, and only to who is not looking. */
-  tell(cards: readonly Card[], now: number): void {
+  tell(concerns: readonly Concern[], now: number): void {
     const before = this.#before;
-    this.#before = new Map(cards.map((card) => [card.key, `${card.run.run_id} ${card.run.state}`]));
+    this.#before = new Map(concerns.map(({ key, signature }) => [key, signature]));
     if (!this.on || !before || !document.hidden) return;
-    for (const { key, prd, run } of cards) {
-      if (before.get(key) === this.#before.get(key) || QUIET.has(run.state)) continue;
-      const shown = new Notification(`${prd.prd_id} ${prd.title ?? ""}`.trim(), { body: stateWords(run, now), tag: key });
+    for (const { key, signature, state, title, words, address } of concerns) {
+      if (before.get(key) === signature || QUIET.has(state)) continue;
+      const shown = new Notification(title, { body: words(now), tag: key });
       shown.onclick = () => {
         focus();
-        route.go(prdAddress(prd.project, prd.prd_id));
+        route.go(address);
         shown.close();
       };
     }

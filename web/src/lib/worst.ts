@@ -1,6 +1,6 @@
 /** Favicon and title: the worst state, seen from another tab. */
 
-import type { Card } from "./cards";
+import type { Concern } from "./concerns";
 
 const COLOURS: Record<string, string> = {
   waiting: "#d97706", vanished: "#dc2626", failed: "#dc2626", stalled: "#ea580c", paused: "#6b7280", running: "#2563eb", today: "#16a34a",
@@ -19,11 +19,11 @@ const SAID: Record<string, string> = {
   waiting: "waiting", vanished: "gone", failed: "failed", stalled: "silent", paused: "paused", running: "running", today: "done today",
 };
 
-/** Cards come most urgent first. */
-export function worst(cards: readonly Card[]): { icon: string; title: string } {
-  const group = cards[0]?.group ?? "earlier";
+/** They come most urgent first. */
+export function worst(concerns: readonly Concern[]): { icon: string; title: string } {
+  const group = concerns[0]?.group ?? "earlier";
   if (!(group in SHAPES)) return { icon: "/icon.svg", title: "claude-loop" };
-  const count = cards.filter((card) => card.group === group).length;
+  const count = concerns.filter((each) => each.group === group).length;
   const svg =
     `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='8' fill='${COLOURS[group]}'/>` +
     `<g fill='none' stroke='#fff' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'>${SHAPES[group]}</g></svg>`;
