@@ -162,6 +162,17 @@ class AgentResumed(TypedDict):
 
 
 @with_config(_OPEN)
+class UsageReported(TypedDict):
+    """``cumulative``: these are totals of the session so far, and stand in for those it reported before."""
+
+    cost_usd: NotRequired[Amount | None]
+    input_tokens: NotRequired[Count | None]
+    output_tokens: NotRequired[Count | None]
+    model: NotRequired[str | None]
+    cumulative: NotRequired[bool | None]
+
+
+@with_config(_OPEN)
 class SystemRunOwned(TypedDict):
     """The daemon has seen the process that owns a run alive: from now on its end means something."""
 
@@ -240,6 +251,15 @@ def _commit_hash(data: dict[str, Any]) -> None:
         )
 
 
+def _used(data: dict[str, Any]) -> None:
+    if all(data.get(key) is None for key in ("cost_usd", "input_tokens", "output_tokens")):
+        raise InvalidEvent(
+            "Neither `cost_usd` nor `input_tokens` nor `output_tokens` is there.",
+            field="data.cost_usd",
+            hint="Say what was used, such as `cost_usd` 0.42.",
+        )
+
+
 def _nothing(data: dict[str, Any]) -> None:
     del data
 
@@ -301,6 +321,7 @@ CATALOGUE: dict[str, PayloadType] = {
     "progress.updated": _known(ProgressUpdated, story="allowed"),
     "agent.waiting": _known(AgentWaiting),
     "agent.resumed": _known(AgentResumed),
+    "usage.reported": _known(UsageReported, _used, story="allowed"),
     "system.run_owned": _known(SystemRunOwned),
     "system.run_vanished": _known(SystemRunVanished),
     **{type_: _known(model) for type_, model in AGENT_TYPES.items()},

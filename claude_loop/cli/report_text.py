@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from claude_loop.cli.amounts import money
 from claude_loop.cli.lines import short_hash
 from claude_loop.cli.terminal import duration, plural, printable
 
@@ -94,6 +95,9 @@ def body_lines(prd: Document) -> Iterator[str]:
         more = prd["commits"] - len(prd["latest_commits"])
         yield f"{plural(prd['commits'], 'commit')}: {shown}" + (f", and {more} earlier" if more else "")
     yield from _waits(prd)
+    if prd["cost_usd"] is not None:
+        whose = "its run" if prd["runs"] == 1 else f"its {prd['runs']} runs"
+        yield f"cost of {whose}: {money(prd['cost_usd'])}"
     if prd["errors"]:
         shown = "; ".join(printable(error["error"], 120) for error in prd["latest_errors"])
         yield f"{plural(prd['errors'], 'error')}, the last: {shown}"

@@ -93,7 +93,18 @@ _STEP_3 = (
     ),
 )
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3)
+_STEP_4 = (
+    # Runs gained what their agents used.
+    *(_set(table, "run/", {"usage": "null"}) for table in _MODELS),
+    # What an agent used is a fact that several may report.
+    "DROP INDEX events_that_are_facts",
+    """
+    CREATE INDEX events_that_are_facts ON events (prd_id, project, type)
+    WHERE type IN ('commit.created', 'test.run', 'usage.reported', 'prd.forgotten')
+    """,
+)
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -173,6 +173,14 @@ class ProgressSummary(TypedDict):
     message: str | None
 
 
+class Usage(TypedDict):
+    """What was reported of a run's agents, summed; null of what nobody reported."""
+
+    cost_usd: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
 class Estimate(TypedDict):
     """When the remaining stories will be done if they take as long as the middle half of the finished ones did."""
 
@@ -255,6 +263,7 @@ class RunDocument(TypedDict):
     agents: list[AgentLine]  # the live ones, in order of their beginning
     notified: Notified | None  # null once the cause has ended
     output_bytes: int  # of what a wrapped run has printed
+    usage: Usage | None  # null until any was reported
 
 
 class Attempt(TypedDict):

@@ -71,6 +71,7 @@ def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int
         "agents": [],
         "notified": None,
         "output_bytes": 0,
+        "usage": None,
     }
 
 

@@ -83,6 +83,7 @@ class PrdReport(TypedDict):
     errors: int
     latest_errors: list[ErrorSummary]
     worked_ms: int  # without waits
+    cost_usd: float | None  # of those runs from their beginning, as far as it was reported
 
 
 class Need(TypedDict):
@@ -181,6 +182,7 @@ class ReportFold:
             "waits_omitted": len(waits) - len(longest),
             "waited_ms": waited,
             "worked_ms": max(0, total([span for span in busy if span is not None]) - waited),
+            "cost_usd": _cost(runs),
         }
 
     def _waits(self, run: RunDocument, now: int) -> Iterable[ReportedWait]:
@@ -199,6 +201,12 @@ class ReportFold:
 
     def _overlaps(self, run: RunDocument, now: int) -> bool:
         return clipped((run["started_at"], _end_of(run, now)), self.since, self.until) is not None
+
+
+def _cost(runs: Iterable[RunDocument]) -> float | None:
+    costs = [run["usage"]["cost_usd"] for run in runs if run["usage"] is not None]
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 6) if known else None
 
 
 def _end_of(run: RunDocument, now: int) -> int:

@@ -291,6 +291,7 @@ export interface RunDocument {
   agents: AgentLine[];
   notified: Notified | null;
   output_bytes: number;
+  usage: Usage | null;
 }
 
 export interface SeriesAnswer {
@@ -458,6 +459,12 @@ export interface TestSummary {
   duration_ms: number | null;
   failing: string[];
   failing_more: number;
+}
+
+export interface Usage {
+  cost_usd: number | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
 }
 
 export interface Waiting {
