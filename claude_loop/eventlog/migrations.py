@@ -96,6 +96,8 @@ _STEP_3 = (
 _STEP_4 = (
     # Runs gained what their agents used.
     *(_set(table, "run/", {"usage": "null"}) for table in _MODELS),
+    # Stories gained what they come after.
+    *(_set(table, "story/", {"after": "[]", "circle": "[]", "needed_by": "[]"}) for table in _MODELS),
     # What an agent used is a fact that several may report.
     "DROP INDEX events_that_are_facts",
     """

@@ -285,9 +285,14 @@ class StoryDocument(TypedDict):
     title: str | None
     priority: int | None  # as planned; the lowest comes first
     depends_on: list[str]
+    after: list[str]  # those of `depends_on` that are not done; none that nobody has named
+    circle: list[str]  # those of them that depend on it in turn: neither waits for the other
+    needed_by: list[str]  # the stories in whose `depends_on` it stands
     done_before: bool  # the plan had it as done before this run touched it
     state: StoryState
-    why: list[str]  # phrases: what `done·claimed` lacks, why `failing` or `blocked`; else empty
+    why: list[
+        str
+    ]  # phrases: what `done·claimed` lacks, why `failing` or `blocked`, what `todo` comes after; else empty
     attempt: int  # how often it was started
     attempts: list[Attempt]  # the latest ones
     completed: bool  # `story.completed` came since the last start

@@ -96,7 +96,12 @@ plausible = st.fixed_dictionaries(
         "stories": st.lists(
             st.fixed_dictionaries(
                 {"story_id": st.sampled_from(["US-1", "US-2", "US/3"])},
-                optional={"priority": st.integers(0, 3), "passes": st.booleans(), "title": st.just("Cart")},
+                optional={
+                    "priority": st.integers(0, 3),
+                    "passes": st.booleans(),
+                    "title": st.just("Cart"),
+                    "depends_on": st.lists(st.sampled_from(["US-1", "US-2", "US/3", "US-9"]), max_size=3),
+                },
             ),
             max_size=3,
         ),

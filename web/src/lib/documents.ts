@@ -403,6 +403,9 @@ export interface StoryDocument {
   title: string | null;
   priority: number | null;
   depends_on: string[];
+  after: string[];
+  circle: string[];
+  needed_by: string[];
   done_before: boolean;
   state: StoryState;
   why: string[];
