@@ -321,7 +321,8 @@ Group = Literal["waiting", "vanished", "failed", "stalled", "paused", "running",
 class Card(RunDocument):
     """One entry of ``GET /api/prds``: the PRD's latest run as it stands now, with the PRD's own fields.
 
-    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done today).
+    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done today;
+    ``earlier``: done before that, or archived).
     """
 
     title: str | None
