@@ -13,7 +13,8 @@ from claude_loop.clock import parse_time
 from claude_loop.errors import InvalidEvent
 
 _WHOLE = re.compile(r"-?[0-9]{1,16}\Z")
-_NUMBER = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,17})?(?:[eE][+-]?[0-9]{1,3})?\Z")
+# `bc` writes .5, and many digits.
+_NUMBER = re.compile(r"-?(?:[0-9]{1,17}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?\Z")
 
 
 def whole(value: Any) -> Any:

@@ -292,7 +292,7 @@ def test_a_wait_until_a_time_is_stored_as_it_was_sent(until: object) -> None:
     ("type_", "field", "values"),
     [
         ("test.run", "passed", ["many", "", " 3 ", "+3", "1e3", "3.0", "-3", "٣", 3.0, 2.5, -3, True, None, [3], float("inf"), 2**60]),
-        ("progress.updated", "current", ["inf", "nan", "1e999", "", " 3 ", "3_0", -1, True, None, float("inf"), float("nan")]),
+        ("progress.updated", "current", ["inf", "nan", "1e999", "", ".", "0,5", " 3 ", "3_0", -1, True, None, float("inf"), float("nan")]),
         ("story.completed", "success", ["yes", "1", "True", "", 1, 0, 1.0, None]),
         ("run.completed", "exit_code", ["x", 1.0, True, 2**40]),
     ],
@@ -323,6 +323,9 @@ def test_text_of_digits_is_a_number_also_inside() -> None:
     assert refused.value.field == "data.stories.0.priority"
     used = ACCEPTOR.accept({"type": "usage.reported", "data": {"cost_usd": "0.42", "input_tokens": "9"}}, source="http")
     assert used.data == {"cost_usd": 0.42, "input_tokens": 9}
+    for text, number in ((".42000000000000000000", 0.42), ("1.", 1.0), ("4.2e-1", 0.42), ("12", 12.0)):
+        event = ACCEPTOR.accept({"type": "usage.reported", "data": {"cost_usd": text}}, source="http")
+        assert event.data["cost_usd"] == number
 
 
 @pytest.mark.parametrize("type_", [None, 7, "Not A Type", {"a": 1}])
