@@ -5,13 +5,13 @@ Lenient, since agents change faster than we do: few fields must be there, and an
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Any, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-_Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from claude_loop.field_types import Amount, Count, Flag, Until
+
 _OPEN = ConfigDict(extra="allow")
 
 
@@ -38,7 +38,7 @@ class PromptSubmitted(TypedDict):
 @with_config(_OPEN)
 class AgentMessage(TypedDict):
     message: str
-    final: NotRequired[bool | None]
+    final: NotRequired[Flag | None]
 
 
 @with_config(_OPEN)
@@ -51,13 +51,13 @@ class ToolStarted(TypedDict):
 
 @with_config(_OPEN)
 class ToolCompleted(ToolStarted):
-    duration_ms: NotRequired[_Milliseconds | None]
+    duration_ms: NotRequired[Amount | None]
 
 
 @with_config(_OPEN)
 class ToolFailed(ToolCompleted):
     error: NotRequired[str | None]
-    interrupted: NotRequired[bool | None]
+    interrupted: NotRequired[Flag | None]
 
 
 @with_config(_OPEN)
@@ -68,9 +68,9 @@ class AgentIdle(TypedDict):
 @with_config(_OPEN)
 class AgentRetrying(TypedDict):
     error: str
-    attempt: NotRequired[_Count | None]
-    max_attempts: NotRequired[_Count | None]
-    until: NotRequired[str | float | None]
+    attempt: NotRequired[Count | None]
+    max_attempts: NotRequired[Count | None]
+    until: NotRequired[Until]
 
 
 @with_config(_OPEN)

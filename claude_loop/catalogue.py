@@ -15,13 +15,11 @@ from typing_extensions import TypedDict
 
 from claude_loop.agent_types import AGENT_TYPES
 from claude_loop.errors import InvalidEvent
+from claude_loop.field_types import Amount, Count, Flag, Number, Until, Whole, from_text, hint_of, place_of, whole
 from claude_loop.id_rules import COMMIT_PATTERN
 
-Count = Annotated[int, Field(ge=0, le=2**53)]
-# JSON has no infinities: pydantic reads "inf" as one, and readers would see null.
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Pid = Annotated[int, Field(ge=1, le=2**53)]
-ExitCode = Annotated[int, Field(ge=-(2**31), lt=2**32)]
+Pid = Annotated[Whole, Field(ge=1, le=2**53)]
+ExitCode = Annotated[Whole, Field(ge=-(2**31), lt=2**32)]
 _COMMIT = re.compile(COMMIT_PATTERN)
 _OPEN = ConfigDict(extra="allow")
 
@@ -35,7 +33,7 @@ class PrdStarted(TypedDict):
 
 @with_config(_OPEN)
 class PrdCompleted(TypedDict):
-    success: bool
+    success: Flag
     status: Literal["completed", "failed"]
 
 
@@ -47,7 +45,7 @@ class RunStarted(TypedDict):
 
 @with_config(_OPEN)
 class RunCompleted(TypedDict):
-    success: bool
+    success: Flag
     exit_code: NotRequired[ExitCode | None]
 
 
@@ -67,7 +65,7 @@ class StoryStarted(TypedDict):
 @with_config(_OPEN)
 class StoryCompleted(TypedDict):
     story_id: str
-    success: bool
+    success: Flag
     status: Literal["completed", "failed"]
 
 
@@ -111,9 +109,9 @@ class CommitCreated(TypedDict):
 class PlannedStory(TypedDict):
     story_id: str
     title: NotRequired[str | None]
-    priority: NotRequired[int | Annotated[float, Field(allow_inf_nan=False)] | None]
+    priority: NotRequired[Number | None]
     depends_on: NotRequired[list[str]]
-    passes: NotRequired[bool]
+    passes: NotRequired[Flag]
 
 
 @with_config(_OPEN)
@@ -147,7 +145,7 @@ AgentWaiting = TypedDict(
     {
         "for": Literal["human", "rate_limit", "other"],
         "reason": str,
-        "until": NotRequired[str | float | None],
+        "until": NotRequired[Until],
         "kind": NotRequired[str | None],
         "tool": NotRequired[str | None],
         "command": NotRequired[str | None],
@@ -159,6 +157,17 @@ AgentWaiting.__pydantic_config__ = _OPEN  # type: ignore[attr-defined]
 @with_config(_OPEN)
 class AgentResumed(TypedDict):
     pass
+
+
+@with_config(_OPEN)
+class UsageReported(TypedDict):
+    """``cumulative``: these are totals of the session so far, and stand in for those it reported before."""
+
+    cost_usd: NotRequired[Amount | None]
+    input_tokens: NotRequired[Count | None]
+    output_tokens: NotRequired[Count | None]
+    model: NotRequired[str | None]
+    cumulative: NotRequired[Flag | None]
 
 
 @with_config(_OPEN)
@@ -202,19 +211,10 @@ def _outcome_status(data: dict[str, Any]) -> None:
         _agree(data, "status", "failed")
 
 
-def _counted(value: Any) -> Any:
-    """What the model will make of a count that came as text, or as a float without a fraction."""
-    if value.__class__ is str:
-        return int(value) if value.isascii() and value.isdecimal() and len(value) < 17 else value
-    if value.__class__ is float and value.is_integer() and abs(value) < 1e16:
-        return int(value)
-    return value
-
-
 def _test_total(data: dict[str, Any]) -> None:
     passed, failed, skipped = data.get("passed"), data.get("failed"), data.get("skipped") or 0
     if not (type(passed) is type(failed) is type(skipped) is int):
-        passed, failed, skipped = _counted(passed), _counted(failed), _counted(skipped)
+        passed, failed, skipped = whole(passed), whole(failed), whole(skipped)
     if failed == 0 and data.get("failures"):
         raise InvalidEvent(
             "`failures` names tests that failed, but `failed` is 0.",
@@ -225,7 +225,7 @@ def _test_total(data: dict[str, Any]) -> None:
         return  # the model says what is wrong
     total = passed + failed + skipped
     # Runners disagree on whether skipped tests count; both sums are honest.
-    if _counted(data.setdefault("total", total)) not in (total, total - skipped):
+    if whole(data.setdefault("total", total)) not in (total, total - skipped):
         raise InvalidEvent(
             f"`total` is {data['total']!r:.60}, but passed, failed and skipped add up to {total}.",
             field="data.total",
@@ -241,6 +241,15 @@ def _commit_hash(data: dict[str, Any]) -> None:
             "`commit_hash` is not 4 to 64 hexadecimal digits.",
             field="data.commit_hash",
             hint="`git rev-parse HEAD` prints it.",
+        )
+
+
+def _used(data: dict[str, Any]) -> None:
+    if all(data.get(key) is None for key in ("cost_usd", "input_tokens", "output_tokens")):
+        raise InvalidEvent(
+            "Neither `cost_usd` nor `input_tokens` nor `output_tokens` is there.",
+            field="data.cost_usd",
+            hint="Say what was used, such as `cost_usd` 0.42.",
         )
 
 
@@ -265,12 +274,17 @@ class PayloadType:
         if self.story != "none":
             story_id = self._story(data, story_id)
         self.fill(data)
+        validate = self.adapter.validator.validate_python
         try:
-            return self.adapter.validator.validate_python(data), story_id
+            return validate(data), story_id
         except ValidationError as failure:
-            first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
-            field = ".".join(["data", *map(str, first["loc"])])
-            raise InvalidEvent(f"`{field}`: {first['msg']}.", field=field) from None
+            told = from_text(data, failure)
+            if told is None:
+                raise _refusal(data, failure) from None
+        try:
+            return validate(told), story_id
+        except ValidationError as failure:
+            raise _refusal(told, failure) from None
 
     def _story(self, data: dict[str, Any], story_id: str | None) -> str | None:
         inner = data.get("story_id")
@@ -281,6 +295,12 @@ class PayloadType:
         if story_id is not None and inner != story_id:
             _agree(data, "story_id", story_id)
         return inner if isinstance(inner, str) else story_id
+
+
+def _refusal(data: dict[str, Any], failure: ValidationError) -> InvalidEvent:
+    first = failure.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(["data", *map(str, place_of(data, first["loc"]))])
+    return InvalidEvent(f"`{field}`: {first['msg']}.", field=field, hint=hint_of(first["type"]))
 
 
 def _known(model: Any, fill: Fill = _nothing, *, story: Literal["required", "allowed", "none"] = "none") -> PayloadType:
@@ -305,6 +325,7 @@ CATALOGUE: dict[str, PayloadType] = {
     "progress.updated": _known(ProgressUpdated, story="allowed"),
     "agent.waiting": _known(AgentWaiting),
     "agent.resumed": _known(AgentResumed),
+    "usage.reported": _known(UsageReported, _used, story="allowed"),
     "system.run_owned": _known(SystemRunOwned),
     "system.run_vanished": _known(SystemRunVanished),
     **{type_: _known(model) for type_, model in AGENT_TYPES.items()},

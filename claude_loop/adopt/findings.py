@@ -19,6 +19,9 @@ class Scanners(Protocol):
     def line(self, text: str, now_ms: int) -> object:
         """A banner, a promise, a usage limit, or None."""
 
+    def usage(self, text: str) -> object:
+        """What an agent has used, or the session whose use is told next, or None."""
+
     def tests(self, text: str) -> dict[str, Any] | None:
         """The last complete summary of tests in ``text``, as in `test.run`."""
 
@@ -41,6 +44,8 @@ class Counted:
 
 # In lower case. A line without any of these is not looked at.
 _WORDS = (b"promise>", b"limit", b"quota", b"exhausted")
+# What tells of an agent's use: as keys and values of its JSON, not in a text that is quoted in it.
+_USAGE = (b'"total_cost_usd"', b'"turn.completed"', b'"thread.started"')
 # Programs speak of loops all day; those that count them have a number close behind.
 _COUNTED = (b"iteration", b"loop")
 _NUMBER = re.compile(rb"[^\n]{0,24}?[0-9]")
@@ -57,6 +62,8 @@ _RESULT_LINE = re.compile(
 _LINES_AFTER = 6
 _BLOCK_BYTES = 64 * 1024
 _LONGEST_LINE = 4 * 1024
+# Of an agent's output in JSON: a result holds its last words, and what they cost stands behind them.
+LONGEST_JSON = 64 * 1024
 # A stretch that looks like results again and again and never is one is no test run.
 _VAIN_TRIES = 3
 
@@ -75,7 +82,8 @@ class Findings:
         """What is found in ``piece``, which begins at ``offset``, in order of offsets."""
         lowered = piece.lower()
         results = set(_lines_with(_RESULTS, lowered))
-        lines = sorted({*_lines_with(_WORDS, lowered), *_lines_with(_COUNTED, lowered, _NUMBER), *results})
+        used = set(_lines_with(_USAGE, lowered))
+        lines = sorted({*_lines_with(_WORDS, lowered), *_lines_with(_COUNTED, lowered, _NUMBER), *results, *used})
         done = 0
         for begin, end in lines:
             text = plain(piece[begin : min(end, begin + _LONGEST_LINE)])
@@ -83,6 +91,10 @@ class Findings:
                 yield from self._collect(piece[done:begin])
                 yield from self._collect(piece[begin:end], offset + begin)
                 done = end
+            if (begin, end) in used and end - begin <= LONGEST_JSON:
+                usage = self._scanners.usage(plain(piece[begin:end]).strip())
+                if usage is not None:
+                    yield Said(offset + begin, usage)
             said = self._scanners.line(text, now_ms)
             if said is not None:
                 yield Said(offset + begin, said)

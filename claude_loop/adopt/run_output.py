@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_loop.adopt.chunks import Chunk, Chunks, Redact
-from claude_loop.adopt.findings import Counted, Findings, Said, Scanners
+from claude_loop.adopt.findings import LONGEST_JSON, Counted, Findings, Said, Scanners
 from claude_loop.adopt.run_directory import Plan, RunDirectory
 from claude_loop.clock import Clock, rfc3339
 from claude_loop.events import Event
@@ -17,7 +17,7 @@ SOURCE = "output"
 SLICE_BYTES = 32 * 1024
 # What is read again after a restart, so that the head of a summary is known with its end.
 REWIND_BYTES = 64 * 1024
-# A line that does not end is taken in pieces of this size.
+# A line that does not end is taken in pieces of this size, unless it looks like an agent's JSON.
 _LONGEST_LINE = 8 * 1024
 # A line without its end, such as a question, is passed on once it has stood so long.
 _PATIENCE = 1.0
@@ -50,6 +50,7 @@ class RunOutput:
         # When there was nothing yet of what is read next. Unknown of what was printed while no daemon was there.
         self._earliest_ms = self._plan.started_at if place.offset == 0 else None
         self._is_late = False
+        self._thread: str | None = None  # the session of an agent whose lines do not name it
 
     @property
     def offset(self) -> int:
@@ -105,7 +106,7 @@ class RunOutput:
         buffer = self._line + data
         begin = self._read_upto - len(self._line)
         end = len(buffer) if complete else buffer.rfind(b"\n") + 1
-        if len(buffer) - end > _LONGEST_LINE:
+        if len(buffer) - end > (LONGEST_JSON if buffer.startswith((b"{", b"["), end) else _LONGEST_LINE):
             end = len(buffer)
         self._line = buffer[end:]
         if end:
@@ -147,7 +148,9 @@ class RunOutput:
             yield self._event("test.run", self._tests(finding.counts), finding.offset, "test")
             return
         what: Any = finding.what
-        if hasattr(what, "until_ms"):
+        if hasattr(what, "session_id"):
+            yield from self._used(what, finding.offset)
+        elif hasattr(what, "until_ms"):
             until = {} if what.until_ms is None else {"until": rfc3339(what.until_ms)}
             data = {"for": "rate_limit", "reason": self._redact(what.reason), "kind": "rate_limit", **until}
             if not self._is_late:
@@ -156,6 +159,25 @@ class RunOutput:
             text = self._redact(what.text)
             data = {"level": "info", "message": f"promise: {text}", "promise": text}
             yield self._event("log.message", data, finding.offset, "promise")
+
+    def _used(self, what: Any, offset: int) -> Iterator[Event]:
+        """Totals of a session. Of one that nobody has named they could be counted twice, and are not told."""
+        if not hasattr(what, "cost_usd"):
+            self._thread = what.session_id
+            return
+        session_id = what.session_id or self._thread
+        if session_id is None:
+            return
+        told = {
+            "cost_usd": what.cost_usd,
+            "input_tokens": what.input_tokens,
+            "output_tokens": what.output_tokens,
+            "model": None if what.model is None else self._redact(what.model),
+        }
+        data = {key: value for key, value in told.items() if value is not None}
+        event = self._event("usage.reported", {**data, "cumulative": True}, offset, "usage")
+        event.session_id = session_id
+        yield event
 
     def _tested(self, tested: Iterable[Counted]) -> Iterator[Event]:
         for finding in tested:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from claude_loop.cli.amounts import spent
 from claude_loop.cli.outcomes import Data, Line, Lookup, prd_completed, story_completed
 from claude_loop.cli.terminal import clock_time, columns, duration, padded, plural, printable
 from claude_loop.clock import parse_time
@@ -187,6 +188,12 @@ def _plan(data: Data) -> Line:
     return Line("≡", f"plan: {plural(len(stories), 'story')}{f', {done} done' if done else ''}", "cyan")
 
 
+def _usage(data: Data) -> Line:
+    model = f" ({printable(data['model'], 60)})" if data.get("model") else ""
+    total = " by its session so far" if data.get("cumulative") is True else ""
+    return Line("·", f"used {', '.join(spent(data)) or 'an unreadable amount'}{total}{model}")
+
+
 _COLOURS: dict[Tone, str] = {"running": "cyan", "bad": "red", "blocked": "yellow"}
 _KNOWN: dict[str, Callable[[Data], Line]] = {
     **{type_: _simply(told) for type_, told in EVENT_WORDS.items()},
@@ -208,6 +215,7 @@ _KNOWN: dict[str, Callable[[Data], Line]] = {
     "subagent.started": _subagent("begins"),
     "subagent.ended": _subagent("has ended"),
     "plan.updated": _plan,
+    "usage.reported": _usage,
 }
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
@@ -131,6 +132,8 @@ def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
     yield f"  {_counts(card)}{several}"
     for agent in card["agents"]:
         yield f"  {_agent(agent, card)}"
+    if card["usage"]:
+        yield f"  used {', '.join(spent(card['usage']))}"
     width = _width([_story_name(story) for story in detail["stories"]])
     for story in detail["stories"]:
         yield f"  {_mark(story['state'])} {padded(_story_name(story), width)}  {' · '.join(_story(story))}"
@@ -225,7 +228,8 @@ def _with_reasons(state: str, document: dict[str, Any]) -> str:
 def _counts(card: dict[str, Any]) -> str:
     names = ("verified", "claimed", "failing", "running", "blocked", "todo")
     shown = [f"{card['counts'][name]} {'to do' if name == 'todo' else name}" for name in names if card["counts"][name]]
-    return " · ".join(shown) or "no story yet"
+    cost = card["usage"]["cost_usd"] if card["usage"] else None
+    return " · ".join(shown or ["no story yet"]) + (f" · {money(cost)}" if cost is not None else "")
 
 
 def _story(story: dict[str, Any]) -> list[str]:

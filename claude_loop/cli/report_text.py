@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from claude_loop.cli.amounts import money
 from claude_loop.cli.lines import short_hash
 from claude_loop.cli.terminal import duration, plural, printable
 
@@ -105,6 +106,9 @@ def title_line(prd: Document) -> str:
 def body_lines(prd: Document) -> Iterator[str]:
     yield from _stories(prd)
     yield from _counted(prd)
+    if prd["cost_usd"] is not None:
+        whose = "its run" if prd["runs"] == 1 else f"its {prd['runs']} runs"
+        yield f"cost of {whose}: {money(prd['cost_usd'])}"
 
 
 def project_lines(project: Document, report: Document) -> Iterator[str]:

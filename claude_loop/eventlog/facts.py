@@ -1,4 +1,4 @@
-"""One fact, one event: a commit or a test run that several report is stored once.
+"""One fact, one event: a commit, a test run or an agent's use that several report is stored once.
 
 An agent's hook, the git watch, the output of the loop and its script all see the same commit. The first report is the
 event; the others are answered with its ``seq``, as a repeated id is. A source may be matched with a fact once: what it
@@ -13,16 +13,18 @@ from typing import Any
 
 from claude_loop.events import FORGOTTEN, OBSERVERS, Event
 
-COMMIT, TEST = "commit.created", "test.run"
-FACTS = frozenset({COMMIT, TEST, FORGOTTEN})
+COMMIT, TEST, USAGE = "commit.created", "test.run", "usage.reported"
+FACTS = frozenset({COMMIT, TEST, USAGE, FORGOTTEN})
 
 # Git's own shortest abbreviation of a hash; less than this may be another commit's.
 SHORTEST_HASH = 7
 # A hook, the output and a script tell of a test run within this time; the same counts later are another run.
 WITHIN_MS = 60_000
+# A script may round what an agent has cost; two costs that agree so far within a minute are one.
+COST_DIGITS = 4
 # Of one PRD. A run with more commits than this since it began may see the oldest reported twice.
 MOST_COMMITS = 2000
-MOST_TESTS = 200
+MOST_TESTS = 200  # and as many reports of use
 MOST_PRDS = 256
 
 # The newest events of a type in a PRD: (project, prd_id, type, most), newest first.
@@ -30,7 +32,7 @@ Recent = Callable[[str | None, str | None, str, int], Iterable[Event]]
 
 
 class Fact:
-    """A stored commit or test run, as far as another report of it is compared with it."""
+    """A stored commit, test run or report of use, as far as another report of it is compared with it."""
 
     __slots__ = ("at", "bucket", "hash", "matched", "run_id", "seq", "source", "story_id")
 
@@ -62,12 +64,13 @@ class Fact:
 class PrdFacts:
     """The facts of one PRD, by what reports of one have in common; the oldest of each kind is forgotten first."""
 
-    __slots__ = ("_commits", "_tests", "buckets")
+    __slots__ = ("_commits", "_tests", "_usages", "buckets")
 
     def __init__(self) -> None:
         self.buckets: dict[Any, list[Fact]] = {}
         self._commits: deque[Fact] = deque()
         self._tests: deque[Fact] = deque()
+        self._usages: deque[Fact] = deque()
 
     def add(self, fact: Fact) -> None:
         bucket = self.buckets.get(fact.bucket)
@@ -76,6 +79,8 @@ class PrdFacts:
         else:
             bucket.append(fact)
         kept, most = (self._commits, MOST_COMMITS) if fact.hash else (self._tests, MOST_TESTS)
+        if fact.bucket[0] is USAGE:
+            kept = self._usages
         kept.append(fact)
         if len(kept) > most:
             oldest = kept.popleft().bucket
@@ -145,7 +150,7 @@ class Facts:
     def _load(self, project: str | None, prd_id: str | None) -> PrdFacts:
         loaded = PrdFacts()
         forgotten = max((e.seq for e in self._recent(project, prd_id, FORGOTTEN, 10) if e.forgets), default=0)
-        for type_, most in ((COMMIT, MOST_COMMITS), (TEST, MOST_TESTS)):
+        for type_, most in ((COMMIT, MOST_COMMITS), (TEST, MOST_TESTS), (USAGE, MOST_TESTS)):
             for event in reversed(list(self._recent(project, prd_id, type_, most))):
                 bucket, hash_ = _bucket_of(event)
                 if bucket is not None and event.seq > forgotten:
@@ -175,11 +180,21 @@ def _bucket_of(event: Event) -> tuple[Any, str]:
         if type(passed) is int and type(failed) is int:
             return (passed, failed), ""
         return None, ""
+    if event.type == USAGE:
+        return _bucket_of_usage(data), ""
     hash_ = data.get("commit_hash")
     if type(hash_) is str and len(hash_) >= SHORTEST_HASH:
         hash_ = hash_.lower()
         return hash_[:SHORTEST_HASH], hash_
     return None, ""
+
+
+def _bucket_of_usage(data: dict[str, Any]) -> Any:
+    cost = data.get("cost_usd")
+    if type(cost) is float or type(cost) is int:
+        return USAGE, round(cost, COST_DIGITS)
+    tokens = data.get("input_tokens"), data.get("output_tokens")
+    return (USAGE, *tokens) if type(tokens[0]) is type(tokens[1]) is int else None
 
 
 def _story_in_data(event: Event) -> str | None:

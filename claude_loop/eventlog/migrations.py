@@ -118,7 +118,17 @@ _STEP_4 = tuple(
 # Which fields the stored documents have been given for having none (``complete``).
 _STEP_5 = ("CREATE TABLE completed (one INTEGER PRIMARY KEY CHECK (one = 1), digest TEXT NOT NULL)",)
 
-STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5)
+# Runs gained what their agents used, stories what they come after (``complete``).
+_STEP_6 = (
+    # What an agent used is a fact that several may report.
+    "DROP INDEX events_that_are_facts",
+    """
+    CREATE INDEX events_that_are_facts ON events (prd_id, project, type)
+    WHERE type IN ('commit.created', 'test.run', 'usage.reported', 'prd.forgotten')
+    """,
+)
+
+STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

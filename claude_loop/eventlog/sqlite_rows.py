@@ -114,7 +114,7 @@ def find_recent(
 ) -> list[Event]:
     """``facts.Recent``, by the index that has these types only, which the statement must name for it to be used."""
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE type IN ('commit.created', 'test.run', 'prd.forgotten')"
+        f"SELECT {COLUMNS} FROM events WHERE type IN ('commit.created', 'test.run', 'usage.reported', 'prd.forgotten')"
         " AND prd_id IS ? AND project IS ? AND type = ? ORDER BY seq DESC LIMIT ?",
         (prd_id, project, type_, most),
     )

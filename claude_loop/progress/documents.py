@@ -33,6 +33,7 @@ from claude_loop.progress.parts import (
     StoryInWork,
     StoryState,
     TestSummary,
+    Usage,
     Waiting,
 )
 
@@ -139,6 +140,7 @@ class RunDocument(TypedDict):
     agents: list[AgentLine]  # the live ones, in order of their beginning
     notified: Notified | None  # null once the cause has ended
     output_bytes: int  # of what a wrapped run has printed
+    usage: Usage | None  # null until any was reported
 
 
 def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int) -> RunDocument:
@@ -190,6 +192,7 @@ def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int
         "agents": [],
         "notified": None,
         "output_bytes": 0,
+        "usage": None,
     }
 
 
@@ -204,9 +207,13 @@ class StoryDocument(TypedDict):
     title: str | None
     priority: int | None  # as planned; the lowest comes first
     depends_on: list[str]
+    after: list[str]  # those of `depends_on` that are not done; none that nobody has named
+    circle: list[str]  # those of them that depend on it in turn: neither waits for the other
+    needed_by: list[str]  # the stories in whose `depends_on` it stands
     done_before: bool  # the plan had it as done before this run touched it
     state: StoryState
-    why: list[str]  # phrases: what `done·claimed` lacks, why `failing` or `blocked`; else empty
+    # Phrases: what `done·claimed` lacks, why `failing` or `blocked`, what `todo` comes after; else empty.
+    why: list[str]
     attempt: int  # how often it was started
     attempts: list[Attempt]  # the latest ones
     completed: bool  # `story.completed` came since the last start
@@ -240,6 +247,9 @@ def new_story(run: RunDocument, story_id: str, moment: int) -> StoryDocument:
         "title": None,
         "priority": None,
         "depends_on": [],
+        "after": [],
+        "circle": [],
+        "needed_by": [],
         "done_before": False,
         "state": "todo",
         "why": [],
@@ -272,7 +282,8 @@ Group = Literal["waiting", "vanished", "failed", "stalled", "paused", "running",
 class Card(RunDocument):
     """One entry of ``GET /api/prds``: the PRD's latest run as it stands now, with the PRD's own fields.
 
-    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done today).
+    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done today;
+    ``earlier``: done before that, or archived).
     """
 
     title: str | None

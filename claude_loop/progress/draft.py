@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_loop.events import Event
 from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument, new_prd
-from claude_loop.progress.keys import kept_key, prd_key, project_key, run_key, session_key
+from claude_loop.progress.keys import kept_key, prd_key, project_key, run_key, session_key, used_key
 from claude_loop.progress.run_draft import RunDraft
 from claude_loop.progress.session_documents import SessionDocument, new_session
 
@@ -49,6 +49,7 @@ class Draft:
         "_prds",
         "_projects",
         "_sessions",
+        "_used",
         "data",
         "event",
         "moment",
@@ -72,6 +73,7 @@ class Draft:
         self._projects: dict[str, ProjectDocument] = {}
         self._sessions: dict[str, SessionDocument | None] = {}
         self._kept: dict[str, dict[str, list[str]]] = {}
+        self._used: dict[str, dict[str, Any]] = {}
 
     def take(self, event: Event, prd_id: str) -> None:
         """Begin with the next event, which is of that PRD."""
@@ -137,6 +139,14 @@ class Draft:
             self._sessions[session_key(project, prd_id, gone)] = None
         self._kept[place] = {"sessions": ids[-KEPT_SESSIONS:]}
 
+    def used(self) -> dict[str, Any]:
+        """What the sessions of the event's PRD have reported as totals, by session. Not to be changed."""
+        key = used_key(self.prd_draft.project, self.prd_draft.prd_id)
+        return self._used.get(key) or self._get(key) or {}
+
+    def put_used(self, used: dict[str, Any]) -> None:
+        self._used[used_key(self.prd_draft.project, self.prd_draft.prd_id)] = used
+
     def known_session(self, run: RunDocument, session_id: str) -> SessionDocument | None:
         """A session of the run's PRD, to be changed."""
         return self._session(session_key(run["project"], run["prd_id"], session_id))
@@ -161,6 +171,7 @@ class Draft:
         documents: dict[str, Document] = {project_key(project): found for project, found in self._projects.items()}
         documents.update(self._sessions)
         documents.update(self._kept)
+        documents.update(self._used)
         for prd in self._prds.values():
             if prd.changed:
                 documents[prd.key] = prd.document

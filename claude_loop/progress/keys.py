@@ -64,6 +64,12 @@ def kept_key(project: str | None, prd_id: str | None) -> str:
     return f"{KEPT}{_prd_path(project, prd_id)}/"
 
 
+@lru_cache(_REMEMBERED)
+def used_key(project: str | None, prd_id: str) -> str:
+    """What the sessions of a PRD have reported of their use; kept as `kept_key` is."""
+    return f"{kept_key(project, prd_id)}usage"
+
+
 def prd_prefixes(project: str | None, prd_id: str) -> tuple[str, str, str, str, str]:
     """Of everything that belongs to one PRD: its own key, its runs, their stories, its sessions and what is kept."""
     path = _prd_path(project, prd_id)

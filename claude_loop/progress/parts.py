@@ -138,6 +138,14 @@ class ProgressSummary(TypedDict):
     message: str | None
 
 
+class Usage(TypedDict):
+    """What was reported of a run's agents, summed; null of what nobody reported."""
+
+    cost_usd: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
 class Estimate(TypedDict):
     """When the remaining stories will be done if they take as long as the middle half of the finished ones did."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_loop.events import ARCHIVED, UNARCHIVED, Event
-from claude_loop.progress import plans, runs, sessions, stories, waits
+from claude_loop.progress import plans, runs, sessions, stories, usage, waits
 from claude_loop.progress.activity import Activity, activity_of
 from claude_loop.progress.attribution import attribute, story_at_work
 from claude_loop.progress.documents import Patch, StoryDocument
@@ -31,6 +31,7 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "session.ended": waits.left,
     "plan.updated": plans.planned,
     "output.chunk": runs.printed,
+    "usage.reported": usage.reported,
     "alert.sent": runs.notified,
     "alert.resolved": runs.resolved,
     "control.paused": runs.paused,

@@ -62,6 +62,7 @@ class PrdReport(Counted, Waited):
     total_stories: int
     stories: ReportedStories
     worked_ms: int  # without waits
+    cost_usd: float | None  # of those runs from their beginning, as far as it was reported
 
 
 class Need(TypedDict):
@@ -171,6 +172,7 @@ class ReportFold:
             **counted,
             **waited,
             "worked_ms": max(0, total([span for span in busy if span is not None]) - waited["waited_ms"]),
+            "cost_usd": _cost(runs),
         }
 
     def _waits_in(self, run: RunDocument, now: int) -> Iterable[ReportedWait]:
@@ -184,6 +186,12 @@ class ReportFold:
 
     def _overlaps(self, run: RunDocument, now: int) -> bool:
         return clipped((run["started_at"], _end_of(run, now)), self.since, self.until) is not None
+
+
+def _cost(runs: Iterable[RunDocument]) -> float | None:
+    costs = [run["usage"]["cost_usd"] for run in runs if run["usage"] is not None]
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 6) if known else None
 
 
 def _end_of(run: RunDocument, now: int) -> int:

@@ -78,11 +78,23 @@ class RunDraft:
             counts[COUNTED_AS[before]] -= 1  # type: ignore[literal-required]
             counts[COUNTED_AS[after]] += 1  # type: ignore[literal-required]
             self._count(counts)
+        if (before in _DONE) != (after in _DONE):
+            self._tell_dependents(story, done=after in _DONE)
         if "done·claimed" in (before, after) and (after != before or why != why_before):
             claims = [claim for claim in self.document["claims"] if claim["story_id"] != story["story_id"]]
             if after == "done·claimed":
                 claims.append({"story_id": story["story_id"], "why": why})
             self.document["claims"] = claims[-NAMED_CLAIMS:]
+
+    def _tell_dependents(self, story: StoryDocument, *, done: bool) -> None:
+        story_id = story["story_id"]
+        for name in story["needed_by"]:
+            other = self.touch_story(name, story["last_at"])
+            if done == (story_id in other["after"]):
+                after = {*other["after"], story_id} - ({story_id} if done else set())
+                needs = dict.fromkeys(other["depends_on"])
+                other["after"] = [need for need in needs if need in after and need not in other["circle"]]
+                self._judge(other)
 
     def _count(self, counts: Counts) -> None:
         """Those neither seen nor in another state are to do."""
@@ -102,6 +114,10 @@ class RunDraft:
             record_activity(run, self.moments)
         run["state"], run["why"] = judge_run(run)
         return run
+
+    def is_done(self, story_id: str) -> bool:
+        story = self._stories.get(story_id) or self._get(self._key(story_id))
+        return story is not None and story["state"] in _DONE
 
     def stories_by_key(self) -> Iterable[tuple[str, StoryDocument]]:
         return ((self._key(story_id), story) for story_id, story in self._stories.items())

@@ -16,6 +16,8 @@ COUNTED_AS = {
     "done·verified": "verified",
 }
 
+NAMED_STORIES = 5
+
 
 def judge_story(story: StoryDocument) -> tuple[StoryState, list[str]]:
     """The story's state, and why it is no better, in phrases."""
@@ -28,7 +30,18 @@ def judge_story(story: StoryDocument) -> tuple[StoryState, list[str]]:
     if why:
         return "failing", why
     begun = story["attempt"] or story["tests"] or story["commits"] or story["progress"]
-    return ("running" if begun else "todo"), []
+    return ("running", []) if begun else ("todo", _predecessors(story))
+
+
+def _predecessors(story: StoryDocument) -> list[str]:
+    """What comes before it; no blocker, for the loop gets there by itself."""
+    after, circle = story["after"], story["circle"]
+    return [*_named("after", after), *_named("in a circle with", circle)]
+
+
+def _named(words: str, stories: list[str]) -> list[str]:
+    more = f" and {len(stories) - NAMED_STORIES} more" if len(stories) > NAMED_STORIES else ""
+    return [f"{words} {', '.join(stories[:NAMED_STORIES])}{more}"] if stories else []
 
 
 def _failures(story: StoryDocument) -> list[str]:

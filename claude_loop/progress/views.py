@@ -61,7 +61,7 @@ def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
         "title": prd["title"],
         "runs": prd["runs"],
         "archived_at": prd["archived_at"],
-        "group": _group(view, moment.today_ms),
+        "group": _group(prd, view, moment.today_ms),
     }
 
 
@@ -75,7 +75,9 @@ def view_run(run: RunDocument, moment: Moment) -> RunView:
     }
 
 
-def _group(run: RunDocument, today_ms: int) -> Group:
+def _group(prd: PrdDocument, run: RunDocument, today_ms: int) -> Group:
+    if prd["archived_at"] is not None:  # put away: no longer urgent, whatever its state
+        return "earlier"
     if run["state"] in ("done·claimed", "done·verified"):
         return "today" if (run["finished_at"] or 0) >= today_ms else "earlier"
     return cast("Group", run["state"])

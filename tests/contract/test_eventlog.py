@@ -368,6 +368,10 @@ def a_test_run(id_, source, passed=3, failed=0, at=1000, **fields):
     return Event("test.run", {"passed": passed, "failed": failed}, id=id_, source=source, at=at, **fields)
 
 
+def used(id_, source, at=1000, **data):
+    return Event("usage.reported", data, id=id_, source=source, at=at, prd_id="P")
+
+
 def told(outcomes):
     return [(o.seq, o.duplicate) for o in outcomes]
 
@@ -420,6 +424,21 @@ async def test_another_test_run_is_another_event(log, other):
     assert (outcome.seq, outcome.duplicate) == (2, False)
 
 
+async def test_what_an_agent_used_that_several_report_is_one_event(log):
+    first = [used("o", "output", cost_usd=0.07312, input_tokens=9), used("s", "bash", cost_usd=0.0731, at=59_000)]
+    assert told(await log.append(first)) == [(1, False), (1, True)]
+    others = [
+        used("s2", "bash", cost_usd=0.0731),
+        used("o2", "output", cost_usd=0.0732),
+        used("s3", "bash", cost_usd=0.0731, at=61_000),
+    ]
+    assert [outcome.duplicate for outcome in await log.append(others)] == [False] * 3
+    tokens = [used(source, source, input_tokens=5, output_tokens=6) for source in ("codex", "bash")]
+    assert told(await log.append(tokens)) == [(5, False), (5, True)]
+    strange = [used(f"{source}-x", source, cost_usd="0.5") for source in ("codex", "bash")]
+    assert told(await log.append(strange)) == [(6, False), (7, False)]
+
+
 async def test_without_prd_a_project_is_enough_and_without_both_nothing_is_compared(log):
     in_project = [commit(source, source, prd_id=None, project="shop") for source in ("claude", "git")]
     assert told(await log.append(in_project)) == [(1, False), (1, True)]
@@ -447,13 +466,19 @@ async def test_facts_are_found_again_after_a_restart(tmp_path):
     path = tmp_path / "events.db"
     log = SqliteEventLog(path, CountingProjection(), ManualClock())
     await log.open(nobody)
-    await log.append([commit("h", "claude"), a_test_run("t", "output"), *(event(n, prd_id="P") for n in range(50))])
+    stored = [commit("h", "claude"), a_test_run("t", "output"), used("u", "output", cost_usd=1)]
+    await log.append([*stored, *(event(n, prd_id="P") for n in range(50))])
     await log.append([Event("prd.forgotten", {}, id="f", prd_id="Q", source="daemon"), commit("q", "bash", prd_id="Q")])
     await log.close()
     log = SqliteEventLog(path, CountingProjection(), ManualClock())
     await log.open(nobody)
-    again = [commit("g", "git"), a_test_run("s", "bash"), commit("q2", "git", prd_id="Q")]
-    assert told(await log.append(again)) == [(1, True), (2, True), (54, True)]
+    again = [
+        commit("g", "git"),
+        a_test_run("s", "bash"),
+        used("v", "bash", cost_usd=1),
+        commit("q2", "git", prd_id="Q"),
+    ]
+    assert told(await log.append(again)) == [(1, True), (2, True), (3, True), (55, True)]
     await log.close()
 
 

@@ -34,6 +34,7 @@ emit_story_started SHOP-7 US-004
 emit_test_run SHOP-7 US-004 10 2 test_coupon test_tax
 emit_story_completed SHOP-7 US-004 false
 emit_iteration SHOP-7 7 20
+emit_event usage.reported prd=SHOP-7 cost_usd:=14.2
 """
 
 
@@ -82,6 +83,7 @@ emit_prd_started CLAIMS 1; emit_story_started CLAIMS US-001; emit_story_complete
         await expect(checkout).to_contain_text("permission Bash rm -rf build")
         await expect(checkout).to_contain_text("2 verified · 1 claimed · 1 failing · 1 to do")
         await expect(checkout).to_contain_text("iteration 7 of 20")
+        await expect(checkout).to_contain_text("$14.20")
         await expect(checkout).to_contain_text("10 ✓ 2 ✗ test_coupon, test_tax")
         await expect(checkout).to_contain_text("abc1234")
         await expect(card(page, "LIMITED")).to_contain_text(re.compile(r"Rate limited until \d\d:\d\d \(4[23] min\)"))

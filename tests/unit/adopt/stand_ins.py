@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from claude_loop.formats.agent_usage import usage_of
+
 
 @dataclass(frozen=True)
 class Banner:
@@ -39,6 +41,9 @@ class SimpleScanners:
         if "usage limit reached" in text:
             return Limit("usage limit reached", 1_800_000_000_000)
         return None
+
+    def usage(self, text: str) -> object:
+        return usage_of(text)
 
     def tests(self, text: str) -> dict[str, Any] | None:
         self.blocks.append(text)

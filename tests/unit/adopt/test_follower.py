@@ -130,6 +130,33 @@ async def test_output_becomes_chunks_and_findings_events(rig):
     assert not any("Iteration 2" in chunk.data["text"] for chunk in chunks if chunk.data["iteration"] == 1)
 
 
+async def test_what_agents_used_is_told_with_their_session(rig):
+    run = Run(rig.runs)
+    said = json.dumps(
+        {
+            "type": "result",
+            "result": "<promise>DONE</promise> " + "x" * 20_000,
+            "session_id": "S1",
+            "total_cost_usd": 0.5,
+        }
+    )
+    turn = '{"type":"turn.completed","usage":{"input_tokens":20,"output_tokens":3}}\n'
+    run.prints(f'{turn}{{"type":"thread.started","thread_id":"T1"}}\n{said}\n{turn}'.encode())
+    run.prints(json.dumps({"type": "user", "content": said}).encode() + b"\n")  # somebody read a log
+    run.ends()
+    rig.follow()
+    await eventually(lambda: _has_ended(rig))
+    reported = [(event.session_id, event.source, event.data) for event in await rig.events("usage.reported")]
+    assert reported == [
+        ("S1", "output", {"cost_usd": 0.5, "cumulative": True}),
+        ("T1", "output", {"input_tokens": 20, "output_tokens": 3, "cumulative": True}),
+    ]
+
+
+async def _has_ended(rig) -> bool:
+    return '"type": "user"' in await rig.text()
+
+
 async def test_interrupted_again_and_again_everything_is_there_once(rig, monkeypatch):
     monkeypatch.setattr(run_output, "SLICE_BYTES", 512)
     run, said, draw = Run(rig.runs), b"", random.Random(7)

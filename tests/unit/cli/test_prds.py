@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from claude_loop.cli.amounts import money
 from claude_loop.cli.prds import agent_lines, detail_lines, list_lines
 from claude_loop.cli.terminal import clock_time, printable
 from claude_loop.progress.views import Moment, list_cards, prd_detail
@@ -164,3 +165,22 @@ def test_nothing_reaches_the_terminal_unwashed():
     world.say("agent.waiting", **{"for": "human", "reason": nasty})
     lines = [*listed(world), *shown(world)]
     assert [printable(line, 10_000) for line in lines] == lines
+
+
+def test_the_cost_of_a_run_is_said_when_it_is_known():
+    world = play("prd.started total_stories=1 → usage.reported cost_usd=14.2 input_tokens=3400000 output_tokens=54652")
+    assert listed(world)[1] == "         1 to do · $14.20"
+    assert shown(world)[2] == "  used $14.20, 3.4M tokens in, 54.7k out"
+    world = play("prd.started → usage.reported output_tokens=7")
+    assert listed(world)[1] == "         no story yet"
+    assert shown(world)[2] == "  used 7 tokens out"
+
+
+def test_money_in_words():
+    assert [money(usd) for usd in (0, 0.004, 0.006, 999.994, 1240.4)] == [
+        "$0.00",
+        "<$0.01",
+        "$0.01",
+        "$999.99",
+        "$1,240",
+    ]

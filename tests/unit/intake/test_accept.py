@@ -273,6 +273,67 @@ def test_a_known_type_that_fails_its_model_is_kept_and_marked() -> None:
     assert "data.passed" in event.data["_invalid"][0]
 
 
+def waiting(until: object) -> dict[str, Any]:
+    return {"type": "agent.waiting", "data": {"for": "human", "reason": "x", "until": until}}
+
+
+@pytest.mark.parametrize("until", ["nonsense", "", "2026-01-26", -5, True, 1e300, [1], {}], ids=str)
+def test_a_wait_until_what_is_no_time_is_refused_and_kept_by_the_spool(until: object) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        ACCEPTOR.accept(waiting(until), source="http")
+    assert (refused.value.field, refused.value.hint[:12]) == ("data.until", "Use RFC 3339")
+    event = salvage(waiting(until))
+    assert event.data == {**waiting(until)["data"], "_invalid": [refused.value.message]}
+
+
+@pytest.mark.parametrize(
+    "until", [None, 0, 1.5, 1_769_428_800, "2026-01-26T12:00:00Z", "2026-01-26T12:00:00+01:00"], ids=str
+)
+def test_a_wait_until_a_time_is_stored_as_it_was_sent(until: object) -> None:
+    assert ACCEPTOR.accept(waiting(until), source="http").data["until"] == until
+    assert ACCEPTOR.accept(waiting("1769428800"), source="http").data["until"] == 1_769_428_800
+
+
+@pytest.mark.parametrize(
+    ("type_", "field", "values"),
+    [
+        ("test.run", "passed", ["many", "", " 3 ", "+3", "1e3", "3.0", "-3", "٣", 2.5, -3, True, None, [3], float("inf"), 2**60]),
+        ("progress.updated", "current", ["inf", "nan", "1e999", "", ".", "0,5", " 3 ", "3_0", -1, True, None, float("inf"), float("nan")]),
+        ("story.completed", "success", ["yes", "1", "True", "", 1, 0, 1.0, None]),
+        ("run.completed", "exit_code", ["x", 1.5, True, 2**40]),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_is_refused_with_its_field(type_: str, field: str, values: list[object]) -> None:
+    right: dict[str, object] = {"passed": 3, "failed": 0, "success": True}
+    if type_ == "progress.updated":
+        right = {"current": 1, "total": 3}
+    for value in values:
+        with pytest.raises(InvalidEvent) as refused:
+            ACCEPTOR.accept({"type": type_, "story_id": "S", "data": {**right, field: value}}, source="http")
+        assert (refused.value.field, bool(refused.value.hint)) == (f"data.{field}", True), value
+
+
+def test_text_of_digits_is_a_number_also_inside() -> None:
+    event = salvage({"type": "run.completed", "data": {"success": "false", "exit_code": "-9"}})
+    assert event.data == {"success": False, "exit_code": -9}
+    stories = [{"story_id": "A", "priority": "2", "passes": "true"}, {"story_id": "B", "priority": 1.5}]
+    plan = {"type": "plan.updated", "data": {"stories": stories}}
+    assert ACCEPTOR.accept(plan, source="http").data["stories"] == [
+        {"story_id": "A", "priority": 2, "passes": True},
+        stories[1],
+    ]
+    assert stories[0]["priority"] == "2"
+    wrong = {"type": "plan.updated", "data": {"stories": [{"story_id": "A", "priority": "soon"}]}}
+    with pytest.raises(InvalidEvent) as refused:
+        ACCEPTOR.accept(wrong, source="http")
+    assert refused.value.field == "data.stories.0.priority"
+    used = ACCEPTOR.accept({"type": "usage.reported", "data": {"cost_usd": "0.42", "input_tokens": "9"}}, source="http")
+    assert used.data == {"cost_usd": 0.42, "input_tokens": 9}
+    for text, number in ((".42000000000000000000", 0.42), ("1.", 1.0), ("4.2e-1", 0.42), ("12", 12.0)):
+        event = ACCEPTOR.accept({"type": "usage.reported", "data": {"cost_usd": text}}, source="http")
+        assert event.data["cost_usd"] == number
+
+
 @pytest.mark.parametrize("type_", [None, 7, "Not A Type", {"a": 1}])
 def test_without_a_usable_type_the_whole_is_kept(type_: object) -> None:
     event = salvage({"type": type_, "prd_id": "P", "data": {"x": 1}})

@@ -44,6 +44,9 @@ KEYS = [
     "exit_code",
     "duration_ms",
     "stories",
+    "cost_usd",
+    "input_tokens",
+    "cumulative",
     "tool",
     "summary",
     "call_id",
@@ -84,6 +87,8 @@ plausible = st.fixed_dictionaries(
         "owner": st.fixed_dictionaries({"pid": st.integers(1, 3)}),
         "pid": st.integers(1, 3),
         "current": st.integers(0, 9),
+        "cost_usd": st.sampled_from([0.1, 0.2, 7]),
+        "cumulative": st.booleans(),
         "total": st.integers(0, 9),
         "tool": st.sampled_from(["Bash", "Edit"]),
         "call_id": st.sampled_from(["c1", "c2"]),
@@ -91,7 +96,12 @@ plausible = st.fixed_dictionaries(
         "stories": st.lists(
             st.fixed_dictionaries(
                 {"story_id": st.sampled_from(["US-1", "US-2", "US/3"])},
-                optional={"priority": st.integers(0, 3), "passes": st.booleans(), "title": st.just("Cart")},
+                optional={
+                    "priority": st.integers(0, 3),
+                    "passes": st.booleans(),
+                    "title": st.just("Cart"),
+                    "depends_on": st.lists(st.sampled_from(["US-1", "US-2", "US/3", "US-9"]), max_size=3),
+                },
             ),
             max_size=3,
         ),

@@ -39,6 +39,16 @@ async def test_passing_time_is_in_the_stream_and_goes_back_with_the_next_event()
     assert overdue == [4, 4]
 
 
+async def test_what_time_changes_in_two_documents_at_one_moment_is_told_of_both():
+    world = play("agent.waiting session=S1 for=rate_limit reason=limit until=2026-01-26T12:10:00Z → 60 min")
+    overdue = {
+        patch["path"][0].partition("/")[0]
+        for patch in await patches_of(world, now_ms=world.now_ms)
+        if patch["path"][1:] == ["waiting"] and patch["value"]["overdue"]
+    }
+    assert overdue == {"run", "session"}
+
+
 async def test_applied_up_to_any_event_they_give_the_read_model_of_that_event():
     world = play(SCENARIO)
     for upto in range(1, len(world.events) + 1):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from claude_loop.cli.report_text import body_lines
 from claude_loop.clock import ManualClock
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.progress.projection import ProgressProjection
@@ -158,3 +159,18 @@ async def test_waits_of_an_agent_are_the_reducers_each_once(rig, clock):
         ("question", 1000),
         ("another", 0),
     ]
+
+
+async def test_the_cost_is_that_of_the_runs_at_work_in_the_range(rig, clock):
+    for cost in (1.5, 0.25):
+        await rig.emit("prd.started", "SHOP-7", data={"status": "running"}, project="shop")
+        await rig.emit("usage.reported", "SHOP-7", data={"cost_usd": cost}, project="shop")
+        await rig.emit("prd.completed", "SHOP-7", data={"success": True, "status": "completed"}, project="shop")
+        clock.advance(600)
+    (prd,) = (await report(rig))["prds"]
+    assert prd["cost_usd"] == 1.75
+    assert "cost of its 2 runs: $1.75" in list(body_lines(prd))
+    (prd,) = (await report(rig, since=str(NOON + 300)))["prds"]
+    assert prd["cost_usd"] == 0.25
+    await rig.emit("prd.started", "FREE", data={"status": "running"}, project="shop")
+    assert [prd["cost_usd"] for prd in (await report(rig))["prds"] if prd["prd_id"] == "FREE"] == [None]

@@ -38,10 +38,13 @@ function inOrder(a: Card, b: Card): number {
     GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group) ||
     Number(!forYou(a)) - Number(!forYou(b)) ||
     rank(a) - rank(b) ||
-    (a.prd.project ?? "").localeCompare(b.prd.project ?? "") ||
-    a.prd.prd_id.localeCompare(b.prd.prd_id)
+    byCode(a.prd.project ?? "", b.prd.project ?? "") ||
+    byCode(a.prd.prd_id, b.prd.prd_id)
   );
 }
+
+/** As the daemon compares: the browser's language must not put cards into another order than the terminal's. */
+const byCode = (a: string, b: string) => Number(a > b) - Number(a < b);
 
 /** Whether it waits for a person: such a wait comes before those that end by themselves. */
 export const forYou = ({ group, run }: Card): boolean => group === "waiting" && run.waiting?.for === "human";

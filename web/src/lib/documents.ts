@@ -291,6 +291,7 @@ export interface RunDocument {
   agents: AgentLine[];
   notified: Notified | null;
   output_bytes: number;
+  usage: Usage | null;
 }
 
 export interface SeriesAnswer {
@@ -404,6 +405,9 @@ export interface StoryDocument {
   title: string | null;
   priority: number | null;
   depends_on: string[];
+  after: string[];
+  circle: string[];
+  needed_by: string[];
   done_before: boolean;
   state: StoryState;
   why: string[];
@@ -460,6 +464,12 @@ export interface TestSummary {
   duration_ms: number | null;
   failing: string[];
   failing_more: number;
+}
+
+export interface Usage {
+  cost_usd: number | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
 }
 
 export interface Waiting {

@@ -1,5 +1,6 @@
 /** What agents tell of themselves, in a mark and words: those of `claude-loop tail` (claude_loop/cli/lines.py). */
 
+import { spent } from "../lib/amounts";
 import { precise } from "../lib/time";
 import { plural } from "../lib/words";
 import type { MarkName, Said, Tone } from "./describe";
@@ -31,6 +32,12 @@ function plan(data: Data): Said {
   return words("story", `plan: ${plural(stories.length, "story", "stories")}${done ? `, ${done} done` : ""}`, "running");
 }
 
+function usage(data: Data): Said {
+  const model = data["model"] ? ` (${visible(data["model"], 60)})` : "";
+  const total = data["cumulative"] === true ? " by its session so far" : "";
+  return words("plain", `used ${spent(data).join(", ") || "an unreadable amount"}${total}${model}`);
+}
+
 export const OF_AGENTS: Record<string, (data: Data) => Said> = {
   "session.started": (data) =>
     words("begin", `${visible(data["agent"] || "an agent", 40)}${data["model"] ? ` (${visible(data["model"], 60)})` : ""} begins a session`, "running"),
@@ -41,4 +48,5 @@ export const OF_AGENTS: Record<string, (data: Data) => Said> = {
   "subagent.started": subagent("begins"),
   "subagent.ended": subagent("has ended"),
   "plan.updated": plan,
+  "usage.reported": usage,
 };
