@@ -31,7 +31,7 @@ REPORT_QUERY = (
 )
 DEFAULT_RANGE_MS = 12 * 3600 * 1000
 _PAGE_EVENTS = 200
-_PAGE_OF_A_WAIT = 20  # most end with the next event
+_PAGE_OF_A_WAIT = 20  # most waits end with the next event, and the next wait is often not far
 Documents = tuple[list[Card], dict[Prd, list[RunDocument]], dict[Prd, list[StoryDocument]], list[SessionDocument]]
 
 
@@ -81,16 +81,16 @@ class ReportHandler:
                 reached = await self._until_it_goes_on(fold.waits_of(agent), filter_, project, place - 1)
 
     async def _until_it_goes_on(self, waits: SessionWaits, filter_: Filter, project: str | None, place: int) -> int:
-        """Returns the position of the event that ended the wait, or of the last one."""
+        """Returns the position up to which was read: the wait has ended, or the log has."""
         head = self._hub.state.head
         while place < head:
             page = await self._hub.log.read(place, _PAGE_OF_A_WAIT, filter_)
             for event in page.events:
                 if event.project == project and event.prd_id is None:
                     waits.take(event)
-                    if waits.waiting is None:
-                        return event.seq
             place = page.upto
+            if waits.waiting is None:
+                break
         return place
 
 

@@ -64,7 +64,7 @@ def test_a_run_says_in_which_tool_call_it_has_been_for_long():
 def test_agents_without_a_prd_have_a_line_each():
     session = {
         "project": "shop", "agent": "claude", "state": "running", "doing": "Grep TODO", "doing_since": 1000,
-        "last": {"at": 3000}, "silent_ms": 2000, "waiting": None,
+        "last": {"at": 3000}, "silent_ms": 2000, "waiting": None, "notified": None,
     }  # fmt: skip
     wait = {"for": "human", "since": 0, "until": None, "overdue": False, "reason": "permission Bash ls"}
     limit = wait | {"for": "rate_limit", "until": 65_000, "reason": "usage"}
