@@ -6,6 +6,7 @@ A record may be gathered from many runs: the long set takes hours. Each line say
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -54,6 +55,8 @@ class Result:
     build: str = ""
     machine: str = ""
     at: str = ""
+    #: Of the machine, over the last minute, as the run ended; none in older files.
+    load: float | None = None
 
 
 @dataclass
@@ -70,7 +73,15 @@ class Results:
             return
         told = {name: value for name, value in asdict(outcome).items() if name != "details"}
         at = f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}"
-        result = Result(**told, size=self.size, mutant=mutant, build=self._build, machine=self._machine, at=at)
+        result = Result(
+            **told,
+            size=self.size,
+            mutant=mutant,
+            build=self._build,
+            machine=self._machine,
+            at=at,
+            load=round(os.getloadavg()[0], 1),
+        )
         with self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
 
@@ -108,9 +119,11 @@ def _origin(results: Sequence[Result]) -> str:
     builds = Counter(one.build for one in results)
     hours = sum(one.seconds for one in results) / 3600
     told = ", ".join(f"`{build}` ({count})" for build, count in sorted(builds.items()))
+    loads = [one.load for one in results if one.load is not None]
+    busy = f" Load of the machine: {min(loads)} to {max(loads)}." if loads else ""
     return (
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, {'; '.join(sorted({one.machine for one in results}))}.\n"
-        f"{len(results)} runs of a scenario, {hours:.1f} hours of them. Build (runs): {told}.\n"
+        f"{len(results)} runs of a scenario, {hours:.1f} hours of them. Build (runs): {told}.{busy}\n"
     )
 
 
@@ -209,7 +222,8 @@ def _mutants(mutated: Sequence[Result]) -> str:
 
 
 def _not_proved(plain: Sequence[Result]) -> str:
-    lines = []
+    lines: list[str] = []
+    short: list[str] = []
     for scenario in SCENARIOS:
         ran = [one for one in plain if one.scenario == scenario.name]
         if skipped := sorted({one.reason for one in ran if one.verdict == "SKIP"}):
@@ -217,6 +231,8 @@ def _not_proved(plain: Sequence[Result]) -> str:
         elif not any(_green(one) for one in ran):
             lines.append(f"- `{scenario.name}` has no run that passed.")
         elif not any(_green(one) and one.size == "long" for one in ran):
-            lines.append(f"- `{scenario.name}` ran in its short form only.")
+            short.append(f"`{scenario.name}`")
+    if short:
+        lines.append(f"- In their short form only ran {', '.join(short)}.")
     limits = _EXPLANATION.read_text(encoding="utf-8").partition("## What it does not show\n")[2].partition("\n## ")[0]
     return "\n".join(lines) + "\n" * bool(lines) + limits.strip() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -98,7 +99,7 @@ class World:
         self.counts: dict[str, int] = dict.fromkeys(self.COUNTED, 0)
         self.tasks = TaskOwner(name)
         self._daemons: list[DaemonUnderTest] = []
-        self._ends: list[Callable[[], object]] = []
+        self._ends = contextlib.ExitStack()
 
     def pick(self, short: Number, long: Number) -> Number:
         """A figure that depends on how thorough the run is to be."""
@@ -128,7 +129,7 @@ class World:
         return process
 
     def at_end(self, undo: Callable[[], object]) -> None:
-        self._ends.append(undo)
+        self._ends.callback(undo)
 
     def count(self, **figures: int) -> None:
         for name, figure in figures.items():
@@ -146,9 +147,10 @@ class World:
                 daemon.process.kill()
                 daemon.process.wait()
         self.count(kills=sum(daemon.kills for daemon in self._daemons))
-        for undo in reversed(self._ends):
-            undo()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._ends.close()  # all of them, whatever becomes of one
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 async def get_json(url: str, **query: str) -> Any:

@@ -127,6 +127,7 @@ async def units(world: World) -> None:
         raise Skipped(reason)
     person = world.folder / "person"
     person.mkdir()
+    world.at_end(lambda: _end_all(world.folder / "home"))  # those that `up` started beside the unit, after the manager
     manager = await asyncio.to_thread(UserManager, world.folder / "home", person)
     world.at_end(manager.end)
     manager.starts(ROOT)
@@ -234,20 +235,26 @@ def _writes(pid: int, number: int, file: Path) -> bool:
 
 
 def _daemons_of(root: Path) -> list[int]:
+    return [pid for pid in _processes_of(root) if b"serve" in _read(pid, "cmdline")]
+
+
+def _processes_of(root: Path) -> list[int]:
     wanted = f"CLAUDE_LOOP_HOME={root}".encode()
-    found = []
-    for pid in _pids():
-        with contextlib.suppress(OSError):
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if wanted in environ and b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
+    return [pid for pid in _pids() if wanted in _read(pid, "environ")]
+
+
+def _read(pid: int, name: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().split(b"\0")
+    except OSError:
+        return []  # it has just ended
 
 
 def _end_all(root: Path) -> None:
-    """After a failure too, and of those that were only about to serve."""
-    for pid in _daemons_of(root):
-        kill(pid)
+    """After a failure too: daemons, and commands that were about to start one."""
+    while left := _processes_of(root):
+        for pid in left:
+            kill(pid)
 
 
 def _pids() -> list[int]:

@@ -48,6 +48,7 @@ def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
     assert (other.size, mutated.mutant, mutated.violated) == ("long", "unbounded-queue", True)
     assert one.build.count("+") == 1
     assert "Python" in one.machine
+    assert one.load is not None
 
 
 def test_without_a_file_nothing_is_written() -> None:
@@ -63,6 +64,10 @@ def test_a_record_without_a_gap() -> None:
     assert "| `kill` | long | 4 | 4 | 1–4 | 2,000 |" in section(page, "Scenarios")
     assert "power loss" in section(page, "What is not proved")
     assert "2026-11-28, 2 × CPU." in page
+    assert "Load" not in page
+    assert "Load of the machine: 1.5 to 1.5." in document(
+        [*all_passed(), Result("kill", 5, "long", "PASS", 1.0, {}, **MADE, load=1.5)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,7 @@ def test_short_runs_and_skips_are_no_long_ones() -> None:
     kept = [one for one in all_passed() if one.scenario not in ("clock", "power")]
     skipped = Result("power", 1, "long", "SKIP", 0.0, {}, "no strace", **MADE)
     told = section(document([*kept, passed("clock", size="short"), skipped]), "What is not proved")
-    assert "- `clock` ran in its short form only." in told
+    assert "- In their short form only ran `clock`." in told
     assert "- `power` was skipped: no strace." in told
 
 
