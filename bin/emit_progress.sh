@@ -38,7 +38,7 @@ emit_commit_created() {
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_values __claude_loop_error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_say '"error.occurred"' '"error":' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
@@ -125,11 +125,43 @@ __claude_loop_message() { # KEY: __cl_text under it
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-__claude_loop_error() { # PRD STORY
+# TYPE DATA PRD STORY: DATA and then __cl_text as a JSON string. What bash quotes with $'…' is nearly one. Where more than
+# ", ESC and ' is different, and for a long text, there is __claude_loop_string.
+__claude_loop_say() {
+  \builtin local __cl_data __cl_json __cl_locale
+  __cl_json=€€ __cl_locale='' # two characters in UTF-8, six where they are bytes
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_json}:${#__cl_text} in
+    (A* | *k*) __cl_json='$\0' ;;
+    (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
+    (*) __cl_json='$\0' ;;
+  esac
+  case $__cl_json in
+    (*[\\\"]*) # bytes are faster to replace than characters
+      __cl_locale=${LC_ALL-}
+      \builtin local "LC_ALL=C" || __cl_json='$\0'
+      case $__cl_json in
+        (\$*\\[abfv0123456789]* | \$*\\\\[E\']*)
+          __claude_loop_values __claude_loop_said "$@"
+          \builtin return 0 ;;
+        (\$*)
+          __cl_json=${__cl_json:2:-1}
+          case $__cl_json in (*\\E*) __cl_json=${__cl_json//\\E/\\u001b} ;; esac # colours
+          case $__cl_json in (*\\\'*) __cl_json=${__cl_json//\\\'/\'} ;; esac ;;
+        (*) __cl_json=${__cl_text//\\/\\\\} ;;
+      esac
+      __cl_data=,$2\"${__cl_json//\"/\\\"}\" ;;
+    (*) __cl_data=,$2\"$__cl_text\" ;;
+  esac
+  __claude_loop_emit "$1" '' "$3" "$4"
+  if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
+}
+
+__claude_loop_said() { # the same, with care
   __cl_json=$__cl_text
   __claude_loop_string
-  __cl_data=',"error":'$__cl_json
-  __claude_loop_emit '"error.occurred"' '' "$1" "$2"
+  __cl_data=,$2$__cl_json
+  __claude_loop_emit "$1" '' "$3" "$4"
 }
 
 __claude_loop_commit() { # PRD STORY HASH
