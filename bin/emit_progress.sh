@@ -31,7 +31,7 @@ emit_story_started() {
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
 }
-emit_test_run() { __claude_loop_values __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
+emit_test_run() { __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
   __claude_loop_values __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
@@ -93,12 +93,29 @@ __claude_loop_success() {
 }
 
 __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
+  \builtin local __cl_data __cl_json
+  __cl_json=€€ # see __claude_loop_say
   case ${3-}:${4-} in
-    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*)
-      __claude_loop_count passed "${3-}"
-      __claude_loop_count failed "${4-}" ;;
-    (*) __cl_data=",\"passed\":$3,\"failed\":$4" ;;
+    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*) __cl_json=\\ ;;
+    (*)
+      __cl_data=$*
+      case $#:${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
+        (4:*) __cl_json='' ;;
+        (*:5[26]:? | *:5[26]:?? | *:5[26]:???) __cl_json=${__cl_data@Q} ;;
+        (*) __cl_json=\\ ;;
+      esac ;;
   esac
+  case $__cl_json in
+    (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
+    ('') __cl_data='' ;;
+    (*) \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}" ;;
+  esac
+  __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4${__cl_data:+,\"failures\":[${__cl_data:1}]}" "$1" "$2"
+}
+
+__claude_loop_results() { # the same, with care
+  __claude_loop_count passed "${3-}"
+  __claude_loop_count failed "${4-}"
   if (( $# > 4 )); then __claude_loop_names "$@"; fi
   __claude_loop_emit '"test.run"' '' "${1-}" "${2-}"
 }
@@ -107,15 +124,11 @@ __claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as 
   \builtin local __cl_names __cl_left
   __cl_names='' __cl_left=50
   \builtin shift 4
-  case $__cl_care in
-    (none) \builtin printf -v __cl_names ',{"name":"%s"}' "${@:1:50}" ;;
-    (*)
-      for __cl_json do
-        if (( __cl_left-- <= 0 )); then \builtin break; fi
-        __claude_loop_string
-        __cl_names+=",{\"name\":$__cl_json}"
-      done ;;
-  esac
+  for __cl_json do
+    if (( __cl_left-- <= 0 )); then \builtin break; fi
+    __claude_loop_string
+    __cl_names+=",{\"name\":$__cl_json}"
+  done
   __cl_data+=",\"failures\":[${__cl_names:1}]"
 }
 
