@@ -57,7 +57,15 @@ emit_resumed() {
   \builtin local __cl_data; __cl_data=''
   __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 ))
 }
-emit_event() { __claude_loop_values __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
+emit_event() {
+  \builtin local __cl_json; __cl_json=$*
+  {
+    case ${__claude_loop_level-}:${#__cl_json} in
+      (5:? | 5:?? | 5:???) __claude_loop_pairs "${@@Q}" || __claude_loop_values __claude_loop_arguments "$@" ;;
+      (*) __claude_loop_values __claude_loop_arguments "$@" ;;
+    esac
+  } 2>/dev/null || (( 1 ))
+}
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
@@ -207,6 +215,51 @@ __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_message reason
   if [[ -n $3 ]]; then __claude_loop_number until "$3"; fi
   __claude_loop_emit '"agent.waiting"' '' "$1" ''
+}
+
+# The arguments of emit_event as bash quotes them, see __claude_loop_say. Status 1: __claude_loop_arguments can tell.
+__claude_loop_pairs() {
+  \builtin local __cl_data __cl_type __cl_prd __cl_story __cl_key
+  __cl_data='' __cl_type=$1 __cl_prd='' __cl_story='' __cl_key=€€
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${#__cl_key}${LC_ALL-} in
+    (A* | *k*) \builtin return 1 ;;
+    (*::6* | *::2 | *::2"${__claude_loop_locale-}") \builtin local "LC_ALL=C" || \builtin return 1 ;;
+    (*) \builtin return 1 ;;
+  esac
+  case $1 in (\$* | *[\\\"]*) \builtin return 1 ;; esac
+  case $* in (*\\[abfv0123456789]* | *\\\\[E\']*) \builtin return 1 ;; esac
+  \builtin shift
+  for __cl_json do
+    case $__cl_json in
+      (\$*)
+        __cl_json=${__cl_json:2:-1}
+        case $__cl_json in (*\\E*) __cl_json=${__cl_json//\\E/\\u001b} ;; esac
+        case $__cl_json in (*\\\'*) __cl_json=${__cl_json//\\\'/\'} ;; esac ;;
+      (\'*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
+      (*) __cl_json=${__cl_json:1:-1} ;;
+    esac
+    __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}}
+    case $__cl_key in
+      ('' | : | *[\\\"]* | run | run: | session | session: | project | project: | prd: | story:) \builtin return 1 ;;
+      (prd | story)
+        case $__cl_json in (*[\\\"]*) \builtin return 1 ;; esac
+        \builtin printf -v "__cl_$__cl_key" %s "${__cl_json:1}" ;;
+      (*:)
+        case $__cl_json in
+          (=0 | =true | =false | =null) ;;
+          (*[!=0123456789]* | =[!123456789]* | ????????????????????*) \builtin return 1 ;;
+        esac
+        __cl_data+=,\"${__cl_key%:}\":${__cl_json:1} ;;
+      (*)
+        case $__cl_json in
+          ('') \builtin return 1 ;; # no =
+          (*\"*) __cl_json=${__cl_json//\"/\\\"} ;;
+        esac
+        __cl_data+=,\"$__cl_key\":\"${__cl_json:1}\" ;;
+    esac
+  done
+  __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story"
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
