@@ -60,10 +60,9 @@ emit_resumed() {
 emit_event() {
   \builtin local __cl_json; __cl_json=$*
   {
-    case ${__claude_loop_level-}:${#__cl_json} in
-      (5:? | 5:?? | 5:???) __claude_loop_pairs "${@@Q}" || __claude_loop_values __claude_loop_arguments "$@" ;;
-      (*) __claude_loop_values __claude_loop_arguments "$@" ;;
-    esac
+    if (( ${__claude_loop_level:-0} < 5 || ${#__cl_json} > 999 || ! $# )) || ! __claude_loop_pairs "${@@Q}"; then
+      __claude_loop_values __claude_loop_arguments "$@"
+    fi
   } 2>/dev/null || (( 1 ))
 }
 
@@ -149,8 +148,8 @@ __claude_loop_message() { # KEY: __cl_text under it
 # TYPE DATA PRD STORY: DATA and then __cl_text as a JSON string. What bash quotes with $'…' is nearly one. Where more than
 # ", ESC and ' is different, and for a long text, there is __claude_loop_string.
 __claude_loop_say() {
-  \builtin local __cl_data __cl_json __cl_locale
-  __cl_json=€€ __cl_locale='' # two characters in UTF-8, six where they are bytes
+  \builtin local __cl_data __cl_json
+  __cl_json=€€ # two characters in UTF-8, six where they are bytes
   # shellcheck disable=SC2195 # A matches with nocasematch
   case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_json}:${#__cl_text} in
     (A* | *k*) __cl_json='$\0' ;;
@@ -158,9 +157,11 @@ __claude_loop_say() {
     (*) __cl_json='$\0' ;;
   esac
   case $__cl_json in
-    (*[\\\"]*) # bytes are faster to replace than characters
-      __cl_locale=${LC_ALL-}
-      \builtin local "LC_ALL=C" || __cl_json='$\0'
+    (*[\\\"]*)
+      case ${LC_ALL-} in # bytes are faster to replace than characters
+        ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
+        (*) __cl_json='$\0' ;; # one that __claude_loop_check_locale has not seen
+      esac
       case $__cl_json in
         (\$*\\[abfv0123456789]* | \$*\\\\[E\']*)
           __claude_loop_values __claude_loop_said "$@"
@@ -175,7 +176,6 @@ __claude_loop_say() {
     (*) __cl_data=,$2\"$__cl_text\" ;;
   esac
   __claude_loop_emit "$1" '' "$3" "$4"
-  if [[ -n $__cl_locale && $__cl_locale != "${__claude_loop_locale-}" ]]; then __claude_loop_check_locale; fi
 }
 
 __claude_loop_said() { # the same, with care
@@ -239,26 +239,24 @@ __claude_loop_pairs() {
       (\'*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
       (*) __cl_json=${__cl_json:1:-1} ;;
     esac
-    __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}}
+    case $__cl_json in (*=*) ;; (*) \builtin return 1 ;; esac
+    __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}+1}
     case $__cl_key in
-      ('' | : | *[\\\"]* | run | run: | session | session: | project | project: | prd: | story:) \builtin return 1 ;;
-      (prd | story)
-        case $__cl_json in (*[\\\"]*) \builtin return 1 ;; esac
-        \builtin printf -v "__cl_$__cl_key" %s "${__cl_json:1}" ;;
+      ('' | : | *[\\\"]* | prd: | story: | run | run: | session | session: | project | project:) \builtin return 1 ;;
+      (prd) __cl_prd=$__cl_json ;;
+      (story) __cl_story=$__cl_json ;;
       (*:)
         case $__cl_json in
-          (=0 | =true | =false | =null) ;;
-          (*[!=0123456789]* | =[!123456789]* | ????????????????????*) \builtin return 1 ;;
+          (true | false | null) ;;
+          ('' | 0?* | *[!0123456789]* | ???????????????????*) \builtin return 1 ;;
         esac
-        __cl_data+=,\"${__cl_key%:}\":${__cl_json:1} ;;
+        __cl_data+=,\"${__cl_key%:}\":$__cl_json ;;
       (*)
-        case $__cl_json in
-          ('') \builtin return 1 ;; # no =
-          (*\"*) __cl_json=${__cl_json//\"/\\\"} ;;
-        esac
-        __cl_data+=,\"$__cl_key\":\"${__cl_json:1}\" ;;
+        case $__cl_json in (*\"*) __cl_json=${__cl_json//\"/\\\"} ;; esac
+        __cl_data+=,\"$__cl_key\":\"$__cl_json\" ;;
     esac
   done
+  case $__cl_prd$__cl_story in (*[\\\"]*) \builtin return 1 ;; esac
   __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story"
 }
 
