@@ -38,7 +38,7 @@ emit_commit_created() {
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_say '"error.occurred"' '"error":' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_say '"error.occurred"' error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
@@ -59,11 +59,9 @@ emit_resumed() {
 }
 emit_event() {
   \builtin local __cl_json; __cl_json=$*
-  {
-    if (( ${__claude_loop_level:-0} < 5 || ${#__cl_json} > 999 || ! $# )) || ! __claude_loop_pairs "${@@Q}"; then
-      __claude_loop_values __claude_loop_arguments "$@"
-    fi
-  } 2>/dev/null || (( 1 ))
+  if (( ${__claude_loop_level:-0} < 5 || ! $# || ${#__cl_json} > 999 )) || ! __claude_loop_pairs "${@@Q}"; then
+    __claude_loop_values __claude_loop_arguments "$@"
+  fi 2>/dev/null || (( 1 ))
 }
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
@@ -145,45 +143,36 @@ __claude_loop_message() { # KEY: __cl_text under it
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-# TYPE DATA PRD STORY: DATA and then __cl_text as a JSON string. What bash quotes with $'…' is nearly one. Where more than
-# ", ESC and ' is different, and for a long text, there is __claude_loop_string.
+# TYPE KEY PRD STORY: __cl_text under KEY. What bash quotes with $'…' is nearly a JSON string. Where more than ", ESC
+# and ' is different, and for a long text, there is __claude_loop_string.
 __claude_loop_say() {
   \builtin local __cl_data __cl_json
-  __cl_json=€€ # two characters in UTF-8, six where they are bytes
+  __cl_data=€€ __cl_json='$\0' # two characters in UTF-8, six where they are bytes
   # shellcheck disable=SC2195 # A matches with nocasematch
-  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_json}:${#__cl_text} in
-    (A* | *k*) __cl_json='$\0' ;;
+  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
+    (A* | *k*) ;;
     (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
-    (*) __cl_json='$\0' ;;
   esac
   case $__cl_json in
     (*[\\\"]*)
       case ${LC_ALL-} in # bytes are faster to replace than characters
         ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
-        (*) __cl_json='$\0' ;; # one that __claude_loop_check_locale has not seen
+        (*) __cl_json='$\0' ;; # __claude_loop_check_locale has to see it
       esac
       case $__cl_json in
-        (\$*\\[abfv0123456789]* | \$*\\\\[E\']*)
-          __claude_loop_values __claude_loop_said "$@"
-          \builtin return 0 ;;
+        (\$*\\[abfv0123456789]* | \$*\\\\[E\']*) __claude_loop_values __claude_loop_said "$@"; \builtin return 0 ;;
         (\$*)
           __cl_json=${__cl_json:2:-1}
-          case $__cl_json in (*\\E*) __cl_json=${__cl_json//\\E/\\u001b} ;; esac # colours
-          case $__cl_json in (*\\\'*) __cl_json=${__cl_json//\\\'/\'} ;; esac ;;
+          case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
         (*) __cl_json=${__cl_text//\\/\\\\} ;;
       esac
-      __cl_data=,$2\"${__cl_json//\"/\\\"}\" ;;
-    (*) __cl_data=,$2\"$__cl_text\" ;;
+      __cl_data=,\"$2\":\"${__cl_json//\"/\\\"}\" ;;
+    (*) __cl_data=,\"$2\":\"$__cl_text\" ;;
   esac
   __claude_loop_emit "$1" '' "$3" "$4"
 }
 
-__claude_loop_said() { # the same, with care
-  __cl_json=$__cl_text
-  __claude_loop_string
-  __cl_data=,$2$__cl_json
-  __claude_loop_emit "$1" '' "$3" "$4"
-}
+__claude_loop_said() { __claude_loop_message "$2"; __claude_loop_emit "$1" '' "$3" "$4"; } # the same, with care
 
 __claude_loop_commit() { # PRD STORY HASH
   __claude_loop_text commit_hash "$3"
@@ -223,8 +212,9 @@ __claude_loop_pairs() {
   __cl_data='' __cl_type=$1 __cl_prd='' __cl_story='' __cl_key=€€
   # shellcheck disable=SC2195 # A matches with nocasematch
   case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${#__cl_key}${LC_ALL-} in
-    (A* | *k*) \builtin return 1 ;;
+    (A* | *k*:*:*) \builtin return 1 ;;
     (*::6* | *::2 | *::2"${__claude_loop_locale-}") \builtin local "LC_ALL=C" || \builtin return 1 ;;
+    (*::2*) \builtin local __cl_locale="$LC_ALL" "LC_ALL=C" && __claude_loop_check_locale; \builtin return 1 ;;
     (*) \builtin return 1 ;;
   esac
   case $1 in (\$* | *[\\\"]*) \builtin return 1 ;; esac
@@ -234,8 +224,7 @@ __claude_loop_pairs() {
     case $__cl_json in
       (\$*)
         __cl_json=${__cl_json:2:-1}
-        case $__cl_json in (*\\E*) __cl_json=${__cl_json//\\E/\\u001b} ;; esac
-        case $__cl_json in (*\\\'*) __cl_json=${__cl_json//\\\'/\'} ;; esac ;;
+        case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
       (\'*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
       (*) __cl_json=${__cl_json:1:-1} ;;
     esac
@@ -257,7 +246,7 @@ __claude_loop_pairs() {
     esac
   done
   case $__cl_prd$__cl_story in (*[\\\"]*) \builtin return 1 ;; esac
-  __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story"
+  __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story" || (( 1 ))
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
