@@ -31,14 +31,14 @@ emit_story_started() {
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
 }
-emit_test_run() { __claude_loop_values __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
+emit_test_run() { __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
   __claude_loop_values __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
 }
 emit_error() {
   \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_values __claude_loop_error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_say '"error.occurred"' error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
@@ -57,7 +57,12 @@ emit_resumed() {
   \builtin local __cl_data; __cl_data=''
   __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 ))
 }
-emit_event() { __claude_loop_values __claude_loop_arguments "$@" 2>/dev/null || (( 1 )); }
+emit_event() {
+  \builtin local __cl_json; __cl_json=$*
+  if (( ${__claude_loop_level:-0} < 5 || ! $# || ${#__cl_json} > 999 )) || ! __claude_loop_pairs "${@@Q}"; then
+    __claude_loop_values __claude_loop_arguments "$@"
+  fi 2>/dev/null || (( 1 ))
+}
 
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
@@ -93,12 +98,29 @@ __claude_loop_success() {
 }
 
 __claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
+  \builtin local __cl_data __cl_json
+  __cl_json=€€ # see __claude_loop_say
   case ${3-}:${4-} in
-    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*)
-      __claude_loop_count passed "${3-}"
-      __claude_loop_count failed "${4-}" ;;
-    (*) __cl_data=",\"passed\":$3,\"failed\":$4" ;;
+    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*) __cl_json=\\ ;;
+    (*)
+      __cl_data=$*
+      case $#:${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
+        (4:*) __cl_json='' ;;
+        (*:5[26]:? | *:5[26]:?? | *:5[26]:???) __cl_json=${__cl_data@Q} ;;
+        (*) __cl_json=\\ ;;
+      esac ;;
   esac
+  case $__cl_json in
+    (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
+    ('') __cl_data='' ;;
+    (*) \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}" ;;
+  esac
+  __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4${__cl_data:+,\"failures\":[${__cl_data:1}]}" "$1" "$2"
+}
+
+__claude_loop_results() { # the same, with care
+  __claude_loop_count passed "${3-}"
+  __claude_loop_count failed "${4-}"
   if (( $# > 4 )); then __claude_loop_names "$@"; fi
   __claude_loop_emit '"test.run"' '' "${1-}" "${2-}"
 }
@@ -107,15 +129,11 @@ __claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as 
   \builtin local __cl_names __cl_left
   __cl_names='' __cl_left=50
   \builtin shift 4
-  case $__cl_care in
-    (none) \builtin printf -v __cl_names ',{"name":"%s"}' "${@:1:50}" ;;
-    (*)
-      for __cl_json do
-        if (( __cl_left-- <= 0 )); then \builtin break; fi
-        __claude_loop_string
-        __cl_names+=",{\"name\":$__cl_json}"
-      done ;;
-  esac
+  for __cl_json do
+    if (( __cl_left-- <= 0 )); then \builtin break; fi
+    __claude_loop_string
+    __cl_names+=",{\"name\":$__cl_json}"
+  done
   __cl_data+=",\"failures\":[${__cl_names:1}]"
 }
 
@@ -125,12 +143,36 @@ __claude_loop_message() { # KEY: __cl_text under it
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-__claude_loop_error() { # PRD STORY
-  __cl_json=$__cl_text
-  __claude_loop_string
-  __cl_data=',"error":'$__cl_json
-  __claude_loop_emit '"error.occurred"' '' "$1" "$2"
+# TYPE KEY PRD STORY: __cl_text under KEY. What bash quotes with $'…' is nearly a JSON string. Where more than ", ESC
+# and ' is different, and for a long text, there is __claude_loop_string.
+__claude_loop_say() {
+  \builtin local __cl_data __cl_json
+  __cl_data=€€ __cl_json='$\0' # two characters in UTF-8, six where they are bytes
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
+    (A* | *k*) ;;
+    (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
+  esac
+  case $__cl_json in
+    (*[\\\"]*)
+      case ${LC_ALL-} in # bytes are faster to replace than characters
+        ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
+        (*) __cl_json='$\0' ;; # __claude_loop_check_locale has to see it
+      esac
+      case $__cl_json in
+        (\$*\\[abfv0123456789]* | \$*\\\\[E\']*) __claude_loop_values __claude_loop_said "$@"; \builtin return 0 ;;
+        (\$*)
+          __cl_json=${__cl_json:2:-1}
+          case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
+        (*) __cl_json=${__cl_text//\\/\\\\} ;;
+      esac
+      __cl_data=,\"$2\":\"${__cl_json//\"/\\\"}\" ;;
+    (*) __cl_data=,\"$2\":\"$__cl_text\" ;;
+  esac
+  __claude_loop_emit "$1" '' "$3" "$4"
 }
+
+__claude_loop_said() { __claude_loop_message "$2"; __claude_loop_emit "$1" '' "$3" "$4"; } # the same, with care
 
 __claude_loop_commit() { # PRD STORY HASH
   __claude_loop_text commit_hash "$3"
@@ -162,6 +204,49 @@ __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_message reason
   if [[ -n $3 ]]; then __claude_loop_number until "$3"; fi
   __claude_loop_emit '"agent.waiting"' '' "$1" ''
+}
+
+# The arguments of emit_event as bash quotes them, see __claude_loop_say. Status 1: __claude_loop_arguments can tell.
+__claude_loop_pairs() {
+  \builtin local __cl_data __cl_type __cl_prd __cl_story __cl_key
+  __cl_data='' __cl_type=$1 __cl_prd='' __cl_story='' __cl_key=€€
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${#__cl_key}${LC_ALL-} in
+    (A* | *k*:*:*) \builtin return 1 ;;
+    (*::6* | *::2 | *::2"${__claude_loop_locale-}") \builtin local "LC_ALL=C" || \builtin return 1 ;;
+    (*::2*) \builtin local __cl_locale="$LC_ALL" "LC_ALL=C" && __claude_loop_check_locale; \builtin return 1 ;;
+    (*) \builtin return 1 ;;
+  esac
+  case $1 in (\$* | *[\\\"]*) \builtin return 1 ;; esac
+  case $* in (*\\[abfv0123456789]* | *\\\\[E\']*) \builtin return 1 ;; esac
+  \builtin shift
+  for __cl_json do
+    case $__cl_json in
+      (\$*)
+        __cl_json=${__cl_json:2:-1}
+        case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
+      (\'*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
+      (*) __cl_json=${__cl_json:1:-1} ;;
+    esac
+    case $__cl_json in (*=*) ;; (*) \builtin return 1 ;; esac
+    __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}+1}
+    case $__cl_key in
+      ('' | : | *[\\\"]* | prd: | story: | run | run: | session | session: | project | project:) \builtin return 1 ;;
+      (prd) __cl_prd=$__cl_json ;;
+      (story) __cl_story=$__cl_json ;;
+      (*:)
+        case $__cl_json in
+          (true | false | null) ;;
+          ('' | 0?* | *[!0123456789]* | ???????????????????*) \builtin return 1 ;;
+        esac
+        __cl_data+=,\"${__cl_key%:}\":$__cl_json ;;
+      (*)
+        case $__cl_json in (*\"*) __cl_json=${__cl_json//\"/\\\"} ;; esac
+        __cl_data+=,\"$__cl_key\":\"$__cl_json\" ;;
+    esac
+  done
+  case $__cl_prd$__cl_story in (*[\\\"]*) \builtin return 1 ;; esac
+  __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story" || (( 1 ))
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
