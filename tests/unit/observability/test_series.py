@@ -89,7 +89,7 @@ async def test_fan_out_is_measured_for_those_who_follow(clock: ManualClock):
         await rig.series.sample()
         await rig.emit()
         await client.until("events")
-        await eventually(lambda: rig.socketio._pace._delivered_ms)
+        await eventually(lambda: rig.socketio._fan_out.pace._delivered_ms)
         await rig.series.sample()
         await rig.series.sample()
         assert (await rig.get("/api/series"))["series"]["fanout_ms_p99"] == [None, 0, None]
