@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import expect
 
+from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
 
@@ -111,6 +112,19 @@ async def test_a_page_left_open_follows_and_survives_a_killed_daemon(browser, da
         await expect(page.get_by_role("status").first).to_contain_text("Live")
         await expect(card(page, "PRD-1")).to_contain_text("4 ✓")
         await expect(card(page, "PRD-1")).to_contain_text("fade123")
+
+
+async def test_going_silent_is_not_an_event(browser, daemon):
+    async with browser_context(browser) as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(page.get_by_role("heading", name="Nothing yet.")).to_be_visible()
+        said_at = datetime.now(UTC) - timedelta(seconds=298)  # silent for five minutes soon
+        event = {"type": "prd.started", "project": "shop", "prd_id": "QUIET", "timestamp": said_at.isoformat()}
+        await asyncio.to_thread(DaemonClient(daemon.home).post, "/api/events", event)
+        await expect(card(page, "QUIET")).to_contain_text("Silent")
+        await expect(page.get_by_role("status").first).to_contain_text(re.compile(r"last event \d+ min ago"))
+        assert page.complaints == []
 
 
 async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(browser, daemon):
