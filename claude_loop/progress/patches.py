@@ -80,6 +80,8 @@ class PatchMaker:
             if moment > now_ms:
                 break
             document = self._documents[key]
+            # Not at the clock: another document, such as the agent's run, may have been due at the very same moment.
+            self._clock = moment - 1
             before = self._shown(key, document)
             self._clock = moment
             patches += difference(key, before, self._shown(key, document), self._seq, moment)
