@@ -187,6 +187,9 @@ def test_enter_searches_the_whole_log_and_what_the_index_has_not_reached_is_said
         page.get_by_role("button", name="Search the whole log").click()
         behind = "1 found in the whole log, but for the last 3 events, which the index has not reached"
         expect(page.locator(COUNT)).to_have_text(behind)
+    page.fill("[data-search]", "tick")
+    page.keyboard.press("Enter")
+    expect(page.locator(COUNT)).to_contain_text("200 found so far in the whole log")
     page.fill("[data-search]", "haystack")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing in the log has these words.")).to_be_visible()
