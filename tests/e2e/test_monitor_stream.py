@@ -114,6 +114,10 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
             "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
         )
     assert "owned" not in page.title()
+    emit(daemon, "emit_test_run P-1 US-1 12 0; emit_story_completed P-1 US-1")
+    expect(row(page, "done, claimed: no commit")).to_be_visible()
+    emit(daemon, "emit_commit_created P-1 US-1 abc1234 'Cart totals'")
+    expect(row(page, "done, verified")).to_be_visible()
     page.keyboard.press("G")
     page.keyboard.press("k")
     expect(page.locator("li.selected")).to_have_count(1)
