@@ -119,7 +119,8 @@ class Live {
     this.link = "live";
     this.problem = "";
     this.#tell(now);
-    for (const [key, document] of this.documents) if (key.startsWith("run/")) this.#heard(document["last"]);
+    // Of a run, or of an agent without a PRD.
+    for (const { last } of this.documents.values()) if (last) this.#heard(last);
   }
 
   #apply({ now, patches }: { now: number; patches: Patch[] }): void {
