@@ -76,16 +76,16 @@ class PatchMaker:
         """The patches of time alone up to ``now_ms``, each at its own moment."""
         patches: list[Patch] = []
         while self._due:
-            moment, key = min((due, key) for key, due in self._due.items())
+            moment = min(self._due.values())
             if moment > now_ms:
                 break
-            document = self._documents[key]
-            # Not at the clock: another document, such as the agent's run, may have been due at the very same moment.
-            self._clock = moment - 1
-            before = self._shown(key, document)
+            # Together: once the clock stands there, none of them shows any more how it was before.
+            before = {key: self._shown(key, self._documents[key]) for key, due in self._due.items() if due == moment}
             self._clock = moment
-            patches += difference(key, before, self._shown(key, document), self._seq, moment)
-            self._watch(key, document)
+            for key in sorted(before):
+                document = self._documents[key]
+                patches += difference(key, before[key], self._shown(key, document), self._seq, moment)
+                self._watch(key, document)
         self._clock = max(self._clock, now_ms)
         return patches
 
