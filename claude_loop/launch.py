@@ -199,7 +199,7 @@ def await_answer(
             )
         if waited > TELL_SECONDS and is_starting and not is_told:
             is_told = True
-            tell(f"claude-loop is still starting; it is waited for, {COLD_START_SECONDS:.0f} seconds at the most.")
+            tell(f"claude-loop is still starting; waiting for it, up to {COLD_START_SECONDS:.0f} seconds.")
         time.sleep(_POLL_SECONDS)
     # The note comes last in a start. Whoever removed it from under a running daemon does not wait for long.
     deadline = time.monotonic() + _NOTE_SECONDS

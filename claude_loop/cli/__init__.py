@@ -69,6 +69,20 @@ class LazyGroup(click.Group):
         gc.enable()
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """click's own knows no names to suggest: it looks where commands stand that are loaded already."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as failure:
+            from difflib import get_close_matches
+
+            near = [] if args[0].startswith("-") else get_close_matches(args[0], COMMANDS, n=2, cutoff=0.75)
+            if not near:
+                raise
+            raise click.UsageError(f"{failure.message} Did you mean {' or '.join(near)}?", ctx) from None
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """click's own loads every command that fits, to see whether it is hidden: too slow for a key press."""
         from click.shell_completion import CompletionItem

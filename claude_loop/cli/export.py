@@ -44,6 +44,8 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
     """Export what is stored, with the secrets left out that were left out when it was stored."""
     if form == "html" and prd is None:
         raise click.UsageError("--format html is the replay of one PRD: say which with --prd.")
+    if form == "html" and output is None and sys.stdout.isatty():
+        raise click.UsageError("A page is nothing for a terminal: say where with --output FILE.")
     from claude_loop.cli.replay_file import replay_page, template
 
     page = template() if form == "html" else ""  # before anything is started or asked

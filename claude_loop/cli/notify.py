@@ -34,7 +34,7 @@ def test(channel: str | None) -> None:
         if names:
             note(f"claude-loop: There is no channel {printable(channel or '', 60)}.\n  There are: {names}.")
         else:
-            note("claude-loop: No channel is set up.\n  Write a [[notify]] into config.toml: docs/notifications.md.")
+            note(f"claude-loop: No channel is set up.\n{_first_channel()}")
         sys.exit(USAGE)
     good = True
     for target, outcome in zip(targets, _send(targets, settings), strict=True):
@@ -42,6 +42,17 @@ def test(channel: str | None) -> None:
         good = good and outcome.sent
     if not good:
         sys.exit(FAILED)
+
+
+def _first_channel() -> str:
+    """What somebody without one needs to have one."""
+    from claude_loop.settings import config_file
+
+    return (
+        f"  A first one, in {printable(str(config_file()), 300)}, which the daemon reads when it starts:\n\n"
+        '    [[notify]]\n    name = "desk"\n    command = ["notify-send", "claude-loop needs you"]\n\n'
+        "  docs/notifications.md has those for phones, chats and mail, and what is told when."
+    )
 
 
 def _send(targets: list[Target], settings: Settings) -> list[Outcome]:
@@ -87,7 +98,7 @@ def _message(message_id: str, channel: str, monitor_url: str) -> dict[str, Any]:
     }
 
 
-@notify.command()
+@notify.command(short_help="Show the running daemon's channels.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show the running daemon's channels: what waits, was sent, could not be. Status 1 when one fails."""

@@ -30,7 +30,7 @@ def service() -> None:
     """Run the daemon as a service of yours: at login, and with the first event or connection."""
 
 
-@service.command()
+@service.command(short_help="Write the user units and start them, now and at each login.")
 def install() -> None:
     """Write the user units, open the port and watch the spool, now and at each login.
 

@@ -18,7 +18,7 @@ def token() -> None:
     """Make, list and revoke tokens. A running daemon goes by what is done here at once, without a restart."""
 
 
-@token.command()
+@token.command(short_help="Print a new token, which cannot be shown again.")
 @click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice(GIVEN_SCOPES), help="May repeat.")
 @click.option("--name", help="What it is called here. [default: token-N]")
 @click.option("--expires", metavar="WHEN", help="After 12h, 30d; or at a time: 2026-12-31T00:00. [default: never]")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import expect
 
+from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
 
@@ -113,6 +114,23 @@ async def test_a_page_left_open_follows_and_survives_a_killed_daemon(browser, da
         await expect(page.get_by_role("status").first).to_contain_text("Live")
         await expect(card(page, "PRD-1")).to_contain_text("4 ✓")
         await expect(card(page, "PRD-1")).to_contain_text("fade123")
+
+
+async def test_the_last_event_is_anybody_s_and_going_silent_is_none(browser, daemon):
+    client = DaemonClient(daemon.home)
+    alone = {"type": "session.started", "project": "shop", "session_id": "S1", "data": {"agent": "claude"}}
+    alone["timestamp"] = (datetime.now(UTC) - timedelta(minutes=20)).isoformat()
+    await asyncio.to_thread(client.post, "/api/events", alone)
+    async with browser_context(browser) as context:
+        page = await new_page(context)
+        await page.goto(daemon.url)
+        await expect(page.get_by_role("status").first).to_contain_text(re.compile(r"last event 2\d min ago"))
+        said_at = datetime.now(UTC) - timedelta(seconds=298)  # silent for five minutes soon
+        event = {"type": "prd.started", "project": "shop", "prd_id": "QUIET", "timestamp": said_at.isoformat()}
+        await asyncio.to_thread(client.post, "/api/events", event)
+        await expect(card(page, "QUIET")).to_contain_text("Silent")
+        await expect(page.get_by_role("status").first).to_contain_text(re.compile(r"last event \d+ min ago"))
+        assert page.complaints == []
 
 
 async def test_what_happened_meanwhile_is_summed_up_at_the_next_visit(browser, daemon):

@@ -73,6 +73,8 @@ async def test_the_timeline_has_a_lane_a_story_follows_and_selects(browser, daem
         await expect(timeline.locator("g[data-story]")).to_have_count(2)
         await expect(timeline.locator("g[data-story=US-002] [data-seq]")).to_have_count(2)  # a test run, an error
         await expect(timeline.locator("rect.wait")).to_have_count(1)
+        first = await timeline.locator("g[data-story=US-001] rect.bar").get_attribute("x")
+        assert float(first) > 6  # the marks of the first moment are not cut in two
         await asyncio.to_thread(emit, daemon.home.root, "emit_resumed SHOP-7; emit_story_started SHOP-7 US-003")
         await expect(timeline.locator("g[data-story=US-003] rect.bar.running")).to_have_count(1)
         await timeline.get_by_role("button", name="US-002").click()

@@ -114,6 +114,10 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
             "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
         )
     assert "owned" not in page.title()
+    emit(daemon, "emit_test_run P-1 US-1 12 0; emit_story_completed P-1 US-1")
+    expect(row(page, "done, claimed: no commit")).to_be_visible()
+    emit(daemon, "emit_commit_created P-1 US-1 abc1234 'Cart totals'")
+    expect(row(page, "done, verified")).to_be_visible()
     page.keyboard.press("G")
     page.keyboard.press("k")
     expect(page.locator("li.selected")).to_have_count(1)
@@ -187,6 +191,9 @@ def test_enter_searches_the_whole_log_and_what_the_index_has_not_reached_is_said
         page.get_by_role("button", name="Search the whole log").click()
         behind = "1 found in the whole log, but for the last 3 events, which the index has not reached"
         expect(page.locator(COUNT)).to_have_text(behind)
+    page.fill("[data-search]", "tick")
+    page.keyboard.press("Enter")
+    expect(page.locator(COUNT)).to_contain_text("200 found so far in the whole log")
     page.fill("[data-search]", "haystack")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing in the log has these words.")).to_be_visible()

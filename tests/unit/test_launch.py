@@ -204,7 +204,7 @@ def test_a_start_is_waited_for_while_it_is_under_way_and_said_to_be(state, clien
     monkeypatch.setattr(launch, "TELL_SECONDS", 0.0)
     told: list[str] = []
     assert start(state, client, tell=told.append)
-    assert told == ["claude-loop is still starting; it is waited for, 60 seconds at the most."]
+    assert told == ["claude-loop is still starting; waiting for it, up to 60 seconds."]
     stop(state)
     with pytest.raises(DaemonUnreachable, match="does not answer"):  # no start is under way
         launch.await_answer(state, client)

@@ -50,6 +50,16 @@ def test_wrong_usage_is_status_2(arguments):
     assert "Error: " in outcome.stderr
 
 
+def test_a_mistyped_command_is_suggested():
+    assert "No such command 'sho'. Did you mean show" in run("sho").stderr
+    assert "Did you mean" not in run("nonsense").stderr
+
+
+@pytest.mark.parametrize("name", ["hooks", "notify", "service", "token"])
+def test_the_line_of_each_subcommand_is_whole(name):
+    assert not [line for line in run(name, "--help").stdout.split("Commands:")[1].splitlines() if line.endswith("...")]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from claude_loop.cli import replay_file
 from claude_loop.cli.export import COLUMNS, export, stored_events, write_csv, write_jsonl
 from claude_loop.cli.replay_file import PLACE, as_script, template
 from claude_loop.errors import Internal, NotSupported
+from tests.support import PATIENCE
 
 
 def event(**fields: Any) -> dict[str, Any]:
@@ -103,3 +107,15 @@ def test_a_replay_is_of_one_prd():
     answer = CliRunner().invoke(export, ["--format", "html"])
     assert answer.exit_code == 2
     assert "--prd" in answer.output
+
+
+def test_a_page_is_not_written_to_a_terminal():
+    terminal, ours = os.openpty()
+    try:
+        command = [sys.executable, "-m", "claude_loop", "export", "--prd", "P-1", "--format", "html"]
+        done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    assert done.returncode == 2
+    assert "--output FILE" in done.stderr

@@ -8,6 +8,7 @@ from claude_loop.clock import rfc3339
 from claude_loop.events import Event
 from claude_loop.progress.draft import KEPT_SESSIONS
 from claude_loop.progress.keys import session_key
+from claude_loop.progress.passing import GONE_AFTER_MS
 from claude_loop.progress.patches import PatchMaker
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.session_rules import KEPT_CALLS
@@ -69,6 +70,16 @@ def test_a_session_that_is_let_go_is_gone_for_a_replay_too():
     (gone,) = [patch for patch in patches if patch["value"] is None]
     assert gone["path"] == [session_key(None, "PRD-1", "S0")]
     assert not any(patch["path"][0].startswith("kept/") for patch in patches)
+
+
+def test_a_killed_agent_ends_in_a_replay_when_it_is_taken_for_gone():
+    world, maker = World(), PatchMaker(STALLED_AFTER_MS)
+    maker.event(world.say("run.started"))
+    maker.event(world.say("session.started", session="S1", agent="claude"))
+    maker.event(world.say("tool.started", session="S1", tool="Bash"))
+    ended = [patch for patch in maker.advance(world.now_ms + GONE_AFTER_MS) if patch["path"][-1] == "ended_at"]
+    # Its run, which lists it no more, changes at the same moment.
+    assert [(patch["at"], patch["value"]) for patch in ended] == [(world.now_ms + GONE_AFTER_MS, world.now_ms)]
 
 
 def test_without_a_prd_it_is_kept_under_its_project():

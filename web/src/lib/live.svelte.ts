@@ -2,7 +2,7 @@
 
 import { io, type Socket } from "socket.io-client";
 import type { Patch } from "./documents";
-import { applied, type Documents } from "./patches";
+import { applied, type Document, type Documents } from "./patches";
 import { enter, forget, RequestFailed, token } from "./session";
 
 export type Link = "connecting" | "live" | "reconnecting" | "unauthorized" | "refused";
@@ -119,13 +119,18 @@ class Live {
     this.link = "live";
     this.problem = "";
     this.#tell(now);
-    for (const [key, document] of this.documents) if (key.startsWith("run/")) this.#heard(document["last"]);
+    // Of a run, or of an agent without a PRD.
+    for (const { last } of this.documents.values()) if (last) this.#heard(last);
   }
 
   #apply({ now, patches }: { now: number; patches: Patch[] }): void {
     if (!this.loaded) return;
     this.documents = applied(this.documents, patches);
-    for (const { at } of patches) this.#heard({ at });
+    // Their own time would not do: a run that goes silent changes by the clock alone, without an event.
+    for (const { path, value } of patches) {
+      const last = path.length === 1 ? (value as Document | null)?.["last"] : path[1] === "last" && value;
+      if (last) this.#heard(last);
+    }
     this.#tell(now);
   }
 

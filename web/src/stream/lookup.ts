@@ -4,10 +4,12 @@ import type { EventJson, RunDocument, StoryDocument } from "../lib/documents";
 import { prdKey, runKey, storiesPrefix } from "../lib/keys";
 import type { Documents } from "../lib/patches";
 import type { Lookup } from "./describe";
+import type { Proofs } from "./proofs.svelte";
 
 const moment = (event: EventJson) => Math.min(Date.parse(event.timestamp) || Infinity, Date.parse(event.received_at));
 
-export function lookupIn(documents: () => Documents): Lookup {
+/** `proofs` knows of stories that are not among the documents. */
+export function lookupIn(documents: () => Documents, proofs: () => Proofs | null): Lookup {
   /** An event that names no run is of the latest only if that had begun, and had a word after it. */
   function run(event: EventJson): RunDocument | undefined {
     if (event.prd_id === null) return undefined;
@@ -23,7 +25,8 @@ export function lookupIn(documents: () => Documents): Lookup {
     const of = run(event);
     if (!of || event.story_id === null) return undefined;
     const key = storiesPrefix(of.project, of.prd_id, of.run_id) + encodeURIComponent(event.story_id);
-    const found = documents().get(key) as StoryDocument | undefined;
+    const held = documents().get(key) as StoryDocument | undefined;
+    const found = held ?? proofs()?.story(of, event.story_id);
     const restarted = (found?.attempts.at(-1)?.started_at ?? 0) > moment(event);
     return restarted ? undefined : found;
   }
