@@ -68,9 +68,10 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
     def write(self, frames: list[Frame]) -> None:
         """Send ``frames`` at once, past the writer; only while ``ready``."""
         transport = self._transport
-        if transport is not None:
-            for frame in frames:
-                transport.write(frame.websocket)
+        if transport is None or transport.is_closing():
+            return  # it broke under the frames before these
+        # At once: a system call and, where the client is gone, a line in the log would else be due for each frame.
+        transport.write(frames[0].websocket if len(frames) == 1 else b"".join([frame.websocket for frame in frames]))
 
     def push(self, frames: list[Frame]) -> None:
         """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""

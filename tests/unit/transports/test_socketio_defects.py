@@ -23,6 +23,7 @@ from claude_loop.errors import Internal
 from claude_loop.settings import LimitSettings, Settings
 from claude_loop.transports.auth import LOOPBACK, Principal
 from claude_loop.transports.engineio_driver import _translate_request
+from claude_loop.transports.outbox import Frame
 from tests.support import eventually
 from tests.unit.transports.socketio_rig import Clients, Rig, handshake, is_cut_off, masked, serving
 
@@ -242,6 +243,28 @@ async def test_a_client_that_publishes_and_never_reads_holds_bounded_memory() ->
         assert flooding.done() or flooding.cancel()
         assert 0 < deepest <= 300
         assert rig.transport.refused["not_supported"] > 300
+
+
+async def test_a_connection_that_breaks_in_mid_round_costs_one_write(rig: Rig, clients: Clients) -> None:
+    """asyncio logs a line for every write to a connection that is gone: a round would make hundreds."""
+
+    class Breaking:
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.written.append(data)
+
+        def is_closing(self) -> bool:
+            return bool(self.written)
+
+    await clients.join()
+    (socket_,) = rig.engine.open_sessions()
+    connection = socket_._transport = Breaking()
+    round_ = [Frame(b"4a"), Frame(b"4" + b"b" * 200), Frame(b"4" + b"c" * 70_000)]
+    socket_.write(round_)
+    socket_.write(round_)
+    assert connection.written == [b"".join(frame.websocket for frame in round_)]
 
 
 async def test_messages_to_a_client_that_never_reads_are_bounded() -> None:
