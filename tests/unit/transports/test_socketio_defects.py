@@ -171,6 +171,30 @@ async def test_a_half_open_upgrade_goes_with_its_session() -> None:
             assert await is_cut_off(raw)
 
 
+async def test_an_upgrade_that_comes_to_nothing_leaves_the_client_polling(rig: Rig, clients: Clients) -> None:
+    """Behind a proxy that drops websockets every poll was answered with nothing, at once, until the ping timed out."""
+    url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
+    sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
+    url += f"&sid={sid}"
+    await clients.http.post(url, data="40", headers={"Content-Type": "text/plain"})
+    await clients.http.get(url)
+    async with clients.http.ws_connect(f"{rig.url}/socket.io/?EIO=4&transport=websocket&sid={sid}"):
+        pass
+    await eventually(lambda: rig.engine.sockets[sid]._transport is None)
+    await rig.emit("after.it")
+    answers = [await (await clients.http.get(url)).text() for _ in range(2)]
+    assert any("after.it" in answer for answer in answers), answers
+
+
+async def test_the_end_of_a_session_ends_its_next_ping(rig: Rig, clients: Clients) -> None:
+    """It slept until the ping was due, and kept the session so long: whoever connects all the time filled the memory."""
+    for _ in range(3):
+        client = await clients.join()
+        await client.close()
+    await eventually(lambda: not rig.engine.sockets)
+    await eventually(lambda: not [task for task in asyncio.all_tasks() if "ping" in task.get_name()], seconds=10)
+
+
 async def test_a_closed_polling_session_lets_go_of_its_requests(rig: Rig, clients: Clients) -> None:
     """Both its waiting poll and an upgrade that was begun."""
     url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
@@ -416,8 +440,8 @@ def test_what_is_used_of_the_libraries_is_there() -> None:
     """Names and signatures beyond the documented interface; a new version must be looked at here first."""
     assert socketio.__name__
     sockets = engineio.async_socket.AsyncSocket
-    for name in ("poll", "send", "close", "receive", "schedule_ping", "handle_get_request", "_upgrade_websocket"):
-        assert inspect.iscoroutinefunction(getattr(sockets, name)) or name == "schedule_ping"
+    for name in ("poll", "send", "close", "receive", "_send_ping", "handle_get_request", "_upgrade_websocket"):
+        assert inspect.iscoroutinefunction(getattr(sockets, name))
     assert list(inspect.signature(sockets.close).parameters) == ["self", "wait", "abort", "reason"]
     engine = engineio.AsyncServer
     for name in ("_handle_connect", "_service_task", "_trigger_event", "_upgrades", "_ok", "handle_request"):
