@@ -182,8 +182,10 @@ async def test_an_upgrade_that_comes_to_nothing_leaves_the_client_polling(rig: R
         pass
     await eventually(lambda: rig.engine.sockets[sid]._transport is None)
     await rig.emit("after.it")
-    answers = [await (await clients.http.get(url)).text() for _ in range(2)]
-    assert any("after.it" in answer for answer in answers), answers
+    answer = await (await clients.http.get(url)).text()
+    if answer == "6":  # what ended a poll during the upgrade
+        answer = await (await clients.http.get(url)).text()
+    assert "after.it" in answer
 
 
 async def test_the_end_of_a_session_ends_its_next_ping(rig: Rig, clients: Clients) -> None:
