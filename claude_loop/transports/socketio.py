@@ -143,15 +143,11 @@ class SocketIOTransport:
             clock=self._clock,
         )
         wanted = read.subscribe(auth["subscribe"]) if auth.get("subscribe") is not None else None
-        self._opening[sid] = (client, wanted, None)  # while the log is read its token may be revoked: see `cut_off`
-        if wanted is None:
-            return
-        try:
+        opened = None
+        if wanted is not None:
             client.require("read")
-            self._opening[sid] = (client, wanted, await self._hub.subscribe(wanted.filter, wanted.start))
-        except BaseException:
-            del self._opening[sid]
-            raise
+            opened = await self._hub.subscribe(wanted.filter, wanted.start)
+        self._opening[sid] = (client, wanted, opened)
 
     def joined(self, sid: str) -> None:
         client, wanted, opened = self._opening.pop(sid)
@@ -203,9 +199,6 @@ class SocketIOTransport:
                 self.left(client.sid)  # from here on it is fed nothing, and what it sends is not heard
                 client.send("error", Unauthorized("The token of this connection was revoked, or is over.").as_dict())
                 self._tasks.spawn(self._dismiss(client.socket), f"dismissal of {client.sid}")
-        for client, _, _ in self._opening.values():
-            if is_void(client.principal):
-                client.socket.cut_off("its token was revoked")
         for socket in self._server.eio.open_sessions():
             if not socket.joined and is_void(socket.principal):
                 socket.cut_off("its token was revoked")

@@ -15,7 +15,7 @@ from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.hub import Hub
 from claude_loop.settings import Settings
 from tests.support import eventually, free_port
-from tests.unit.transports.socketio_rig import TOKEN, Clients, serving
+from tests.unit.transports.socketio_rig import Clients, serving
 
 
 async def test_bye_then_the_end() -> None:
@@ -102,20 +102,3 @@ async def test_python_clients_come_back_after_a_restart(transports: list[str]) -
     await client.shutdown()
     await http.close()
     await hub.stop()
-
-
-async def test_a_token_revoked_while_its_client_is_admitted_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving() as rig, Clients(rig) as clients:
-        subscribe = rig.hub.subscribe
-
-        async def revoked_meanwhile(*args: Any) -> Any:
-            opened = await subscribe(*args)
-            rig.transport.cut_off(lambda principal: principal.kind == "token")
-            return opened
-
-        monkeypatch.setattr(rig.hub, "subscribe", revoked_meanwhile)
-        await rig.emit()
-        client = await clients.open({"token": TOKEN, "subscribe": {"from": "start"}})
-        with pytest.raises(EOFError):
-            await client.until("events")
-        await eventually(lambda: not rig.engine.sockets and not rig.transport._opening)
