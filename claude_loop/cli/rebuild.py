@@ -16,8 +16,9 @@ from claude_loop.paths import Home
 def rebuild() -> None:
     """Make the read model anew from the log.
 
-    It never needs to be; this is for peace of mind. The daemon must be down.
+    It never needs to be, unless the disk has spoiled it; this is for peace of mind. The daemon must be down.
     """
+    from claude_loop.errors import StorageFailed
     from claude_loop.eventlog.base import nobody
     from claude_loop.eventlog.sqlite import SqliteEventLog
     from claude_loop.progress.projection import ProgressProjection
@@ -26,7 +27,10 @@ def rebuild() -> None:
         log = SqliteEventLog(home.database, ProgressProjection())
         await log.open(nobody)
         try:
-            before = await log.entities("")
+            try:
+                before = await log.entities("")
+            except (ValueError, StorageFailed):  # a document that cannot be read is a reason to come here
+                before = None
             return await log.rebuild(), before == await log.entities("")
         finally:
             await log.close()

@@ -1,6 +1,7 @@
 """The schema of events.db, as numbered steps. A step once released never changes; a new one is added.
 
 A field that documents have gained needs none where its first value is what a rebuild would give: see ``complete``.
+Documents that are damaged are left as they are: the log opens, and `claude-loop rebuild` makes them anew.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from contextlib import contextmanager
 from functools import partial
 
 import orjson
+import structlog
 
 from claude_loop.errors import NewerLog
 from claude_loop.eventlog import old_sessions
 from claude_loop.eventlog.base import FirstValues
 from claude_loop.eventlog.sqlite_rows import prefix_range
+
+log = structlog.get_logger(__name__)
 
 # SQLite passes a function 127 arguments at the most.
 _MOST_PAIRS = 50
@@ -72,21 +76,24 @@ _STEP_1 = (
     "CREATE TABLE trimmed_model (key TEXT PRIMARY KEY, document TEXT NOT NULL)",
 )
 
-_STEP_2 = (
-    # A PRD is forgotten once in a while; a start must find it without reading the log.
-    "CREATE INDEX events_that_forget ON events (seq) WHERE type = 'prd.forgotten'",
-    # PRDs gained a field; a rebuild would give it to them.
-    "UPDATE read_model SET document = json_set(document, '$.archived_at', NULL) WHERE key GLOB 'prd/*'",
-    "UPDATE trimmed_model SET document = json_set(document, '$.archived_at', NULL) WHERE key GLOB 'prd/*'",
-    # How far the events before that one have been blanked.
-    "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
-)
-
 
 def _set(table: str, prefix: str, fields: dict[str, str]) -> str:
     """Give the documents of a kind the fields they gained; the values are JSON."""
     pairs = ", ".join(f"'$.{name}', json('{value}')" for name, value in fields.items())
-    return f"UPDATE {table} SET document = json_set(document, {pairs}) WHERE key GLOB '{prefix}*'"
+    return (
+        f"UPDATE {table} SET document = json_set(document, {pairs}) WHERE key GLOB '{prefix}*' AND json_valid(document)"
+    )
+
+
+_STEP_2 = (
+    # A PRD is forgotten once in a while; a start must find it without reading the log.
+    "CREATE INDEX events_that_forget ON events (seq) WHERE type = 'prd.forgotten'",
+    # PRDs gained a field; a rebuild would give it to them.
+    _set("read_model", "prd/", {"archived_at": "null"}),
+    _set("trimmed_model", "prd/", {"archived_at": "null"}),
+    # How far the events before that one have been blanked.
+    "CREATE TABLE blanked (seq INTEGER PRIMARY KEY, upto INTEGER NOT NULL, done INTEGER NOT NULL)",
+)
 
 
 _MODELS = ("read_model", "trimmed_model")
@@ -104,7 +111,7 @@ _STEP_3 = (
         f"""
         UPDATE {table} SET document = json_set(document, '$.waiting.agent_id', NULL, '$.waits', (
             SELECT json_group_array(json_set(value, '$.agent_id', NULL)) FROM json_each(document, '$.waits')
-        )) WHERE key GLOB 'run/*' AND json_type(document, '$.waiting') = 'object'
+        )) WHERE key GLOB 'run/*' AND iif(json_valid(document), json_type(document, '$.waiting'), NULL) = 'object'
         """
         for table in _MODELS
     ),
@@ -149,6 +156,14 @@ def migrate(connection: sqlite3.Connection) -> None:
                 else:
                     change(connection)
         connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+    _report_damaged(connection)
+
+
+def _report_damaged(connection: sqlite3.Connection) -> None:
+    for table in _MODELS:
+        (count,) = connection.execute(f"SELECT count(*) FROM {table} WHERE NOT json_valid(document)").fetchone()
+        if count:
+            log.warning("documents cannot be read; `claude-loop rebuild` makes them anew", table=table, count=count)
 
 
 def complete(connection: sqlite3.Connection, first_values: FirstValues) -> None:
@@ -168,9 +183,10 @@ def complete(connection: sqlite3.Connection, first_values: FirstValues) -> None:
 
 def _insert(connection: sqlite3.Connection, prefix: str, pairs: list[str]) -> None:
     places = ", ?, json(?)" * (len(pairs) // 2)
+    wanted = "key >= ? AND key < ? AND json_valid(document)"
     for table in _MODELS:
         connection.execute(
-            f"UPDATE {table} SET document = json_insert(document{places}) WHERE key >= ? AND key < ?",
+            f"UPDATE {table} SET document = json_insert(document{places}) WHERE {wanted}",
             (*pairs, *prefix_range(prefix)),
         )
 

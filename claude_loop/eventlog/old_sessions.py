@@ -8,6 +8,7 @@ what came since in a rebuild.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -42,15 +43,11 @@ def keep_latest(connection: sqlite3.Connection, table: str) -> None:
 
 def tell_calls(connection: sqlite3.Connection, table: str) -> None:
     """Give the lines of live agents the call that each is in, and its last sign of life."""
-    rows = connection.execute(
-        f"SELECT key, document FROM {table} WHERE key >= 'run/' AND key < 'run0' "
-        "AND json_array_length(document, '$.agents') > 0"
-    ).fetchall()
-    if not rows:
+    runs = [(key, run) for key, run in _documents(connection, table, "run") if run.get("agents")]
+    if not runs:
         return
     sessions = {(found.place, found.document["session_id"]): found.document for found in _sessions(connection, table)}
-    for key, text in rows:
-        run = orjson.loads(text)
+    for key, run in runs:
         path, _, _ = key.partition("/")[2].rpartition("/")
         for line in run["agents"]:
             session = sessions.get((f"kept/{path}/", line["session_id"]))
@@ -61,11 +58,21 @@ def tell_calls(connection: sqlite3.Connection, table: str) -> None:
 
 def _sessions(connection: sqlite3.Connection, table: str) -> list[_Session]:
     """In the order of their beginning: a document keeps its row from the first event to the last."""
-    rows = connection.execute(
-        f"SELECT key, document FROM {table} "
-        "WHERE key >= 'session/' AND key < 'session0' OR key >= 'agent/' AND key < 'agent0' ORDER BY rowid"
-    )
-    return [_Session(key, orjson.loads(text)) for key, text in rows]
+    documents = _documents(connection, table, "session", "agent")
+    return [_Session(key, document) for key, document in documents if "session_id" in document]
+
+
+def _documents(connection: sqlite3.Connection, table: str, *kinds: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that can be read, with their keys, by row. As bytes, since what is damaged may be no UTF-8."""
+    wanted = " OR ".join(f"key >= '{kind}/' AND key < '{kind}0'" for kind in kinds)
+    rows = connection.execute(f"SELECT key, CAST(document AS BLOB) FROM {table} WHERE {wanted} ORDER BY rowid")
+    for key, text in rows.fetchall():
+        try:
+            document = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            continue  # `migrate` counts them
+        if isinstance(document, dict):
+            yield key, document
 
 
 def _call_of(session: dict[str, Any]) -> dict[str, Any] | None:

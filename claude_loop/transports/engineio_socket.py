@@ -32,6 +32,7 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
     """One Engine.IO session. ``principal`` is who opened it; ``turn`` is held while one of its packets is handled."""
 
     queue: Outbox
+    last_ping: float | None
 
     def __init__(self, server: EngineServer, sid: str, principal: Principal) -> None:
         super().__init__(server, sid)
@@ -43,6 +44,7 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
         self._websocket_request: web.Request | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._next_ping: asyncio.Task[None] | None = None
 
     @property
     def on_polling(self) -> bool:
@@ -68,9 +70,10 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
     def write(self, frames: list[Frame]) -> None:
         """Send ``frames`` at once, past the writer; only while ``ready``."""
         transport = self._transport
-        if transport is not None:
-            for frame in frames:
-                transport.write(frame.websocket)
+        if transport is None or transport.is_closing():
+            return  # it broke under the frames before these
+        # At once: a system call and, where the client is gone, a line in the log would else be due for each frame.
+        transport.write(frames[0].websocket if len(frames) == 1 else b"".join([frame.websocket for frame in frames]))
 
     def push(self, frames: list[Frame]) -> None:
         """Send ``frames`` when the client is ready. A client that lets too much pile up is cut off."""
@@ -112,6 +115,14 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
             return response
         finally:
             self._websocket_request = self._transport = None
+            self.upgrading = False  # or else polls go on to be answered with nothing when it has come to nothing
+
+    @override
+    def schedule_ping(self) -> None:
+        """As engineio's, which cannot end the wait for the next ping together with the session."""
+        if self.last_ping:
+            self.last_ping = None
+            self._next_ping = self.server.start_background_task(self._send_ping)
 
     @override
     async def close(self, wait: bool = True, abort: bool = False, reason: str | None = None) -> None:
@@ -122,6 +133,8 @@ class LoopSocket(AsyncSocket):  # type: ignore[misc]  # engineio has no types
         if not self.closed:
             return  # it is being closed further up
         self._ended.set()
+        if self._next_ping is not None and self._next_ping is not asyncio.current_task():
+            self._next_ping.cancel()
         if reason == self.server.reason.PING_TIMEOUT:
             self.cut_off("no answer to a ping")
         elif self.on_polling:

@@ -142,9 +142,10 @@ class FanOut:
             batch = feed.subscription.next_in_memory(head)
             if batch is None:
                 return False
-            for frames in feed.rounds(batch, BATCH_EVENTS):
+            frames = [frame for part in feed.rounds(batch, BATCH_EVENTS) for frame in part]
+            if frames:
                 outlet.write(frames)
-                room -= sum([len(frame.utf8) for frame in frames])
+            room -= sum([len(frame.utf8) for frame in frames])
             if follower.level and batch.events:
                 self.pace.delivered(batch.events[0].received_at)
             if room <= 0 or feed.subscription.cursor.seq >= head:

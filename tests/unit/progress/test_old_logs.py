@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -108,6 +108,39 @@ async def test_a_log_of_the_first_schema_is_brought_up_to_date(path: Path):
         assert await documents(log) == expected
         await log.rebuild()
         assert await documents(log) == expected
+
+
+def replace_id(event: Event) -> Event:
+    """The worlds that events come from all count from one."""
+    event.id = f"of-another-world-{event.id}"
+    return event
+
+
+HURT = {
+    "cut": "CAST(substr(document, 1, length(document) - 5) AS TEXT)",
+    "no UTF-8": "CAST(replace(CAST(document AS BLOB), X'61', X'E1') AS TEXT)",
+    "empty": "'{}'",
+}
+
+
+@pytest.mark.parametrize("hurt", HURT.values(), ids=HURT)
+@pytest.mark.parametrize("become", [become_schema_1, become_schema_3, lose_fields_and_come_from_another_version])
+async def test_a_log_with_documents_that_cannot_be_read_opens_and_is_rebuilt(
+    path: Path, hurt: str, become: Callable[[sqlite3.Connection], None]
+):
+    async with opened(path) as log:
+        await log.append(as_published(play(SCENARIO).events))
+        await log.append([replace_id(event) for event in sessions(3)])
+        expected = await log.entities("")
+    with sqlite3.connect(path) as old:
+        become(old)
+        for kind in ("run", "session", "agent", "prd", "story"):
+            first = f"SELECT min(key) FROM read_model WHERE key GLOB '{kind}/*'"
+            assert old.execute(f"UPDATE read_model SET document = {hurt} WHERE key = ({first})").rowcount == 1
+    old.close()
+    async with opened(path) as log:
+        await log.rebuild()
+        assert await log.entities("") == expected
 
 
 async def test_a_field_that_a_document_lacks_gets_its_first_value_and_what_is_there_stays(path: Path):

@@ -12,7 +12,7 @@ from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
-from claude_loop.hub import Hub
+from claude_loop.hub import BATCH_EVENTS, Hub
 from claude_loop.ids import new_event_id
 from claude_loop.ring import Ring
 from claude_loop.subscription import Subscription
@@ -34,9 +34,11 @@ class Outlet:
     def __init__(self) -> None:
         self.ready = True
         self.frames: list[Frame] = []
+        self.writes = 0
 
     def write(self, frames: list[Frame]) -> None:
         self.frames += frames
+        self.writes += 1
 
     def push(self, frames: list[Frame]) -> None:
         raise AssertionError("the fan-out never waits for a client")
@@ -53,8 +55,10 @@ class Stage:
         self.owner = TaskOwner("stage")
         self.fan_out = FanOut(hub, Pace(timing), self.owner, timing.quiet)
 
-    def follow(self, outlet: Outlet, filter_: Filter = MATCH_ALL) -> tuple[BatchFeed, asyncio.Task[None]]:
-        feed = BatchFeed(Subscription(self.hub, filter_, self.hub.state.head_cursor))
+    def follow(
+        self, outlet: Outlet, filter_: Filter = MATCH_ALL, max_batch: int = BATCH_EVENTS
+    ) -> tuple[BatchFeed, asyncio.Task[None]]:
+        feed = BatchFeed(Subscription(self.hub, filter_, self.hub.state.head_cursor), max_batch)
         return feed, asyncio.create_task(self.fan_out.follow(outlet, feed))
 
     async def emit(self, count: int = 1, type_: str = "a.b") -> None:
@@ -84,6 +88,14 @@ async def test_readers_share_a_frame_for_all_that_came_within_a_beat(stage: Stag
     assert {len(outlet.frames) for outlet in outlets} == {2}
     assert len({id(outlet.frames[1]) for outlet in outlets}) == 1
     assert not any(task.done() for _, task in readers)
+
+
+async def test_frames_of_one_event_each_go_out_together(stage: Stage) -> None:
+    outlet = Outlet()
+    stage.follow(outlet, max_batch=1)
+    await stage.emit(200)
+    await eventually(lambda: len(outlet.frames) == 200)
+    assert outlet.writes == 1
 
 
 async def test_who_is_not_ready_leaves_and_loses_nothing(stage: Stage) -> None:

@@ -23,6 +23,7 @@ from claude_loop.errors import Internal
 from claude_loop.settings import LimitSettings, Settings
 from claude_loop.transports.auth import LOOPBACK, Principal
 from claude_loop.transports.engineio_driver import _translate_request
+from claude_loop.transports.outbox import Frame
 from tests.support import eventually
 from tests.unit.transports.socketio_rig import Clients, Rig, handshake, is_cut_off, masked, serving
 
@@ -170,6 +171,32 @@ async def test_a_half_open_upgrade_goes_with_its_session() -> None:
             assert await is_cut_off(raw)
 
 
+async def test_an_upgrade_that_comes_to_nothing_leaves_the_client_polling(rig: Rig, clients: Clients) -> None:
+    """Behind a proxy that drops websockets every poll was answered with nothing, at once, until the ping timed out."""
+    url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
+    sid = orjson.loads((await (await clients.http.get(url)).text())[1:])["sid"]
+    url += f"&sid={sid}"
+    await clients.http.post(url, data="40", headers={"Content-Type": "text/plain"})
+    await clients.http.get(url)
+    async with clients.http.ws_connect(f"{rig.url}/socket.io/?EIO=4&transport=websocket&sid={sid}"):
+        pass
+    await eventually(lambda: rig.engine.sockets[sid]._transport is None)
+    await rig.emit("after.it")
+    answer = await (await clients.http.get(url)).text()
+    if answer == "6":  # what ended a poll during the upgrade
+        answer = await (await clients.http.get(url)).text()
+    assert "after.it" in answer
+
+
+async def test_the_end_of_a_session_ends_its_next_ping(rig: Rig, clients: Clients) -> None:
+    """It slept until the ping was due, and kept the session so long: whoever connects all the time filled the memory."""
+    for _ in range(3):
+        client = await clients.join()
+        await client.close()
+    await eventually(lambda: not rig.engine.sockets)
+    await eventually(lambda: not [task for task in asyncio.all_tasks() if "ping" in task.get_name()], seconds=10)
+
+
 async def test_a_closed_polling_session_lets_go_of_its_requests(rig: Rig, clients: Clients) -> None:
     """Both its waiting poll and an upgrade that was begun."""
     url = f"{rig.url}/socket.io/?EIO=4&transport=polling"
@@ -242,6 +269,28 @@ async def test_a_client_that_publishes_and_never_reads_holds_bounded_memory() ->
         assert flooding.done() or flooding.cancel()
         assert 0 < deepest <= 300
         assert rig.transport.refused["not_supported"] > 300
+
+
+async def test_a_connection_that_breaks_in_mid_round_costs_one_write(rig: Rig, clients: Clients) -> None:
+    """asyncio logs a line for every write to a connection that is gone: a round would make hundreds."""
+
+    class Breaking:
+        def __init__(self) -> None:
+            self.written: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.written.append(data)
+
+        def is_closing(self) -> bool:
+            return bool(self.written)
+
+    await clients.join()
+    (socket_,) = rig.engine.open_sessions()
+    connection = socket_._transport = Breaking()
+    round_ = [Frame(b"4a"), Frame(b"4" + b"b" * 200), Frame(b"4" + b"c" * 70_000)]
+    socket_.write(round_)
+    socket_.write(round_)
+    assert connection.written == [b"".join(frame.websocket for frame in round_)]
 
 
 async def test_messages_to_a_client_that_never_reads_are_bounded() -> None:
@@ -393,8 +442,8 @@ def test_what_is_used_of_the_libraries_is_there() -> None:
     """Names and signatures beyond the documented interface; a new version must be looked at here first."""
     assert socketio.__name__
     sockets = engineio.async_socket.AsyncSocket
-    for name in ("poll", "send", "close", "receive", "schedule_ping", "handle_get_request", "_upgrade_websocket"):
-        assert inspect.iscoroutinefunction(getattr(sockets, name)) or name == "schedule_ping"
+    for name in ("poll", "send", "close", "receive", "_send_ping", "handle_get_request", "_upgrade_websocket"):
+        assert inspect.iscoroutinefunction(getattr(sockets, name))
     assert list(inspect.signature(sockets.close).parameters) == ["self", "wait", "abort", "reason"]
     engine = engineio.AsyncServer
     for name in ("_handle_connect", "_service_task", "_trigger_event", "_upgrades", "_ok", "handle_request"):
