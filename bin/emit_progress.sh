@@ -740,8 +740,8 @@ __claude_loop_make_date() { # __cl_now becomes a date in UTC: `printf %(…)T` w
   fi
   \builtin printf -v __cl_day '%sT%02d:%02d:%02d.' "${__cl_day#*=}" "$(( __cl_s / 3600 % 24 ))" \
     "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
-  # For the next call: a pattern, whose ? is the point or comma, and what to put there.
-  __claude_loop_second=$__cl_second\? __claude_loop_date=$__cl_day
+  # For the next call: a pattern, whose ? is the point or comma, and what to put there. Under `set -k` nothing was set.
+  if [[ $__cl_second ]]; then __claude_loop_second=$__cl_second\? __claude_loop_date=$__cl_day; fi
   __cl_now=$__cl_day${__cl_now: -6}
 }
 
