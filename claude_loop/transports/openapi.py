@@ -189,6 +189,8 @@ def _payload_schemas() -> dict[str, Any]:
             resolved["anyOf"] = [{"required": ["success"]}, {"required": ["status"]}]  # each gives the other
         elif "success" in resolved["properties"]:
             resolved["required"].append("success")
+        if type_ == "usage.reported":
+            resolved["anyOf"] = [_with_a_number(name) for name in ("cost_usd", "input_tokens", "output_tokens")]
         if "story_id" in resolved["properties"]:
             resolved["properties"] = {**resolved["properties"], "story_id": _IDENTIFIER}
         schemas[_payload_name(str(type_))] = resolved
@@ -197,6 +199,10 @@ def _payload_schemas() -> dict[str, Any]:
 
 # Given by the envelope, or following from the other fields.
 _FILLED_IN = frozenset({"status", "story_id", "success"})
+
+
+def _with_a_number(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
 def _payload_name(type_: str) -> str:

@@ -281,6 +281,10 @@ async def _one_damage(world: World, name: str) -> None:
     _is_kept(daemon, before)
     await asyncio.to_thread(daemon.start)
     anew = await _publish(world, daemon, 20)
+    # Who comes back only now goes on at the head of the new log: what tells is the next event.
+    epoch = (await get_json(f"{daemon.url}/status"))["log"]["epoch"]
+    await eventually(lambda: all((one.cursor or "").startswith(epoch) for one in readers), 30, "readers come back")
+    anew |= await _publish(world, daemon, 5)
     await eventually(lambda: all(one.transcript.head >= max(anew.values()) for one in readers), 30, "readers go on")
     for task in tasks:
         task.cancel()

@@ -19,6 +19,8 @@ from tests.support import ROOT, eventually
 
 # A session's ping task sleeps this long before it sees that its client has gone.
 _PING_SECONDS = 30.0
+# A quiet search index gives its memory back after this long; until then it is in use or not as chance will have it.
+_SETTLING_SECONDS = 8.0
 
 
 async def soak(world: World) -> None:
@@ -30,6 +32,8 @@ async def soak(world: World) -> None:
     warm = rounds // 2
     for number in range(1, rounds + 1):
         await _round(world, daemon)
+        if number in (warm, rounds):
+            await asyncio.sleep(_SETTLING_SECONDS)
         samples.append(await _sample(daemon, patient=world.size == "long" and number in (warm, rounds)))
     assert daemon.stop() == 0
     judge(world, await read_log(daemon.home.database), {}, [])
