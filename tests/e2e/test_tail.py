@@ -407,7 +407,7 @@ def test_no_event_controls_the_terminal(shared, prd) -> None:
         {"type": "error.occurred", "data": {"error": nasty}},
         {"type": "test.run", "story_id": "S", "data": {"passed": 1, "failed": 1, "failures": [{"name": nasty}]}},
         {"type": "commit.created", "story_id": "S", "data": {"commit_hash": "abc123d", "subject": nasty}},
-        {"type": "agent.waiting", "data": {"for": "human", "reason": nasty, "until": nasty}},
+        {"type": "agent.waiting", "data": {"for": "human", "reason": nasty, "command": nasty}},
         {"type": "x.y", "story_id": "S\u202e\u2066", "data": {nasty: nasty, "n": {nasty: [nasty]}}},
     ]
     client = DaemonClient(shared.home)
