@@ -24,7 +24,10 @@ async def answer_or_error(request: web.Request, handler: Handler) -> web.StreamR
         return _cut_off(request)  # the client has gone
     except Exception as failure:
         if request.writer.output_size > 0:
-            log.exception("an answer had to be broken off", path=request.path)
+            if isinstance(failure, ClaudeLoopError):  # no defect: pruned while it was being replayed, for example
+                log.info("an answer had to be broken off", path=request.path, code=failure.code)
+            else:
+                log.exception("an answer had to be broken off", path=request.path)
             return _cut_off(request)
         if isinstance(failure, ClaudeLoopError):
             return error_response(failure)
