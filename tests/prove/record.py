@@ -165,9 +165,14 @@ def _failures(plain: Sequence[Result]) -> str:
     if not failed:
         return "Nothing: no run of any scenario.\n"
     return "".join(
-        f"- `{one.scenario}`, {one.size}, seed {one.seed}, build `{one.build}`: {' '.join(one.reason.split())[:300]}\n"
+        f"- `{one.scenario}`, {one.size}, seed {one.seed}, build `{one.build}`: {_in_brief(one.reason)}\n"
         for one in failed
     )
+
+
+def _in_brief(reason: str) -> str:
+    """In one line, without a daemon's traceback, which is about the machine's folders."""
+    return " ".join(reason.partition(" exception=")[0].split())[:300]
 
 
 def _scenarios(plain: Sequence[Result]) -> str:

@@ -55,6 +55,13 @@ def test_without_a_file_nothing_is_written() -> None:
     Results(None, "short").add(Outcome("kill", 7, "PASS", 1.5, {}))
 
 
+def test_a_failure_is_told_without_the_folders_of_a_traceback() -> None:
+    said = 'violated: 6 failures in the log, event="broken off" exception="Traceback: File /home/me/claude_loop/x.py"'
+    page = document([*all_passed(), Result("fuzz", 9, "long", "FAIL", 1.0, {}, said, True, **MADE)])
+    assert 'event="broken off"\n' in section(page, "What failed")
+    assert "/home" not in page
+
+
 def test_a_record_without_a_gap() -> None:
     page = document(all_passed())
     assert "missed" not in section(page, "In short")
