@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from claude_loop.agent_types import AGENT_TYPES
 from claude_loop.errors import InvalidEvent
-from claude_loop.field_types import Amount, Count, Flag, Number, Until, Whole, from_text, hint_of, place_of, whole
+from claude_loop.field_types import Amount, Count, Flag, Number, Until, Whole, hint_of, place_of, reread, whole
 from claude_loop.id_rules import COMMIT_PATTERN
 
 Pid = Annotated[Whole, Field(ge=1, le=2**53)]
@@ -278,7 +278,7 @@ class PayloadType:
         try:
             return validate(data), story_id
         except ValidationError as failure:
-            told = from_text(data, failure)
+            told = reread(data, failure)
             if told is None:
                 raise _refusal(data, failure) from None
         try:

@@ -51,7 +51,7 @@ def _time(value: Any) -> Any:
     return value
 
 
-# Strict, with text read apart (`from_text`): a function of ours in each field would cost more than all the rest.
+# Strict, with other forms read apart (`reread`): a function of ours in each field would cost more than all the rest.
 Whole = Annotated[int, Strict()]
 Count = Annotated[Whole, Field(ge=0, le=2**53)]
 # JSON has no infinities: readers would see null.
@@ -75,7 +75,7 @@ _HINTS = {
 }
 
 
-def from_text(data: dict[str, Any], failure: ValidationError) -> dict[str, Any] | None:
+def reread(data: dict[str, Any], failure: ValidationError) -> dict[str, Any] | None:
     """``data`` with the numbers and booleans that came in another form; None if it is not that which failed."""
     changed = None
     for error in failure.errors(include_url=False, include_context=False):

@@ -208,7 +208,7 @@ def _until(wait: dict[str, Any], card: dict[str, Any]) -> str:
 
 
 def _notified(card: dict[str, Any]) -> str:
-    told = card.get("notified")  # a session that an earlier version has stored has none
+    told = card["notified"]
     return f" · notified at {clock_time(told['at'])}" if told else ""
 
 
