@@ -146,11 +146,8 @@ class Documents:
 
 
 def documents(connection: sqlite3.Connection, table: str, prefix: str) -> dict[str, dict[str, Any]]:
-    statement, values = f"SELECT key, document FROM {table}", ()
-    if prefix:
-        statement += " WHERE key >= ? AND key < ?"
-        values = prefix_range(prefix)  # type: ignore[assignment]
-    rows = connection.execute(f"{statement} ORDER BY key", values)
+    condition, values = (" WHERE key >= ? AND key < ?", prefix_range(prefix)) if prefix else ("", ())
+    rows = connection.execute(f"SELECT key, document FROM {table}{condition} ORDER BY key", values)
     return {key: orjson.loads(document) for key, document in rows}
 
 
