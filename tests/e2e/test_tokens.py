@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -52,10 +54,21 @@ def create(daemon: Daemon, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def session(certificate: Path, token: str | None = None) -> aiohttp.ClientSession:
+@asynccontextmanager
+async def session(certificate: Path, token: str | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    """Left when its connections are gone: TLS goes on taking leave of the daemon after the session was closed."""
+    sockets: list[socket.socket] = []
+
+    def noted(address: aiohttp.AddrInfoType) -> socket.socket:
+        sockets.append(one := socket.socket(*address[:3]))
+        return one
+
     context = ssl.create_default_context(cafile=str(certificate))
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), headers=headers)
+    connector = aiohttp.TCPConnector(ssl=context, socket_factory=noted)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as client:
+        yield client
+    await eventually(lambda: all(one.fileno() == -1 for one in sockets))
 
 
 # What each scope lets one do over HTTP and server-sent events; `forget` stands for control.
@@ -86,17 +99,24 @@ async def test_scopes_over_http_and_streams(daemon, certificate):
         assert answer.status == 401
 
 
-async def connected(daemon: Daemon, certificate: Path, token: str, transport: str) -> tuple[socketio.AsyncClient, list]:
+Told = list[tuple[str, object]]
+
+
+@asynccontextmanager
+async def connected(
+    daemon: Daemon, certificate: Path, token: str, transport: str
+) -> AsyncIterator[tuple[socketio.AsyncClient, Told]]:
     """A client of python-socketio's own, and what it has been told of: events, errors, and the end."""
-    http = session(certificate)
-    client = socketio.AsyncClient(reconnection=False, http_session=http, handle_sigint=False)
-    told: list[tuple[str, object]] = []
-    for name in ("connected", "event", "events", "error"):
-        client.on(name, lambda payload, name=name: told.append((name, payload)))
-    client.on("disconnect", lambda _reason: told.append(("disconnect", None)))
-    await client.connect(daemon.url, auth={"token": token}, transports=[transport])
-    await eventually(lambda: any(name == "connected" for name, _ in told))
-    return client, told
+    async with session(certificate) as http:
+        client = socketio.AsyncClient(reconnection=False, http_session=http, handle_sigint=False)
+        told: Told = []
+        for name in ("connected", "event", "events", "error"):
+            client.on(name, lambda payload, name=name: told.append((name, payload)))
+        client.on("disconnect", lambda _reason: told.append(("disconnect", None)))
+        await client.connect(daemon.url, auth={"token": token}, transports=[transport])
+        await eventually(lambda: any(name == "connected" for name, _ in told))
+        yield client, told
+        await client.disconnect()
 
 
 @pytest.mark.requires("openssl")
@@ -104,34 +124,32 @@ async def connected(daemon: Daemon, certificate: Path, token: str, transport: st
 async def test_scopes_over_socket_io(daemon, certificate, transport):
     asked = {"emit": ("event", EVENT), "read": ("subscribe", {"filter": {}, "from": "now"})}
     for scope in MAY:
-        client, _ = await connected(daemon, certificate, create(daemon, "--scope", scope), transport)
-        for wanted, (name, payload) in asked.items():
-            answer = await client.call(name, payload, timeout=30)
-            assert ("error" not in answer) is (wanted == scope), (scope, wanted, answer)
-        for name in ("watch", "subscribe_prd"):
-            answer = await client.call(name, {"prd_id": "P"} if name == "subscribe_prd" else {}, timeout=30)
-            assert ("error" not in answer) is (scope == "read"), (scope, name, answer)
-        await client.disconnect()
-        await client.eio.http.close()
+        token = create(daemon, "--scope", scope)
+        async with connected(daemon, certificate, token, transport) as (client, _):
+            for wanted, (name, payload) in asked.items():
+                answer = await client.call(name, payload, timeout=30)
+                assert ("error" not in answer) is (wanted == scope), (scope, wanted, answer)
+            for name in ("watch", "subscribe_prd"):
+                answer = await client.call(name, {"prd_id": "P"} if name == "subscribe_prd" else {}, timeout=30)
+                assert ("error" not in answer) is (scope == "read"), (scope, name, answer)
 
 
 @pytest.mark.requires("openssl")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_revoked_token_loses_its_socket_io_connection(daemon, certificate, transport):
     kept, revoked = (create(daemon, "--scope", "read", "--name", name) for name in ("kept", "revoked"))
-    staying, told_staying = await connected(daemon, certificate, kept, transport)
-    leaving, told = await connected(daemon, certificate, revoked, transport)
-    assert daemon.run("token", "revoke", "revoked").returncode == 0
-    await eventually(lambda: ("disconnect", None) in told)
-    assert [payload["code"] for name, payload in told if name == "error"] == ["unauthorized"]
-    with pytest.raises(socketio.exceptions.ConnectionError):
-        await leaving.connect(daemon.url, auth={"token": revoked}, transports=[transport])
-    daemon.run("emit", "note.made", "--prd", "P")
-    await eventually(lambda: any(name == "event" for name, _ in told_staying))
-    assert not any(name == "event" for name, _ in told)
-    await staying.disconnect()
-    for client in (staying, leaving):
-        await client.eio.http.close()
+    async with (
+        connected(daemon, certificate, kept, transport) as (_, told_staying),
+        connected(daemon, certificate, revoked, transport) as (leaving, told),
+    ):
+        assert daemon.run("token", "revoke", "revoked").returncode == 0
+        await eventually(lambda: ("disconnect", None) in told)
+        assert [payload["code"] for name, payload in told if name == "error"] == ["unauthorized"]
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await leaving.connect(daemon.url, auth={"token": revoked}, transports=[transport])
+        daemon.run("emit", "note.made", "--prd", "P")
+        await eventually(lambda: any(name == "event" for name, _ in told_staying))
+        assert not any(name == "event" for name, _ in told)
 
 
 @pytest.mark.requires("openssl")
@@ -210,14 +228,12 @@ def test_beyond_loopback_with_tls_nobody_is_let_in_without_a_token(daemon, certi
     daemon.stop()
     daemon.environ |= {"CLAUDE_LOOP_HOST": "0.0.0.0", "CLAUDE_LOOP_AUTH__LOOPBACK": "own-uid"}
     daemon.start()
-    context = ssl.create_default_context(cafile=str(certificate))
-    context.check_hostname = False  # the address of this machine is not in the certificate
 
     async def ask(address: str, token: str | None) -> int:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), headers=headers)
-        async with client, client.get(f"https://{address}:{daemon.port}/api/events") as answer:
-            return answer.status
+        async with session(certificate, token) as client:
+            url = f"https://{address}:{daemon.port}/api/events"
+            async with client.get(url, server_hostname="127.0.0.1") as answer:
+                return answer.status
 
     address = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
     for host in [one for one in address if ":" not in one][:1]:
