@@ -82,7 +82,8 @@ async def fill(home: Path, events: int, first_run: int = 0) -> dict:
     from claude_loop.progress.projection import ProgressProjection
 
     Home(home).prepare()
-    log = SqliteEventLog(Home(home).database, ProgressProjection())
+    # What it costs to fill it is not measured.
+    log = SqliteEventLog(Home(home).database, ProgressProjection(), durability="normal")
     await log.open(nobody)
     for made in runs(events, first_run):
         await log.append(made)
