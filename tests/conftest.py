@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.order import by_file
 from tests.requirements import REQUIREMENTS, missing
 from tests.support import free_port, kill
 
@@ -72,12 +73,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SkipList(skips), "skip list")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         for marker in item.iter_markers("requires"):
             unknown = set(marker.args) - set(REQUIREMENTS)
             if unknown:
                 raise pytest.UsageError(f"{item.nodeid} requires {sorted(unknown)}: not in tests/requirements.py")
+    if hasattr(config, "workerinput"):  # one of several processes
+        items[:] = by_file(items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -98,13 +98,6 @@ def _user_manager() -> str | None:
     return _tmpfs()
 
 
-def _package_index() -> str | None:
-    """Whether pip can fetch packages with the configuration it has here."""
-    command = [sys.executable, "-m", "pip", "index", "--retries", "0", "--timeout", "15", "versions", "idna"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return None if done.returncode == 0 else "pip reaches no package index here"
-
-
 REQUIREMENTS: dict[str, Check] = {
     "chromium": _chromium,
     "curl": _program("curl", package="curl"),
@@ -113,7 +106,6 @@ REQUIREMENTS: dict[str, Check] = {
     "linux": _linux,
     "node": _node,
     "openssl": _program("openssl", package="openssl"),
-    "package-index": _package_index,
     "page": _page,
     "redis": _program("redis-server", package="redis-server"),
     "root": _root,

@@ -136,8 +136,9 @@ class PrdWatch:
         started = next((e for e in told if e.type == "story.started" and e.source == SOURCE), None)
         if started is not None:
             watched.started = started.story_id
-            watched.fresh, watched.heard = "iteration" not in started.data, started.seq
-            for event in reversed(await events_of(self._hub, run, "iteration.started", most=_MOST_STORED)):
+            begun = await events_of(self._hub, run, "iteration.started", most=_MOST_STORED)
+            watched.fresh, watched.heard = _is_fresh(started, told, begun), started.seq
+            for event in reversed(begun):
                 watched.hear(event)
         for plan in await events_of(self._hub, run, "plan.updated", most=1):
             watched.plan_id, watched.stored = plan.id, plan.data.get("stories")
@@ -222,6 +223,12 @@ class PrdWatch:
             data = {"story_id": story_id, **data}
         now = self._clock.now_us() // 1000
         return watched.run.event(type_, data, name, SOURCE, now if at is None else min(at, now), story_id=story_id)
+
+
+def _is_fresh(started: Event, told: list[Event], begun: list[Event]) -> bool:
+    """Whether no iteration has begun since a story was next. One may stand before the word of its start, unheard."""
+    passed = max((e.seq for e in told if e.type == "story.completed" and e.seq < started.seq), default=0)
+    return "iteration" not in started.data and not any(passed < event.seq < started.seq for event in begun)
 
 
 def _digest(*parts: Any) -> str:

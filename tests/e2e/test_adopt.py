@@ -23,7 +23,7 @@ from tests.e2e.monitor import browser_context, launched, new_page
 from tests.notify_receiver import configure, receiving
 from tests.support import alive, until
 
-pytestmark = [pytest.mark.requires("linux"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.requires("linux"), pytest.mark.timeout(120), pytest.mark.slow]
 PHONE = (
     '[[notify]]\nname = "phone"\nurls = ["{url}"]\ngrace = 0\nkinds = ["waiting", "rate_limited", "vanished", "done"]\n'
 )

@@ -28,7 +28,7 @@ SETTING_UP = "claude-loop: making .venv"
 # Seconds for one set-up on a busy machine; it takes three on an idle one.
 PATIENCE = 120
 
-pytestmark = pytest.mark.timeout(4 * PATIENCE)
+pytestmark = [pytest.mark.timeout(4 * PATIENCE), pytest.mark.slow]
 
 
 class Clone:

@@ -83,6 +83,7 @@ def git(repository: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3 * LONGEST_SECONDS)
 def test_a_real_loop_is_shown_live(person) -> None:
     begun = time.monotonic()
@@ -167,6 +168,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3 * LONGEST_SECONDS)
 def test_it_can_be_repeated_wherever_one_stands(person) -> None:
     home = Path(person.environ["HOME"])

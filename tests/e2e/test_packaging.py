@@ -13,6 +13,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,34 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build(kind: str, sources: Path, into: Path) -> Path:
-    line = [sys.executable, "-m", "hatchling", "build", "--target", kind, "--directory", str(into)]
+def environment(folder: Path, requirements: list[str]) -> Path:
+    """A virtual environment with what ``requirements`` ask for, as installed here, and nothing else; its Python."""
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    for found in closure(requirements):
+        for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            (packages / name).symlink_to(str(found.locate_file(name)))
+    return folder / "bin" / "python"
+
+
+def closure(requirements: list[str]) -> list[metadata.Distribution]:
+    """The distributions that ``requirements`` ask for here, and those that these ask for in turn."""
+    found: dict[str, metadata.Distribution] = {}
+    waiting = [Requirement(each) for each in requirements]
+    while waiting:
+        wanted = waiting.pop()
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        assert not wanted.extras, f"{wanted}: extras are not followed here"
+        name = canonicalize_name(wanted.name)
+        if name not in found:
+            found[name] = metadata.distribution(name)
+            waiting += [Requirement(each) for each in found[name].requires or ()]
+    return list(found.values())
+
+
+def build(kind: str, sources: Path, into: Path, python: str | Path = sys.executable) -> Path:
+    line = [python, "-m", "hatchling", "build", "--target", kind, "--directory", str(into)]
     subprocess.run(line, cwd=sources, check=True, capture_output=True, timeout=60)
     (built,) = into.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
@@ -124,13 +151,30 @@ def sdist(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("sdist", sources, tmp_path_factory.mktemp("sdist"))
 
 
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one built from the clone."""
+    return build("wheel", sources, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def shipped(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built from the sdist, where there is nothing but what the build declares to need."""
+    folder = tmp_path_factory.mktemp("shipped")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    needed = tomllib.loads((unpacked / "pyproject.toml").read_text())["build-system"]["requires"]
+    return build("wheel", unpacked, folder / "built", environment(folder / "builder", needed))
+
+
 def contents(wheel: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sources, tmp_path):
-    names = contents(build("wheel", sources, tmp_path))
+def test_the_wheel_has_what_an_installation_needs_and_nothing_of_the_tests(sources, wheel):
+    names = contents(wheel)
     version = PROJECT["version"]
     modules = {str(path.relative_to(sources)) for path in (sources / "claude_loop").rglob("*.py")}
     assert modules <= set(names)
@@ -162,15 +206,12 @@ def test_all_that_a_browser_can_load_of_the_page_is_small():
     assert 50_000 < total <= MOST_BYTES, f"{total:,} bytes with gzip, and {MOST_BYTES:,} is the limit: {sizes}"
 
 
-def test_the_wheel_built_from_the_sdist_is_the_one_built_from_the_clone(sources, sdist, tmp_path):
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    (unpacked,) = (tmp_path / "unpacked").iterdir()
-    assert contents(build("wheel", unpacked, tmp_path / "a")) == contents(build("wheel", sources, tmp_path / "b"))
+def test_the_wheel_built_from_the_sdist_is_the_one_built_from_the_clone(wheel, shipped):
+    assert contents(shipped) == contents(wheel)
 
 
 class Installation:
-    """``pip install`` of the sdist into an environment of its own, used with a bare environment."""
+    """``pip install`` into an environment that has the declared dependencies alone, used with a bare environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -196,23 +237,18 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def installation(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     made = Installation(tmp_path_factory.mktemp("i"))
     (made.folder / "home").mkdir()
-    venv.create(made.folder / "venv")
-    versions = made.folder / "versions.txt"  # without hashes: pip would ask for the sdist's own
-    versions.write_text("".join(f"{name}=={version}\n" for name, (version, _) in pins("requirements.lock").items()))
-    pip = [sys.executable, "-I", "-m", "pip", "--python", made.bin / "python"]
-    line = [*pip, "install", "--quiet", "--no-compile", "--constraint", versions, sdist]
-    # In the environment of whoever runs the tests: it says where packages come from.
-    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+    python = environment(made.folder / "venv", PROJECT["dependencies"])
+    # Without an index pip refuses what needs more, or other versions, than is there.
+    line = [sys.executable, "-I", "-m", "pip", "--python", python, "install", "--quiet", "--no-index", shipped]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return made
 
 
-# One test: an installation takes half a minute, and where the tests of a file are shared out, each process makes its own.
-@pytest.mark.timeout(300)
-@pytest.mark.requires("package-index")
+# One test: where the tests of a file are shared out, each process would make its own installation.
 def test_an_installed_copy_has_its_commands_on_the_path_and_shows_what_bash_emits(installation):
     assert PROJECT["version"] in installation.run("claude-loop", "--version")
     _assert_all_it_imports_is_declared(installation)

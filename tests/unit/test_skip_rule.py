@@ -37,7 +37,7 @@ def suite(tmp_path: Path) -> Path:
     """A project with our conftest.py, other requirements and four tests."""
     tests = tmp_path / "tests"
     tests.mkdir()
-    for name in ("conftest.py", "support.py"):
+    for name in ("conftest.py", "order.py", "support.py"):
         (tests / name).write_text((ROOT / "tests" / name).read_text())
     (tests / "requirements.py").write_text(REQUIREMENTS)
     (tests / "test_suite.py").write_text(SUITE)

@@ -102,6 +102,26 @@ async def test_a_restart_tells_nothing_twice_and_goes_on(world):
     assert second.data["after"] == completed.at
 
 
+async def test_an_iteration_that_began_while_a_start_was_told_is_still_the_one_it_was_meant_for_after_a_restart(world):
+    write(world.cwd / "prd.json", plan(US_1=False))
+    await world.begin()
+    watch = watch_of(world)
+    look_at = watch._look_at
+
+    async def unheard(watched):
+        await iteration(world, 1)
+        await look_at(watched)
+
+    watch._look_at = unheard
+    await watch.look()
+    await watch_of(world).look()
+    assert len(await world.told("prd.json", "story.started")) == 1
+    await iteration(world, 2)
+    await watch_of(world).look()
+    first, second = await world.told("prd.json", "story.started")
+    assert ("iteration" in first.data, second.data["iteration"]) == (False, 2)
+
+
 async def test_what_passed_before_the_daemon_looked_is_told_if_the_run_began_without_it(world):
     write(world.cwd / "prd.json", plan(US_1=True, US_2=True))
     await world.begin(passing=["US-2"], started_at=CLOCK.now_us() - 10_000_000)
