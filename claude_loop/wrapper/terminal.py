@@ -10,8 +10,9 @@ import termios
 
 from claude_loop.wrapper import monitor
 from claude_loop.wrapper.outer import OuterTerminal, set_size, signals_of_keys
+from claude_loop.wrapper.pace import STEP_MILLISECONDS, Pace
 from claude_loop.wrapper.signals import Heard, Signals, stop_group, stop_here
-from claude_loop.wrapper.streams import Stream, drain
+from claude_loop.wrapper.streams import SHORT_READ, Stream, drain
 from claude_loop.wrapper.tee import HOLD_MILLISECONDS, Tee
 
 # In the background nobody tells us when the shell brings us to the front: we look.
@@ -32,6 +33,7 @@ class TerminalSession:
         self._typed = b""
         self._hears_keys = True
         self._pid = 0
+        self._pace = Pace()
         self._poll = select.poll()
         self._polled_for: list[bool] = []
         # What the poll tells when the command has printed something and nothing else has happened.
@@ -66,18 +68,30 @@ class TerminalSession:
         return status
 
     def _run(self) -> int:
-        printing, tee = self.streams[0], self._tee
+        printing, tee, pace = self.streams[0], self._tee, self._pace
         while self.status is None:
             self._prepare()
             poll, usual, patience = self._poll.poll, self._usual, self._patience
             # A busy command is held up by what it finds gone from the caches when it goes on after a line: for a line
             # nothing is looked at that is not needed.
             while (ready := poll(HOLD_MILLISECONDS if tee.held else patience)) == usual:
-                printing.copy(tee)
+                if printing.copy(tee) >= SHORT_READ:
+                    pace.break_off()
+                elif pace.line() and not self._typed:
+                    self._go_in_steps(printing)
                 if not printing.open:
                     break
             self._turn(dict(ready))
         return self.status
+
+    def _go_in_steps(self, printing: Stream) -> None:
+        """As long as nothing else happens and it goes on steadily."""
+        self._poll.modify(self._master, 0)
+        while not self._poll.poll(STEP_MILLISECONDS):
+            if not 0 < printing.copy(self._tee) < SHORT_READ:
+                self._pace.break_off()
+                break
+        self._poll.modify(self._master, select.POLLIN)
 
     def _turn(self, ready: dict[int, int]) -> None:
         if not ready:
@@ -136,6 +150,7 @@ class TerminalSession:
         if number is not None:
             # Whoever shares our process group, such as the script that started us, would have got it as well.
             os.killpg(os.getpgrp(), number)
+        self._pace.key()
         self._typed += keys
 
     def _pass_on_keys(self) -> None:
