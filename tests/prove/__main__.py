@@ -79,7 +79,8 @@ async def prove(options: argparse.Namespace, names: list[str], seed: int, nurse:
     results = record.Results(options.results, "short" if options.mutants else options.set)
     if options.mutants:
         chosen = [one for one in MUTANTS if not names or one.name in names]
-        return 0 if await play_mutants(chosen, seeds, results, nurse, verbose=options.verbose) else 1
+        all_caught = await play_mutants(chosen, seeds, results, nurse, jobs=options.jobs, verbose=options.verbose)
+        return 0 if all_caught else 1
     scenarios = [BY_NAME[name] for name in names] or [one for one in SCENARIOS if one.short or options.set == "long"]
     outcomes = await play_all(
         scenarios,

@@ -101,18 +101,28 @@ def _left_out(outcomes: list[Outcome]) -> list[str]:
 
 
 async def play_mutants(
-    mutants: list[Mutant], seeds: list[int], results: Results, nurse: Nurse | None, *, verbose: bool = False
+    mutants: list[Mutant],
+    seeds: list[int],
+    results: Results,
+    nurse: Nurse | None,
+    *,
+    jobs: int = 2,
+    verbose: bool = False,
 ) -> bool:
     """Whether each was caught by the scenario it names, by a violation rather than by breaking down."""
-    caught = 0
-    for mutant, seed in [(mutant, seed) for seed in seeds for mutant in mutants]:
-        outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
+    turn = asyncio.Semaphore(jobs)
+
+    async def caught(mutant: Mutant, seed: int) -> bool:
+        async with turn:
+            outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
         results.add(outcome, mutant.name)
-        caught += outcome.violated
         word = "CAUGHT" if outcome.violated else "SKIP  " if outcome.verdict == "SKIP" else "MISSED"
         print(f"{word}  {mutant.name:<28} by {mutant.caught_by:<8} seed {seed:<6} {outcome.seconds:.1f} s")
         print(f"        {outcome.reason[:300]}", flush=True)
         if verbose and outcome.details:
             print(outcome.details, flush=True)
-    print(f"{caught} of {len(mutants) * len(seeds)} mutants caught", flush=True)
-    return caught == len(mutants) * len(seeds)
+        return outcome.violated
+
+    all_caught = await asyncio.gather(*(caught(mutant, seed) for seed in seeds for mutant in mutants))
+    print(f"{sum(all_caught)} of {len(all_caught)} mutants caught", flush=True)
+    return all(all_caught)
