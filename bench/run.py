@@ -146,6 +146,11 @@ def document(ran: list[Ran]) -> str:
     return "\n".join(parts)
 
 
+def write(ran: list[Ran]) -> None:
+    DOCUMENT.write_text(document(recorded(ran)).rstrip() + "\n", encoding="utf-8")
+    print(f"\nwritten: {DOCUMENT.relative_to(ROOT)}")
+
+
 def _cell(text: str) -> str:
     return text.strip().replace("|", "\\|")
 
@@ -158,7 +163,13 @@ def main() -> None:
         "--quick", action="store_true", help="much less of everything: shows that it works, not how fast"
     )
     parser.add_argument("--record", action="store_true", help="put what was measured into docs/performance.md")
+    parser.add_argument(
+        "--render", action="store_true", help="write docs/performance.md from what is recorded, and stop"
+    )
     arguments = parser.parse_args()
+    if arguments.render:
+        write([])
+        return
     wanted = arguments.only.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
@@ -169,8 +180,7 @@ def main() -> None:
     short, failed = missed(ran), [one.benchmark.script for one in ran if one.status]
     print("\n== Missed\n" + "\n".join(short or ["nothing"]))
     if arguments.record and not failed:
-        DOCUMENT.write_text(document(recorded(ran)).rstrip() + "\n", encoding="utf-8")
-        print(f"\nwritten: {DOCUMENT.relative_to(ROOT)}")
+        write(ran)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

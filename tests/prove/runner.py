@@ -69,28 +69,60 @@ async def play_all(
     return outcomes
 
 
+def succeeded(outcomes: list[Outcome], *, all_required: bool) -> bool:
+    """Nothing failed; where all are required, nothing was left out either."""
+    bad = {"FAIL", "SKIP"} if all_required else {"FAIL"}
+    return not any(outcome.verdict in bad for outcome in outcomes)
+
+
 def summary(outcomes: list[Outcome]) -> str:
     totals: Counter[str] = Counter()
     for outcome in outcomes:
         totals.update({name: outcome.counts.get(name, 0) for name in World.COUNTED})
     verdicts = Counter(outcome.verdict for outcome in outcomes)
     said = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("PASS", "FAIL", "SKIP") if verdicts[verdict])
-    return f"{said}: " + ", ".join(f"{name} {figure}" for name, figure in totals.items())
+    line = f"{said}: " + ", ".join(f"{name} {figure}" for name, figure in totals.items())
+    return "\n".join([line, *_left_out(outcomes)])
+
+
+def _left_out(outcomes: list[Outcome]) -> list[str]:
+    """As the tests list theirs: the reason, and below it what could not run."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        if outcome.verdict == "SKIP":
+            seeds.setdefault((outcome.reason, outcome.scenario), []).append(str(outcome.seed))
+    lines = ["", "Not run:"] if seeds else []
+    reasons = {}
+    for (reason, scenario), numbers in seeds.items():
+        reasons.setdefault(reason, []).append(f"    {scenario}, seed {', '.join(numbers)}")
+    for reason, scenarios in sorted(reasons.items()):
+        lines += [f"- {reason}", *scenarios]
+    return lines
 
 
 async def play_mutants(
-    mutants: list[Mutant], seeds: list[int], results: Results, nurse: Nurse | None, *, verbose: bool = False
+    mutants: list[Mutant],
+    seeds: list[int],
+    results: Results,
+    nurse: Nurse | None,
+    *,
+    jobs: int = 2,
+    verbose: bool = False,
 ) -> bool:
     """Whether each was caught by the scenario it names, by a violation rather than by breaking down."""
-    caught = 0
-    for mutant, seed in [(mutant, seed) for seed in seeds for mutant in mutants]:
-        outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
+    turn = asyncio.Semaphore(jobs)
+
+    async def caught(mutant: Mutant, seed: int) -> bool:
+        async with turn:
+            outcome = await play(BY_NAME[mutant.caught_by], seed, "short", nurse, mutant.name)
         results.add(outcome, mutant.name)
-        caught += outcome.violated
-        word = "CAUGHT" if outcome.violated else "MISSED"
+        word = "CAUGHT" if outcome.violated else "SKIP  " if outcome.verdict == "SKIP" else "MISSED"
         print(f"{word}  {mutant.name:<28} by {mutant.caught_by:<8} seed {seed:<6} {outcome.seconds:.1f} s")
         print(f"        {outcome.reason[:300]}", flush=True)
         if verbose and outcome.details:
             print(outcome.details, flush=True)
-    print(f"{caught} of {len(mutants) * len(seeds)} mutants caught", flush=True)
-    return caught == len(mutants) * len(seeds)
+        return outcome.violated
+
+    all_caught = await asyncio.gather(*(caught(mutant, seed) for seed in seeds for mutant in mutants))
+    print(f"{sum(all_caught)} of {len(all_caught)} mutants caught", flush=True)
+    return all(all_caught)

@@ -52,3 +52,25 @@ def test_the_session_lock_is_importable_alone(module):
 def test_the_command_line_loads_nothing_heavy_before_a_command_needs_it():
     packages = {name.split(".")[0] for name in loaded_by("claude_loop.cli")}
     assert packages <= {"claude_loop", "click"}
+
+
+def ten_changes() -> list[tuple[str, str]]:
+    """The rows of CONTRIBUTING.md's table: what is added, and the files that it touches."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Ten changes")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| ")]
+    return [(added.strip(), touched) for added, touched, *_ in rows if added.strip() != "To add"]
+
+
+def test_each_of_the_ten_changes_touches_three_files_at_most_and_they_exist():
+    rows = ten_changes()
+    assert len(rows) >= 10
+    for added, touched in rows:
+        changes, _, generator = touched.partition(", then ")
+        files = [name for name in re.findall(r"`([^`]+)`", changes) if "/" in name or "." in name]
+        places = re.split(r";|, named in|, which makes it|, which passes it on", changes)
+        assert 1 <= len([place for place in places if place.strip()]) <= 3, (added, places)
+        for name in files + re.findall(r"`([^`]+\.py)`", generator):
+            path = name.replace("AGENT", "claude")
+            assert any(
+                (root / path).exists() for root in (ROOT, ROOT / "claude_loop", ROOT / "claude_loop/progress")
+            ), name
