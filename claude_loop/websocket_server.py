@@ -1,4 +1,4 @@
-"""The embeddable server, and the only place that builds the object graph.
+"""The embeddable server: what runs in it from start to stop, in order. What it serves is put together in `serving`.
 
     server = ClaudeLoopWebSocketServer(port=18790)
     await server.start()
@@ -21,9 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import structlog
-from aiohttp import web
-
 from claude_loop import background, context, launch
 from claude_loop.build import full_version
 from claude_loop.client import DaemonClient
@@ -36,43 +33,22 @@ from claude_loop.hub import Hub
 from claude_loop.instance import DaemonNote, InstanceLock
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.spool import SpoolIntake
-from claude_loop.observability.clients import Clients
 from claude_loop.observability.health import Health
 from claude_loop.observability.logs import configure_logging
-from claude_loop.observability.metrics import Metrics
-from claude_loop.observability.published import Published
-from claude_loop.observability.series import Series
-from claude_loop.observability.status import Identity, Status
 from claude_loop.paths import Home
-from claude_loop.progress.keeping import Keeping
 from claude_loop.progress.projection import ProgressProjection
-from claude_loop.search.service import Search
+from claude_loop.serving import Ground, Serving
 from claude_loop.settings import Settings, load_settings
 from claude_loop.supervision import TaskOwner
-from claude_loop.transports.auth import Authenticator, how_to_authenticate, needs_token
-from claude_loop.transports.gate import ENGINE_IO, Gate
-from claude_loop.transports.http import HttpTransport
 from claude_loop.transports.listeners import Listeners
-from claude_loop.transports.named_tokens import NamedTokens
-from claude_loop.transports.sessions import SessionRoutes, Sessions
 from claude_loop.transports.socketio import SocketIOTransport
-from claude_loop.transports.sse import SseTransport
-from claude_loop.transports.token_file import ensure_token
-from claude_loop.web.pages import WebPages
 
-log = structlog.get_logger(__name__)
-
-# At a stop clients have FAREWELL_SECONDS to hear of it, then answers under way have ANSWER_SECONDS. Everything together
-# stays below the five seconds after which people lose patience and send SIGKILL.
-FAREWELL_SECONDS = 1.0
-ANSWER_SECONDS = 2.0
 # At the interpreter's default of 5 ms the log's writer thread waits for the event loop so long that a commit takes
 # seconds.
 SWITCH_INTERVAL = 0.0005
 _DESCRIPTION = "Run the claude-loop server until SIGTERM or Ctrl-C. Settings: docs/settings.md."
 # What the server answers itself; a handler for these would never be called.
 _OWN_EVENTS = frozenset({"event", "subscribe", "watch", "subscribe_prd", "unsubscribe_prd"})
-_SOCKETIO_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
 
 
 class ClaudeLoopWebSocketServer:
@@ -171,123 +147,15 @@ class ClaudeLoopWebSocketServer:
         stack.push_async_callback(tasks.close)
         spool = SpoolIntake(self.home, self.hub, self._acceptor, self._clock)
         search = background.start_search(stack, self.hub, self.home, health)
-        await self._serve(stack, listeners, tasks, health, spool, search)
+        ground = Ground(self.home, self.settings, self._clock, self.hub, self._acceptor, health, tasks, spool, search)
+        serving = Serving(ground, self.url, self._handlers)
+        self._socketio = serving.socketio
+        await serving.start(stack, listeners)
         stack.push_async_callback(spool.stop)
         await spool.start()
         background.follow_wrapped_runs(stack, self.hub, self.home, self._acceptor, self._clock, health, spool)
         background.start_upkeep(tasks, self.hub, self._clock, self.settings.retention)
         self._leave_note()
-
-    async def _serve(
-        self,
-        stack: AsyncExitStack,
-        listeners: Listeners,
-        tasks: TaskOwner,
-        health: Health,
-        spool: SpoolIntake,
-        search: Search | None,
-    ) -> None:
-        settings, clock = self.settings, self._clock
-        sessions, named = Sessions(clock), NamedTokens(self.home.tokens, clock)
-        authenticator = self._authenticator(sessions, named)
-        published, metrics = Published(clock), Metrics()
-        self._socketio = socketio = SocketIOTransport(
-            self.hub,
-            self._acceptor,
-            authenticator,
-            settings,
-            clock,
-            full_version(),
-            handlers=self._handlers,
-            on_rejected=lambda error, _raw: published.refused("socketio", error),
-        )
-        sse = SseTransport(self.hub)
-        clients = Clients({"socketio": socketio, "sse": sse})
-        tasks.spawn(named.watch((socketio, sse)), "named tokens")
-        identity = Identity(full_version(), os.getpid(), self.url, str(self.home.root), clock.now_us() // 1000)
-        status = Status(
-            identity,
-            self.hub,
-            health,
-            clients,
-            published,
-            clock=clock,
-            retention=settings.retention,
-            spool=spool,
-            notify=background.start_delivery(stack, self.hub, self.home, settings, clock, health, lambda: self.url),
-        )
-        series = Series(self.hub, clients, published, clock, fanout_p99=socketio.fanout_p99, spool=spool)
-        tasks.spawn(series.run(), "series")
-        keeping = Keeping(self.hub, clock, tasks)
-        tasks.spawn(keeping.finish(), "forgetting")
-        http = HttpTransport(
-            self.hub,
-            self._acceptor,
-            sse,
-            settings,
-            clock,
-            status=status,
-            clients=clients,
-            metrics=metrics,
-            published=published,
-            series=series,
-            keeping=keeping,
-            search=search,
-        )
-        app = self._application(authenticator, sessions, http, socketio, metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_SECONDS)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        stack.push_async_callback(sse.close)
-        stack.push_async_callback(socketio.close, seconds=FAREWELL_SECONDS)
-        stack.callback(http.close)
-        assert runner.server is not None  # noqa: S101 - set by `setup`
-        await listeners.serve(runner.server)
-        stack.callback(listeners.close)  # the first of all to end: what comes from now on comes to somebody else
-
-    def _authenticator(self, sessions: Sessions, named: NamedTokens) -> Authenticator:
-        return Authenticator(
-            ensure_token(self.home.token, self._clock),
-            session_of=sessions.principal_of,
-            named_of=named.principal_of,
-            is_void=named.is_void,
-            loopback=self.settings.auth.loopback,
-            behind_proxy=self.settings.insecure_behind_proxy,
-        )
-
-    def _application(
-        self,
-        authenticator: Authenticator,
-        sessions: Sessions,
-        http: HttpTransport,
-        socketio: SocketIOTransport,
-        metrics: Metrics,
-    ) -> web.Application:
-        """All there is to ask for, and before it the gate, which knows what each needs."""
-        app, pages = web.Application(client_max_size=self.settings.limits.body_bytes), WebPages()
-        for part in (http, socketio, pages):
-            part.attach(app)
-        SessionRoutes(sessions).add_to(app)
-        access = {**http.access(), **_SOCKETIO_ACCESS, **SessionRoutes.ACCESS, **pages.access()}
-        Gate(
-            authenticator,
-            self.settings,
-            access,
-            handshake_principal=socketio.handshake_principal,
-            on_refusal=metrics.refused,
-            token_hint=self._token_hint(),
-        ).install(app)
-        return app
-
-    def _token_hint(self) -> str | None:
-        """The line for callers on this machine who need the token; None where they need none."""
-        if not self.url or not needs_token(
-            self.settings.auth.loopback, behind_proxy=self.settings.insecure_behind_proxy
-        ):
-            return None
-        line = how_to_authenticate(f"{self.url}/api/prds", self.home.token)
-        log.info("callers on this machine need the token", example=line)
-        return line
 
     def _leave_note(self) -> None:
         started_at = rfc3339(self._clock.now_us() // 1000)

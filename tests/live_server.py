@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from claude_loop import websocket_server
+from claude_loop import serving, websocket_server
 from claude_loop.clock import SystemClock
 from claude_loop.events import Event
 from claude_loop.hub import Hub
@@ -93,5 +93,5 @@ def hurry(monkeypatch: pytest.MonkeyPatch, *, write_timeout: float, quiet: float
     sse = partial(SseTransport, timing=SseTiming(ping=quiet, write_timeout=write_timeout))
     timing = PumpTiming(quiet=quiet)
     socketio = partial(SocketIOTransport, timing=timing, write_timeout=write_timeout)
-    monkeypatch.setattr(websocket_server, "SseTransport", sse)
-    monkeypatch.setattr(websocket_server, "SocketIOTransport", socketio)
+    monkeypatch.setattr(serving, "SseTransport", sse)
+    monkeypatch.setattr(serving, "SocketIOTransport", socketio)
