@@ -15,10 +15,10 @@ Limit. emit_error and emit_event stay short of 60 x while the text has letters b
 with callgrind, in thousands of instructions of bash 5.2, emit_story_started takes 590: 80 to copy the body of
 __claude_loop_emit (bash copies a function at each call), 50 for its names, 100 to compare what decides on the file, 60
 for ids and time, 35 to write, the rest for the record, the function in front and its redirection. emit_test_run takes
-950, which came to 55 x at load 5. emit_error takes 1,280: 125 go to the C locale and back, where 16 quotes cost 55 to
-escape instead of 290, 35 to quoting by bash, some 100 to the other patterns, the rest to a function more and a longer
-record. emit_event takes 1,830: 190 to hand the arguments over quoted, 125 to the locale, some 160 for each simple
-pair. What is left is bash's own price for calls, names and expansions.
+890. emit_error takes 1,180: 125 go to the C locale and back, where 16 quotes cost 55 to escape instead of 290, 35 to
+quoting by bash, some 100 to the other patterns, the rest to a longer function and a longer record. emit_event takes
+1,830: 190 to hand the arguments over quoted, 125 to the locale, some 160 for each simple pair. What is left is bash's
+own price for calls, names and expansions.
 """
 
 from __future__ import annotations

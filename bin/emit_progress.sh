@@ -4,7 +4,8 @@
 #
 # It runs inside somebody else's script, whose options, traps, functions and variables are unknown. Hence:
 #   - every public function ends in `|| (( 1 ))`, a keyword: status 0, and `set -e` sleeps inside;
-#   - stderr is closed off at the call, not in the body: bash restores LC_ALL after the body, and may complain;
+#   - stderr is closed off at the call, not in the body: bash restores LC_ALL after the body, and may complain (unless
+#     it is known to exist, see emit_error);
 #   - `\builtin` keeps aliases and functions named like builtins out, and names are long, because a caller's
 #     `readonly i` would be fatal; no arrays, no IFS, no `=~` (BASH_REMATCH is the caller's), no $RANDOM;
 #   - a trap of the caller's may emit between any two commands here, so shared state changes in single commands.
@@ -19,6 +20,7 @@ fi
 
 # ---- The functions for scripts -------------------------------------------------------------------------------
 # A function without values goes straight to __claude_loop_emit. The others are built by way of __claude_loop_values.
+# emit_test_run and emit_error, which are called most, do their work themselves, further down: a function less to call.
 # A long text travels in __cl_text: handing 1 MB to one more function costs 10 ms, and 40 where it is not ASCII.
 
 emit_prd_started() { __claude_loop_values __claude_loop_prd "${1-}" "${2-}" 2>/dev/null || (( 1 )); }
@@ -31,14 +33,9 @@ emit_story_started() {
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
 }
-emit_test_run() { __claude_loop_tests "$@" 2>/dev/null || (( 1 )); }
 emit_commit_created() {
   \builtin local __cl_text; __cl_text=${4-}
   __claude_loop_values __claude_loop_commit "${1-}" "${2-}" "${3-}" 2>/dev/null || (( 1 ))
-}
-emit_error() {
-  \builtin local __cl_text; __cl_text=${3-}
-  __claude_loop_say '"error.occurred"' error "${1-}" "${2-}" 2>/dev/null || (( 1 ))
 }
 emit_log_message() {
   \builtin local __cl_text; __cl_text=${4-}
@@ -97,25 +94,29 @@ __claude_loop_success() {
   __claude_loop_emit "\"$1\"" '' "$2" "$3"
 }
 
-__claude_loop_tests() { # PRD STORY PASSED FAILED [NAME]...
-  \builtin local __cl_data __cl_json
-  __cl_json=€€ # see __claude_loop_say
-  case ${3-}:${4-} in
-    (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*) __cl_json=\\ ;;
-    (*)
-      __cl_data=$*
-      case $#:${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
-        (4:*) __cl_json='' ;;
-        (*:5[26]:? | *:5[26]:?? | *:5[26]:???) __cl_json=${__cl_data@Q} ;;
-        (*) __cl_json=\\ ;;
-      esac ;;
-  esac
-  case $__cl_json in
-    (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
-    ('') __cl_data='' ;;
-    (*) \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}" ;;
-  esac
-  __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4${__cl_data:+,\"failures\":[${__cl_data:1}]}" "$1" "$2"
+emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
+  {
+    \builtin local __cl_data __cl_json
+    __cl_json=€€ # see emit_error
+    case ${3-}:${4-} in
+      (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*) __cl_json=\\ ;;
+      (*)
+        __cl_data=$*
+        case $#:${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
+          (4:*) __cl_json='' ;;
+          (*:5[26]:? | *:5[26]:?? | *:5[26]:???) __cl_json=${__cl_data@Q} ;;
+          (*) __cl_json=\\ ;;
+        esac ;;
+    esac
+    case $__cl_json in
+      (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
+      ('') __cl_data=,\"passed\":$3,\"failed\":$4 ;;
+      (*)
+        \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}"
+        __cl_data=,\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}] ;;
+    esac
+    __claude_loop_emit '"test.run"' '' "$1" "$2"
+  } 2>/dev/null || (( 1 ))
 }
 
 __claude_loop_results() { # the same, with care
@@ -143,36 +144,44 @@ __claude_loop_message() { # KEY: __cl_text under it
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-# TYPE KEY PRD STORY: __cl_text under KEY. What bash quotes with $'…' is nearly a JSON string. Where more than ", ESC
-# and ' is different, and for a long text, there is __claude_loop_string.
-__claude_loop_say() {
-  \builtin local __cl_data __cl_json
-  __cl_data=€€ __cl_json='$\0' # two characters in UTF-8, six where they are bytes
-  # shellcheck disable=SC2195 # A matches with nocasematch
-  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
-    (A* | *k*) ;;
-    (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
-  esac
-  case $__cl_json in
-    (*[\\\"]*)
-      case ${LC_ALL-} in # bytes are faster to replace than characters
-        ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
-        (*) __cl_json='$\0' ;; # __claude_loop_check_locale has to see it
-      esac
-      case $__cl_json in
-        (\$*\\[abfv0123456789]* | \$*\\\\[E\']*) __claude_loop_values __claude_loop_said "$@"; \builtin return 0 ;;
-        (\$*)
-          __cl_json=${__cl_json:2:-1}
-          case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
-        (*) __cl_json=${__cl_text//\\/\\\\} ;;
-      esac
-      __cl_data=,\"$2\":\"${__cl_json//\"/\\\"}\" ;;
-    (*) __cl_data=,\"$2\":\"$__cl_text\" ;;
-  esac
-  __claude_loop_emit "$1" '' "$3" "$4"
+# What bash quotes with $'…' is nearly a JSON string. Where more than ", ESC and ' is different, and for a long text,
+# there is __claude_loop_string.
+emit_error() { # PRD STORY MESSAGE
+  {
+    \builtin local __cl_data __cl_json __cl_text
+    __cl_data=€€ __cl_json='$\0' __cl_text=${3-} # two characters in UTF-8, six where they are bytes
+    # shellcheck disable=SC2195 # A matches with nocasematch
+    case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
+      (A* | *k*) ;;
+      (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
+    esac
+    case $__cl_json in
+      (*[\\\"]*)
+        case ${LC_ALL-} in # bytes are faster to replace than characters; set back to these it makes no complaint
+          ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
+          (*) __cl_json='$\0' ;; # __claude_loop_check_locale has to see it
+        esac
+        case $__cl_json in
+          (\$*\\[abfv0123456789]* | \$*\\\\[E\']*)
+            __claude_loop_values __claude_loop_failure "${1-}" "${2-}"; \builtin return 0 ;;
+          (\$*)
+            __cl_json=${__cl_json:2:-1}
+            case $__cl_json in
+              (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;;
+            esac ;;
+          (*) __cl_json=${__cl_text//\\/\\\\} ;;
+        esac
+        __cl_data=,\"error\":\"${__cl_json//\"/\\\"}\" ;;
+      (*) __cl_data=,\"error\":\"$__cl_text\" ;;
+    esac
+    __claude_loop_emit '"error.occurred"' '' "${1-}" "${2-}"
+  } 2>/dev/null || (( 1 ))
 }
 
-__claude_loop_said() { __claude_loop_message "$2"; __claude_loop_emit "$1" '' "$3" "$4"; } # the same, with care
+__claude_loop_failure() { # PRD STORY: the same, with care
+  __claude_loop_message error
+  __claude_loop_emit '"error.occurred"' '' "$1" "$2"
+}
 
 __claude_loop_commit() { # PRD STORY HASH
   __claude_loop_text commit_hash "$3"
@@ -206,7 +215,7 @@ __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_emit '"agent.waiting"' '' "$1" ''
 }
 
-# The arguments of emit_event as bash quotes them, see __claude_loop_say. Status 1: __claude_loop_arguments can tell.
+# The arguments of emit_event as bash quotes them, see emit_error. Status 1: __claude_loop_arguments can tell.
 __claude_loop_pairs() {
   \builtin local __cl_data __cl_type __cl_prd __cl_story __cl_key
   __cl_data='' __cl_type=$1 __cl_prd='' __cl_story='' __cl_key=€€
@@ -552,7 +561,7 @@ ${XDG_STATE_HOME-}^${HOME-}^${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^
   case $__cl_prd in ('' | "${__claude_loop_plain_prd-}") ;; (*) __claude_loop_look_at prd "$__cl_prd" ;; esac
   case $__cl_story in ('' | "${__claude_loop_plain_story-}") ;; (*) __claude_loop_look_at story "$__cl_story" ;; esac
   # The second in front of the microseconds becomes a date, mostly that of the call before.
-  __cl_now=${__cl_old_now:-${EPOCHREALTIME-}} __cl_now=${__cl_now/${__claude_loop_second-}/${__claude_loop_date-}}
+  __cl_now=${EPOCHREALTIME-} __cl_now=${__cl_now/${__claude_loop_second-}/${__claude_loop_date-}}
   case $__cl_now in (*T*) ;; (*) __claude_loop_make_date ;; esac
   # The newline in front ends whatever a full disk or a crash tore off before. Quotes only where they have to be: inside
   # of them bash takes twice as long.
@@ -725,6 +734,7 @@ __claude_loop_new_file() { # one for every process: a child inherits all of this
 }
 
 __claude_loop_make_date() { # __cl_now becomes a date in UTC: `printf %(…)T` would need a TZ, and bash 4.2
+  __cl_now=${__cl_old_now:-$__cl_now}
   if (( ${#__cl_now} != 17 )); then __claude_loop_missing_now; fi
   \builtin local __cl_s="$(( 10#${__cl_now:0:10} ))" __cl_day="${__claude_loop_day-}" __cl_z=0 __cl_e=0 __cl_y=0 \
     __cl_d=0 __cl_m=0 __cl_second="${__cl_now:0:10}"
@@ -740,7 +750,9 @@ __claude_loop_make_date() { # __cl_now becomes a date in UTC: `printf %(…)T` w
   fi
   \builtin printf -v __cl_day '%sT%02d:%02d:%02d.' "${__cl_day#*=}" "$(( __cl_s / 3600 % 24 ))" \
     "$(( __cl_s / 60 % 60 ))" "$(( __cl_s % 60 ))"
-  # For the next call: a pattern, whose ? is the point or comma, and what to put there. Under `set -k` nothing was set.
+  # For the next call: a pattern, whose ? is the point or comma, and what to put there. Under `set -k` nothing was set,
+  # and where EPOCHREALTIME is not to be used it must not be known.
+  if [[ -n ${__cl_old_now-} ]]; then __cl_second=''; fi
   if [[ $__cl_second ]]; then __claude_loop_second=$__cl_second\? __claude_loop_date=$__cl_day; fi
   __cl_now=$__cl_day${__cl_now: -6}
 }
