@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.e2e.daemon import without_waiting
 from tests.e2e.monitor import FLAGS
 from tests.requirements import find_chromium, missing
 from tests.support import ROOT, until
@@ -54,7 +55,7 @@ class Person:
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environ)
         out, err = process.communicate(timeout=2 * LONGEST_SECONDS)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, without_waiting(err))
 
     def processes(self) -> list[str]:
         """The command lines of everything that runs on this state directory, but the daemon."""

@@ -19,7 +19,7 @@ import pytest
 
 from claude_loop.instance import DaemonNote, is_running
 from claude_loop.paths import Home
-from tests.e2e.daemon import Daemon, clean_environment
+from tests.e2e.daemon import Daemon, clean_environment, without_waiting
 from tests.support import ROOT, kill, until
 
 # A stop takes five seconds at the most, and a loaded machine twice as long.
@@ -90,7 +90,7 @@ def test_the_module_starts_one_in_the_background(home):
     try:
         assert health(note.url)["status"] == "healthy"
         assert first.stdout == ""
-        assert first.stderr == f"claude-loop started at {note.url} (pid {note.pid}).\n"
+        assert without_waiting(first.stderr) == f"claude-loop started at {note.url} (pid {note.pid}).\n"
         again = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
         assert "already runs" in again.stderr
         assert DaemonNote.read(Home(home)) == note
