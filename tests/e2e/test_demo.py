@@ -21,7 +21,7 @@ from playwright.sync_api import expect, sync_playwright
 from tests.e2e.daemon import without_waiting
 from tests.e2e.monitor import FLAGS
 from tests.requirements import find_chromium, missing
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 # What the demo promises; a test machine may be busy with others.
 LONGEST_SECONDS = 60
@@ -195,7 +195,7 @@ def test_interrupted_it_leaves_nothing_behind_but_the_daemon(person, number, sta
             line = demo.stdout.readline()
         assert any("prd_loop.sh" in process for process in person.processes())
         demo.send_signal(number)
-        assert demo.wait(20) == status
+        assert demo.wait(PATIENCE) == status
         assert "Traceback" not in demo.stderr.read()
     until(lambda: person.processes() == [])
     until(lambda: "✗ demo/DEMO-1  failed" in person.run("prds").stdout)

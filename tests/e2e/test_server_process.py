@@ -20,7 +20,7 @@ import pytest
 from claude_loop.instance import DaemonNote, is_running
 from claude_loop.paths import Home
 from tests.e2e.daemon import Daemon, clean_environment, without_waiting
-from tests.support import ROOT, kill, until
+from tests.support import PATIENCE, ROOT, kill, until
 
 # A stop takes five seconds at the most, and a loaded machine twice as long.
 STOP_SECONDS = 10.0
@@ -126,7 +126,7 @@ def test_a_daemon_with_readers_and_an_upload_ends_in_time_and_in_order(home):
     daemon = Daemon(home)
     daemon.start()
     with ExitStack() as stack:
-        streams = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20) for _ in range(3)]
+        streams = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE) for _ in range(3)]
         for stream in streams:
             stack.callback(stream.close)
             stream.request("GET", "/api/events/stream")

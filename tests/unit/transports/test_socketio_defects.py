@@ -24,7 +24,7 @@ from claude_loop.settings import LimitSettings, Settings
 from claude_loop.transports.auth import LOOPBACK, Principal
 from claude_loop.transports.engineio_driver import _translate_request
 from claude_loop.transports.outbox import Frame
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 from tests.unit.transports.socketio_rig import Clients, Rig, handshake, is_cut_off, masked, serving
 
 # Every so often, and answered within: what a test does before it falls silent must fit, also on a loaded machine.
@@ -210,7 +210,7 @@ async def test_a_closed_polling_session_lets_go_of_its_requests(rig: Rig, client
         assert b"101" in await loop.sock_recv(raw, 1024)
         posted = await clients.http.post(f"{url}&sid={sid}", data=b"1", headers={"Content-Type": "text/plain"})
         assert posted.status == 200
-        await asyncio.wait_for(polling, 10)
+        await asyncio.wait_for(polling, PATIENCE)
         assert await is_cut_off(raw)
     await eventually(lambda: rig.engine.open_sessions() == [])
 
