@@ -326,19 +326,17 @@ async def test_a_client_gone_while_being_checked_is_forgotten() -> None:
 
 
 async def test_who_never_joins_is_cut_off() -> None:
-    settings = Settings(port=0, limits=LimitSettings(handshake_seconds=1.0))  # two of them join in time
+    settings = Settings(port=0, limits=LimitSettings(handshake_seconds=3.0))  # two of them join in time
     async with serving(settings=settings) as rig, Clients(rig) as clients:
-        raw = await clients.stalled()
-        assert await is_cut_off(raw)
+        left = await clients.join()
         refused = await clients.open({"token": "wrong"})
         assert (await refused.next())[0] == "44"
-        with pytest.raises(EOFError):
-            await refused.next()
-        await eventually(lambda: rig.engine.open_sessions() == [])
-        left = await clients.join()
         await left.websocket.send_str("41")
-        with pytest.raises(EOFError):
-            await left.next()
+        assert await is_cut_off(await clients.stalled())
+        for client in (refused, left):
+            with pytest.raises(EOFError):
+                await client.next()
+        await eventually(lambda: rig.engine.open_sessions() == [])
 
 
 async def test_joining_again_over_the_same_session(
