@@ -3,9 +3,11 @@ when ``CLAUDE_LOOP_TEST_REQUIRE=all``."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterator
@@ -71,6 +73,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*names): skipped where one of tests/requirements.py is missing")
     config.stash[SKIPS] = skips = defaultdict(list)
     config.pluginmanager.register(SkipList(skips), "skip list")
+    _spare_children_ignored_signals()
+
+
+def _spare_children_ignored_signals() -> None:
+    """What a background script or ``nohup`` ignores is ignored in all that it starts: no process under test would end by it.
+    A handler that does nothing ignores the signal here alone."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays to the end: no collection of garbage need look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

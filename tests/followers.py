@@ -125,15 +125,25 @@ class SocketIOFollower(Follower):
     name = "socketio"
 
     async def open(self, start: Any = None) -> None:
-        self._client = client = socketio.AsyncClient(reconnection=False)
+        # A session of its own would be left open by the client when the server ends the connection.
+        self._session = aiohttp.ClientSession()
+        self._client = client = socketio.AsyncClient(reconnection=False, http_session=self._session)
         client.on("events", self._events)
         client.on("reset", self._on_reset)
         await client.connect(self.url, transports=["websocket"])
+        answered = asyncio.get_running_loop().create_future()
+
+        def settle(answer: dict[str, Any]) -> None:
+            # At once: the first frame may be right behind, and whoever waits for the answer has its turn after it.
+            if answer.get("ok"):
+                self.status, self.cursor = answer["status"], answer["cursor"]
+            answered.set_result(answer)
+
         wanted = {"filter": self.filter, "from": self.cursor if start is None else start}
-        answer = await client.call("subscribe", wanted, timeout=20)
+        await client.emit("subscribe", wanted, callback=settle)
+        async with asyncio.timeout(PATIENCE):
+            answer = await answered
         assert answer.get("ok"), answer
-        self.status = answer["status"]
-        self.cursor = answer["cursor"]
         if answer["status"] == "reset":
             self.resets.append(answer["reason"])
 
@@ -151,6 +161,7 @@ class SocketIOFollower(Follower):
 
     async def close(self) -> None:
         await self._client.shutdown()
+        await self._session.close()
 
 
 class PollingFollower(Follower):

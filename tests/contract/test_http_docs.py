@@ -11,7 +11,7 @@ import pytest
 from claude_loop import errors
 from claude_loop.errors import ClaudeLoopError
 from tests.live_server import LiveServer
-from tests.support import ROOT, eventually
+from tests.support import PATIENCE, ROOT, eventually
 
 PAGE = (ROOT / "docs" / "http.md").read_text()
 EXAMPLE = re.compile(r"^```sh( stream)?\n(.*?)^```\n\n```(json|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -27,12 +27,12 @@ async def run(script, url, *, endless):
         stdout=asyncio.subprocess.PIPE, env=os.environ | {"URL": url}, start_new_session=True,
     )  # fmt: skip
     if not endless:
-        text, _ = await asyncio.wait_for(process.communicate(), 20)
+        text, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert process.returncode == 0
         return text.decode()
     text = b""
     while b"data:" not in text or not text.endswith(b"\n\n"):
-        text += await asyncio.wait_for(process.stdout.readline(), 20)
+        text += await asyncio.wait_for(process.stdout.readline(), PATIENCE)
     os.killpg(process.pid, signal.SIGTERM)
     await process.wait()
     return text.decode()

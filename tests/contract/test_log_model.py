@@ -29,6 +29,7 @@ from claude_loop.filters import Filter
 from claude_loop.hub import Hub
 from claude_loop.ring import Ring
 from claude_loop.subscription import Batch, Start
+from tests.support import PATIENCE
 
 FILTERS = [Filter(), Filter(types=("a.*",)), Filter(prd_ids=("P1",)), Filter(prd_ids=("P1",), or_without_prd=True)]
 
@@ -50,7 +51,7 @@ class LogMachine(RuleBasedStateMachine):
         self.heard: list[int] = []
 
     def run(self, coroutine):
-        return self.loop.run_until_complete(asyncio.wait_for(coroutine, 20))
+        return self.loop.run_until_complete(asyncio.wait_for(coroutine, PATIENCE))
 
     @initialize()
     def open(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -88,7 +89,7 @@ class Daemon:
 
 def run_command(environ: dict[str, str], *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     """A command of the command line, to its end."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "claude_loop", *arguments],
         env=environ,
         cwd=ROOT,
@@ -98,6 +99,15 @@ def run_command(environ: dict[str, str], *arguments: str, **options: object) -> 
         timeout=60,
         check=False,
         **options,
+    )
+    done.stderr = without_waiting(done.stderr)
+    return done
+
+
+def without_waiting(words: str) -> str:
+    """What a command said, but for the line that it says only where a daemon takes more than some seconds to start."""
+    return re.sub(
+        r"^claude-loop is still starting; waiting for it, up to \d+ seconds\.\n", "", words, flags=re.MULTILINE
     )
 
 

@@ -21,7 +21,7 @@ from playwright.async_api import expect
 from tests.e2e.adopt.night import STORIES, Night
 from tests.e2e.monitor import browser_context, launched, new_page
 from tests.notify_receiver import configure, receiving
-from tests.support import alive, until
+from tests.support import PATIENCE, alive, until
 
 pytestmark = [pytest.mark.requires("linux"), pytest.mark.timeout(120), pytest.mark.slow]
 PHONE = (
@@ -306,15 +306,15 @@ def test_what_was_begun_and_done_while_the_daemon_was_away_is_verified_all_the_s
     """It is killed in the first story and comes back in the third, before its tests."""
     night = begin(STAND_IN_HOLDS="1")
     night.await_hold("ready")
-    until(lambda: _at_work(night, "US-001") == (1, "running"), 20, "the first story is at work")
+    until(lambda: _at_work(night, "US-001") == (1, "running"), PATIENCE, "the first story is at work")
     night.daemon.kill()
     for number in (1, 2):
         night.await_hold("ready")
         night.release("ready")
-        until(lambda number=number: f"Iteration {number}" in _last_words(night), 20)
+        until(lambda number=number: f"Iteration {number}" in _last_words(night), PATIENCE)
     night.await_hold("ready")
     night.daemon.start()
-    until(lambda: _at_work(night, "US-003") == (1, "running"), 20, "the third story is at work")
+    until(lambda: _at_work(night, "US-003") == (1, "running"), PATIENCE, "the third story is at work")
     states = {story["story_id"]: (story["state"], story["why"]) for story in night.detail()["stories"]}
     assert states == {
         "US-001": ("done·verified", []),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.daemon import Daemon
+from tests.support import PATIENCE
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def daemon(home: Path, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def asked(daemon: Daemon, method: str, path: str, body: Any = None) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE)
     headers = {"Content-Type": "application/json"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     answer = json.load(connection.getresponse())
@@ -91,7 +92,7 @@ def test_restore_refuses_beside_a_daemon_and_resets_readers(daemon, tmp_path):
     assert stored(daemon) == ["e1", "e2", "e4"]
     # A reader that saw e3 under the number that e4 has now, and one that saw no more than the backup.
     for seen in (after["cursor"], cursor):
-        stream = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20)
+        stream = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE)
         stream.request("GET", "/api/events/stream", headers={"Last-Event-ID": seen})
         lines = iter(stream.getresponse().readline, b"")
         assert b"event: reset\n" in lines

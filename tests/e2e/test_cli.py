@@ -17,7 +17,7 @@ import pytest
 from claude_loop.client import DaemonClient
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
-from tests.e2e.daemon import Daemon, clean_environment, run_command, shared_daemon
+from tests.e2e.daemon import Daemon, clean_environment, run_command, shared_daemon, without_waiting
 from tests.support import ROOT, alive, until
 
 COMMAND = [sys.executable, "-m", "claude_loop"]
@@ -89,7 +89,7 @@ def test_many_ups_at_once_make_one_daemon(person) -> None:
     processes = [
         subprocess.Popen(line, env=person.environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    said = [process.communicate(timeout=60)[1] for process in processes]
+    said = [without_waiting(process.communicate(timeout=60)[1]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0, 0]
     assert sorted(words.split(" at ")[0] for words in said) == ["claude-loop already runs"] * 3 + [
         "claude-loop started"

@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.e2e.daemon import without_waiting
 from tests.e2e.monitor import FLAGS
 from tests.requirements import find_chromium, missing
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 # What the demo promises; a test machine may be busy with others.
 LONGEST_SECONDS = 60
@@ -54,7 +55,7 @@ class Person:
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **environ)
         out, err = process.communicate(timeout=2 * LONGEST_SECONDS)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, without_waiting(err))
 
     def processes(self) -> list[str]:
         """The command lines of everything that runs on this state directory, but the daemon."""
@@ -194,7 +195,7 @@ def test_interrupted_it_leaves_nothing_behind_but_the_daemon(person, number, sta
             line = demo.stdout.readline()
         assert any("prd_loop.sh" in process for process in person.processes())
         demo.send_signal(number)
-        assert demo.wait(20) == status
+        assert demo.wait(PATIENCE) == status
         assert "Traceback" not in demo.stderr.read()
     until(lambda: person.processes() == [])
     until(lambda: "✗ demo/DEMO-1  failed" in person.run("prds").stdout)

@@ -16,7 +16,7 @@ import pytest
 from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon, shared_daemon
 from tests.requirements import NODE_FOLDER, find_node
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.requires("linux")  # its own user's connections need no token there
@@ -64,8 +64,8 @@ def coordinate(daemon: Daemon, folder: Path, *prds: str) -> subprocess.Completed
 def test_a_coordinator_and_its_workers_report_what_became_of_each_prd(daemon: Daemon, tmp_path: Path):
     done = coordinate(daemon, tmp_path, "EX-1", "EX-2")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
-    until(lambda: (each := card(daemon, "EX-1")) and each["state"] == "done·verified", 20, "EX-1 is verified")
-    until(lambda: (each := card(daemon, "EX-2")) and each["state"] == "failed", 20, "EX-2 has failed")
+    until(lambda: (each := card(daemon, "EX-1")) and each["state"] == "done·verified", PATIENCE, "EX-1 is verified")
+    until(lambda: (each := card(daemon, "EX-2")) and each["state"] == "failed", PATIENCE, "EX-2 has failed")
     (first, second) = (card(daemon, prd) or {} for prd in ("EX-1", "EX-2"))
     assert first["last_commit"]["subject"] == "Cart totals"
     assert (second["counts"]["failing"], second["last_test"]["failing"]) == (1, ["make test"])
@@ -95,9 +95,9 @@ def follows(client: subprocess.Popen[bytes], printed: Path, daemon: Daemon, prd:
         assert client.poll() is None, printed.read_text()
         return words in printed.read_text()
 
-    until(lambda: shown(greeting) and shown("US-BEFORE"), 20, "the client shows what was there")
+    until(lambda: shown(greeting) and shown("US-BEFORE"), PATIENCE, "the client shows what was there")
     emit(daemon, prd, "US-AFTER")
-    until(lambda: shown("US-AFTER"), 20, "the client shows what comes")
+    until(lambda: shown("US-AFTER"), PATIENCE, "the client shows what comes")
 
 
 def emit(daemon: Daemon, prd: str, story: str) -> None:
@@ -111,7 +111,7 @@ def test_the_python_client_follows_a_prd_until_it_is_interrupted(daemon: Daemon,
     with started(command, tmp_path, daemon) as (client, printed):
         follows(client, printed, daemon, "EX-3", "connected to claude-loop")
         client.send_signal(signal.SIGINT)
-        assert client.wait(20) == 0, printed.read_text()
+        assert client.wait(PATIENCE) == 0, printed.read_text()
 
 
 @pytest.mark.requires("node")

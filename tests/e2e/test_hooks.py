@@ -16,7 +16,7 @@ from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from tests.e2e.daemon import Daemon
-from tests.support import BIN, ROOT, until
+from tests.support import BIN, PATIENCE, ROOT, until
 
 pytestmark = pytest.mark.requires("linux")
 
@@ -48,7 +48,7 @@ def call(daemon: Daemon, payload: dict[str, Any], agent: str = "claude") -> None
         theirs.close()
         ours.sendall(json.dumps(payload).encode())
         ours.shutdown(socket.SHUT_WR)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out, err) == (0, b"", b"")
 
 

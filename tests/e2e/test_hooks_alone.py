@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.daemon import Daemon
 from tests.notify_receiver import configure
-from tests.support import BIN, until
+from tests.support import BIN, PATIENCE, until
 
 pytestmark = pytest.mark.requires("linux")
 
@@ -54,7 +54,7 @@ def hook(daemon: Daemon, where: Path, name: str, **payload: object) -> None:
         env={name: value for name, value in daemon.environ.items() if name != "CLAUDE_LOOP_PROJECT"},
         cwd=where,
         capture_output=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=True,
     )
     assert (done.stdout, done.stderr) == (b"", b"")

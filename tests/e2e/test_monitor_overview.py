@@ -12,6 +12,7 @@ from playwright.async_api import expect
 from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon, shared_daemon
 from tests.e2e.monitor import NARROW, browser_context, emit, new_page, overflow, violations
+from tests.support import PATIENCE
 
 pytestmark = [
     pytest.mark.requires("chromium", "node"),
@@ -269,5 +270,5 @@ def publish(daemon, events):
     request = urllib.request.Request(
         f"{daemon.url}/api/events", data=body, headers={"Content-Type": "application/x-ndjson"}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         assert all("seq" in one for one in json.load(answer)["accepted"])

@@ -19,8 +19,8 @@ import pytest
 
 from claude_loop.instance import DaemonNote, is_running
 from claude_loop.paths import Home
-from tests.e2e.daemon import Daemon, clean_environment
-from tests.support import ROOT, kill, until
+from tests.e2e.daemon import Daemon, clean_environment, without_waiting
+from tests.support import PATIENCE, ROOT, kill, until
 
 # A stop takes five seconds at the most, and a loaded machine twice as long.
 STOP_SECONDS = 10.0
@@ -90,7 +90,7 @@ def test_the_module_starts_one_in_the_background(home):
     try:
         assert health(note.url)["status"] == "healthy"
         assert first.stdout == ""
-        assert first.stderr == f"claude-loop started at {note.url} (pid {note.pid}).\n"
+        assert without_waiting(first.stderr) == f"claude-loop started at {note.url} (pid {note.pid}).\n"
         again = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
         assert "already runs" in again.stderr
         assert DaemonNote.read(Home(home)) == note
@@ -126,7 +126,7 @@ def test_a_daemon_with_readers_and_an_upload_ends_in_time_and_in_order(home):
     daemon = Daemon(home)
     daemon.start()
     with ExitStack() as stack:
-        streams = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=20) for _ in range(3)]
+        streams = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE) for _ in range(3)]
         for stream in streams:
             stack.callback(stream.close)
             stream.request("GET", "/api/events/stream")

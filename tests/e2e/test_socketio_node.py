@@ -15,7 +15,7 @@ from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.hub import Hub
 from claude_loop.settings import Settings
 from tests.requirements import NODE_FOLDER, find_node
-from tests.support import eventually, free_port
+from tests.support import PATIENCE, eventually, free_port
 from tests.unit.transports.socketio_rig import TOKEN, serving
 
 pytestmark = pytest.mark.requires("node")
@@ -68,7 +68,7 @@ async def node(url: str, **options: Any) -> AsyncIterator[NodeClient]:
     finally:
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), 20)
+            await asyncio.wait_for(process.wait(), PATIENCE)
         except TimeoutError:
             process.kill()
             await process.wait()

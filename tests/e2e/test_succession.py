@@ -15,7 +15,7 @@ import pytest
 from claude_loop.build import full_version
 from claude_loop.instance import DaemonNote
 from claude_loop.paths import Home
-from tests.e2e.daemon import clean_environment
+from tests.e2e.daemon import clean_environment, without_waiting
 from tests.support import BIN, ROOT, alive, free_port, kill, until
 
 EVENTS = 300
@@ -98,7 +98,7 @@ def _readers(copy: Copy) -> int:
 def test_of_two_at_once_one_replaces_it_and_the_other_finds_the_new_one(copy):
     copy.run("up", old=True)
     both = [copy.begin("up") for _ in range(2)]
-    words = sorted(process.communicate(timeout=60)[1] for process in both)
+    words = sorted(without_waiting(process.communicate(timeout=60)[1]) for process in both)
     assert [process.returncode for process in both] == [0, 0], words
     assert "already runs" in words[1]
     assert "took its place" in words[0]

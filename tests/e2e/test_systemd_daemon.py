@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 
 class Manager:
@@ -24,7 +24,7 @@ class Manager:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(folder / "notify"))
-        self.notify.settimeout(20)
+        self.notify.settimeout(PATIENCE)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.environment = {
@@ -52,7 +52,7 @@ class Manager:
         return heard
 
     def health(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=PATIENCE) as answer:
             return json.load(answer)["status"]
 
     def end(self) -> None:

@@ -23,7 +23,7 @@ import pytest
 from claude_loop.cli.terminal import harmless_json
 from claude_loop.client import DaemonClient
 from tests.e2e.daemon import Daemon, shared_daemon
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 EVENTS = count(1)
 
@@ -364,7 +364,13 @@ def test_it_ends_when_its_reader_does(shared, prd) -> None:
     publish(shared, *numbered(1), prd=prd)
     program = f'set -o pipefail; "{sys.executable}" -m claude_loop tail --prd {prd} | head -1'
     piped = subprocess.run(
-        ["bash", "-c", program], env=shared.environ, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        ["bash", "-c", program],
+        env=shared.environ,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert (piped.returncode, piped.stderr) == (0, "")
     assert piped.stdout.endswith("· number 1\n")

@@ -16,7 +16,7 @@ import pytest
 import socketio
 
 from tests.e2e.daemon import Daemon
-from tests.support import eventually, until
+from tests.support import PATIENCE, eventually, until
 
 EVENT = {"type": "note.made", "prd_id": "P"}
 TRANSPORTS = ["polling", "websocket"]
@@ -166,7 +166,7 @@ async def test_a_revoked_token_loses_its_stream_and_an_expired_one_too(daemon, c
                 if token is revoked:
                     daemon.run("token", "revoke", "a")
                 with pytest.raises(aiohttp.ClientError):
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(PATIENCE):
                         while await stream.content.readline():
                             pass
                         raise aiohttp.ClientError("ended")

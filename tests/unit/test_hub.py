@@ -376,7 +376,7 @@ async def test_pruning_between_a_page_and_its_cursor_hides_nothing(bench, filter
 
     bench.log.read, bench.log.digest_at = slow_read, late_digest
     seen, resets = [], []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while reader.lag:
             outcome = await reader.next()
             if isinstance(outcome, Reset):
@@ -476,7 +476,7 @@ async def test_a_shared_future_may_be_cancelled_by_whoever_holds_it(bench):
     kept, dropped = bench.hub.next_commit(), bench.hub.next_commit()
     dropped.cancel()
     await bench.publish(1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await kept is None
 
 
@@ -577,7 +577,7 @@ async def test_a_handler_that_hangs_delays_neither_publishers_nor_readers(bench)
     reader = await bench.reader(start="now")
     await bench.publish(1)
     await entered.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for _ in range(30):
             await bench.publish(10)
         assert await take(reader, 301) == list(range(1, 302))
@@ -653,11 +653,11 @@ async def test_stopping_tells_readers_that_wait_and_refuses_everything_after(ben
     bench.log.reads = 0
     reading = [asyncio.ensure_future(reader.next()) for reader in (*readers, old)]
     await eventually(lambda: bench.log.reads == 1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await bench.hub.stop()
         outcomes = await asyncio.gather(*reading, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ShuttingDown] * 4
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         for refused in (readers[0].next, old.next, bench.subscribe, lambda: bench.publish(1)):
             with pytest.raises(ShuttingDown):
                 await refused()

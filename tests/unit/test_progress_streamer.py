@@ -37,7 +37,7 @@ from claude_loop.progress_streamer import (
     start_streaming,
 )
 from claude_loop.websocket_server import ClaudeLoopWebSocketServer
-from tests.support import ROOT, eventually, free_port
+from tests.support import PATIENCE, ROOT, eventually, free_port
 
 
 class Recorder:
@@ -658,7 +658,7 @@ async def test_a_server_that_is_ended_while_it_starts_leaves_events_to_the_spool
     emitting = asyncio.ensure_future(streamer.story_started("PRD-001", "US-001"))
     await asyncio.sleep(0)
     await process.tasks.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await emitting
     assert [event["type"] for event in spooled(home)] == ["story.started"]
 

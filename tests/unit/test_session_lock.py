@@ -32,7 +32,7 @@ from claude_loop.session_lock import (
     with_async_session_lock,
     with_session_lock,
 )
-from tests.support import ROOT, end_with, until
+from tests.support import PATIENCE, ROOT, end_with, until
 
 HOLD = """
 import sys, time
@@ -632,7 +632,9 @@ with SessionLock("x"):
     (info,) = list_locks()
     assert (info.name, info.state, info.pid) == ("x", "held", None), info
 """
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=20)
+    subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=PATIENCE
+    )
     assert list(folder.iterdir()) == []
 
 
@@ -786,7 +788,9 @@ assert ours == {"claude_loop", "claude_loop.errors", "claude_loop.lock_files", "
 heavy = {"asyncio", "pydantic", "structlog", "orjson", "filelock", "click", "subprocess", "socket"} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=20)
+    subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=PATIENCE
+    )
 
 
 def test_cleanup_from_the_shell(folder: Path) -> None:
@@ -796,7 +800,7 @@ def test_cleanup_from_the_shell(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     outputs = [
         subprocess.run(
-            [*command, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=20
+            [*command, *arguments], env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE
         ).stdout
         for arguments in ([], ["--max-age", "0"])
     ]

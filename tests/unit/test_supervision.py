@@ -1,6 +1,7 @@
 import asyncio
 
 from claude_loop.supervision import TaskOwner
+from tests.support import PATIENCE
 
 
 async def test_tasks_have_names_and_are_kept_until_they_end():
@@ -42,7 +43,7 @@ async def test_closing_cancels_and_is_bounded():
     quick = owner.spawn(asyncio.sleep(1000), "quick")
     slow = owner.spawn(stubborn(), "slow")
     await asyncio.sleep(0)  # a task that has not begun cannot refuse
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await owner.close(0.05)
     assert quick.cancelled()
     assert not slow.done()
@@ -64,7 +65,7 @@ async def test_a_task_may_close_its_own_owner():
         ended.append("self")
 
     owner.spawn(wait(), "waits")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await owner.spawn(close(), "closes")
     assert ended == ["other", "self"]
     assert len(owner) == 0

@@ -18,7 +18,7 @@ import pytest
 from claude_loop.errors import ActivationFailed
 from claude_loop.supervision import TaskOwner
 from claude_loop.systemd_protocol import ServiceManager, passed_sockets
-from tests.support import ROOT, free_port, until
+from tests.support import PATIENCE, ROOT, free_port, until
 
 # Prints what it was passed, serves one connection, and shows that its own children get nothing of it.
 CHILD = """
@@ -51,7 +51,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
                 pytest.skip("abstract addresses are Linux's own")
             address = f"@claude-loop-test-{os.getpid()}"
             end.bind("\0" + address[1:])
-        end.settimeout(10)
+        end.settimeout(PATIENCE)
         yield end, address if request.param == "abstract" else "notify"
 
 
@@ -132,7 +132,7 @@ async def test_the_watchdog_is_fed_twice_in_its_time_until_the_daemon_ends(manag
     owner.spawn(ServiceManager(address, watchdog_seconds=0.2).keep_alive(), "watchdog")
     begun = loop.time()
     for _ in range(5):  # at 0.0, 0.1, 0.2, 0.3 and 0.4 s
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert await loop.sock_recv(end, 100) == b"WATCHDOG=1"
     assert loop.time() - begun >= 0.39
     await owner.close()
@@ -161,7 +161,7 @@ def test_a_passed_socket_is_served_and_nothing_of_it_reaches_children(manager):
         ):
             client.sendall(b"hello")
             assert client.recv(100) == b"HELLO"
-            assert json.loads(process.communicate(timeout=20)[0]) == {
+            assert json.loads(process.communicate(timeout=PATIENCE)[0]) == {
                 "names": ["http"],
                 "addresses": [["127.0.0.1", port]],
                 "below": [[], False],
@@ -176,7 +176,7 @@ def test_sockets_meant_for_another_process_are_left_alone():
         socket.create_server(("127.0.0.1", 0)) as listener,
         child({"LISTEN_FDS": "1"}, passed=listener, pid="1") as process,
     ):
-        answer = json.loads(process.communicate(timeout=20)[0])
+        answer = json.loads(process.communicate(timeout=PATIENCE)[0])
     assert answer["names"] == []
     assert answer["below"][0] == []
 
@@ -217,7 +217,7 @@ except ActivationFailed as refusal:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         check=True,
     )
     assert complaint in done.stdout
@@ -241,7 +241,7 @@ def test_systemd_s_own_activator_hands_over_its_sockets(home):
         with client:
             client.sendall(b"hello")  # the first byte is what starts the program
             assert client.recv(100) == b"HELLO"
-        answer = json.loads(process.communicate(timeout=20)[0])
+        answer = json.loads(process.communicate(timeout=PATIENCE)[0])
     assert answer["names"] == ["http", "more"]
     assert answer["addresses"] == [["127.0.0.1", port] for port in ports]
 

@@ -16,7 +16,7 @@ import pytest
 from claude_loop.formats.agent_hooks import restored
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES
 from claude_loop.intake.spool_names import author
-from tests.support import BIN
+from tests.support import BIN, PATIENCE
 from tests.unit.bin.bash_scripts import environment
 
 HOOK = BIN / "claude-loop-hook"
@@ -244,7 +244,7 @@ def test_many_at_once_write_a_line_each(home: Path) -> None:
         assert process.stdin is not None
         process.stdin.write(b'{"n":%d}' % number)
         process.stdin.close()
-    assert [process.wait(20) for process in processes] == [0] * 40
+    assert [process.wait(PATIENCE) for process in processes] == [0] * 40
     assert sorted(record["data"]["n"] for record in records(home)) == list(range(40))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from claude_loop.intake.spool_names import FlushRequest, author
-from tests.support import until
+from tests.support import PATIENCE, until
 from tests.unit.bin.bash_scripts import ALL_CALLS, EMITTER, MODES, bash, emitted, environment, records
 
 BOTH = pytest.mark.parametrize("mode", ["bash-5", "bash-3.2"])
@@ -156,7 +156,7 @@ def test_flush_waits_until_the_daemon_has_removed_the_marker(home, mode):
         assert request.line == 2
         assert process.poll() is None
         found.unlink()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (out, err, process.returncode) == (b"flushed\n", b"", 0)
 
 
@@ -166,7 +166,7 @@ def test_flush_notices_within_a_few_milliseconds(home):
         time.sleep(0.2)  # long enough for its pauses to have become as long as they get
         found.unlink()
         started = time.monotonic()
-        process.wait(20)
+        process.wait(PATIENCE)
         assert time.monotonic() - started < 10
 
 
@@ -223,7 +223,7 @@ def test_a_trap_that_fires_while_flush_waits_can_speak(home, mode):
         marker(home)
         until(lambda: os.readlink(f"/proc/{process.pid}/fd/2").startswith("pipe"), what="the wait itself")
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE)
     assert (err, process.returncode) == (b"caught\n", 3)
 
 
@@ -243,7 +243,7 @@ def test_a_trap_that_fires_while_flush_waits_can_speak(home, mode):
 def test_flush_in_states_of_a_shell(home, mode, state):
     with flushing(f"exec 9>&1; {state}; emit_resumed P; emit_flush 20 && echo flushed >&9", mode) as process:
         marker(home).unlink()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (out, err) == (b"flushed\n", b"")
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from claude_loop.cli.lock import locks
 from claude_loop.session_lock import SessionLock, list_locks
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 PROGRAM = "from claude_loop.cli.lock import lock; lock(prog_name='claude-loop lock')"
 LOCK = [sys.executable, "-c", PROGRAM]
@@ -198,7 +198,7 @@ import claude_loop.cli.lock
 heavy = {"asyncio", "pydantic", "structlog", "orjson", "aiohttp", "socketio", "subprocess", "rich"} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=PATIENCE)
 
 
 # --- exclusion and death ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 def event(number, **data):
@@ -181,7 +181,7 @@ async def test_a_defect_in_one_batch_spares_the_others_of_its_group(tmp_path):
     log = await opened(tmp_path / "events.db")
     poison = event(2)
     poison.data = {"unencodable": object()}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         futures = [log.append([event(1)]), log.append([poison]), log.append([event(3)])]
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
     assert outcomes[0][0].seq == 1
@@ -230,7 +230,7 @@ def small_disk(tmp_path):
 
 
 async def recovered(log):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while log.failure is not None:
             await asyncio.sleep(0.05)
 
@@ -297,7 +297,7 @@ async def test_closing_does_not_wait_for_a_search_without_end(tmp_path):
 
     reading = asyncio.ensure_future(log._readers.ask(run))
     await eventually(begun.is_set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await log.close()
         with pytest.raises(StorageFailed):
             await reading

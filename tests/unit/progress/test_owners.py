@@ -18,7 +18,7 @@ from claude_loop.hub import Hub
 from claude_loop.progress.keys import run_key
 from claude_loop.progress.owners import MISSES, OwnerWatch, Process, ProcessTable
 from claude_loop.progress.projection import ProgressProjection
-from tests.support import eventually, until
+from tests.support import PATIENCE, eventually, until
 
 pytestmark = pytest.mark.requires("linux")  # process start times come from /proc
 
@@ -437,7 +437,7 @@ async def test_where_there_is_no_proc_nobody_is_watched(world, tmp_path, process
     assert not table.can_judge
     world.watch_anew(processes=table)
     await world.say("prd.started", status="running", owner=owner_of(process.pid))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await world.tasks[0]
     assert len(world.owners) == 0
 

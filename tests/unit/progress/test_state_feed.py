@@ -19,6 +19,7 @@ from claude_loop.progress.projection import ProgressProjection
 from claude_loop.progress.state_feed import StateFeed
 from claude_loop.progress.views import Moment, list_cards
 from claude_loop.progress.watch import Watch, WatchedPrd
+from tests.support import PATIENCE
 
 STALLED_MS = 300_000
 PRD = prd_key(None, "PRD-1")
@@ -142,7 +143,7 @@ async def test_passing_time_wakes_a_watcher_and_is_a_patch(feed: StateFeed, publ
     await asyncio.sleep(0.03)
     assert not waiting.done()
     clock.advance(STALLED_MS / 1000)
-    await asyncio.wait_for(waiting, 20)
+    await asyncio.wait_for(waiting, PATIENCE)
     (patch,) = page.take()
     assert (patch["path"], patch["value"]) == ([run_key(None, "PRD-1", "e1"), "state"], "stalled")
     assert patch["at"] == clock.now_us() // 1000

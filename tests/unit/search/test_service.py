@@ -19,7 +19,7 @@ from claude_loop.search import service
 from claude_loop.search.index import SearchIndex
 from claude_loop.search.service import Search
 from claude_loop.supervision import TaskOwner
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def test_ends_with_the_hub(tmp_path: Path):
     await say(hub, "one")
     await eventually(lambda: indexed(hub, search))
     await hub.stop()
-    await asyncio.wait_for(running, 20)
+    await asyncio.wait_for(running, PATIENCE)
     await search.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from claude_loop.transports import connection
 from claude_loop.transports.connection import Connection
 from tests.guarded_server import Guarded, ask, guarded, read_answer
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 GET = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -92,7 +92,7 @@ async def test_a_later_head_is_bounded_by_the_idle_time(monkeypatch: pytest.Monk
         writer.write(GET)
         assert (await read_answer(reader)).status == 200
         writer.write(b"GET /slow")
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 

@@ -12,6 +12,7 @@ from yarl import URL
 from claude_loop.errors import StorageFailed
 from claude_loop.transports.gate import PUBLIC
 from tests.http_rig import TOKEN, serving
+from tests.support import PATIENCE
 
 ERROR_KEYS = {"code", "message", "hint"}
 
@@ -101,7 +102,7 @@ async def test_an_answer_that_has_begun_is_cut_off_and_not_completed(rig, path):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{rig.port}\r\n\r\n".encode())
         text = b""
         try:
-            while part := await asyncio.wait_for(reader.read(4096), 10):
+            while part := await asyncio.wait_for(reader.read(4096), PATIENCE):
                 text += part
         except ConnectionResetError:
             pass

@@ -7,6 +7,7 @@ import asyncio
 from engineio.packet import PING, Packet
 
 from claude_loop.transports.outbox import ROUND, Frame, Outbox
+from tests.support import PATIENCE
 
 
 def frames(count: int) -> list[Frame]:
@@ -39,8 +40,8 @@ async def test_idle_means_taken_and_asked_for_more() -> None:
     await asyncio.sleep(0)
     assert not idle.done(), "taken, but perhaps not sent"
     taking = asyncio.create_task(outbox.take())
-    await asyncio.wait_for(idle, 10)
-    await asyncio.wait_for(outbox.idle(), 10)
+    await asyncio.wait_for(idle, PATIENCE)
+    await asyncio.wait_for(outbox.idle(), PATIENCE)
     outbox.put_nowait(Packet(PING))
     assert not outbox.is_idle
     assert len(await taking) == 1
@@ -54,7 +55,7 @@ async def test_below() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     await outbox.take()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_the_end_comes_after_what_was_put_before_and_stays() -> None:
@@ -89,4 +90,4 @@ async def test_cancelled_waiters_are_forgotten() -> None:
 async def test_closing_never_waits_for_a_reader() -> None:
     outbox = Outbox()
     await outbox.put(Packet(PING))
-    await asyncio.wait_for(outbox.join(), 10)
+    await asyncio.wait_for(outbox.join(), PATIENCE)

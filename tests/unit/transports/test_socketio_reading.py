@@ -118,9 +118,11 @@ async def test_filter_and_quiet_cursor(rig: Rig, clients: Clients) -> None:
     answer = await client.call("subscribe", {"filter": {"types": ["story.*"], "prd_ids": ["PRD-001"]}})
     await rig.emit("note.made")
     await rig.emit("story.told", prd_id="PRD-002")
-    name, frame = await client.next()
-    assert (name, frame["events"]) == ("events", []), "the quiet subscription's cursor moves"
-    assert (frame["prev"], frame["upto"]) == (answer["cursor"], str(rig.hub.state.head_cursor))
+    at = answer["cursor"]
+    while at != str(rig.hub.state.head_cursor):  # in two steps where the second event was late
+        name, frame = await client.next()
+        assert (name, frame["events"], frame["prev"]) == ("events", [], at), "the quiet subscription's cursor moves"
+        at = frame["upto"]
     wanted = await rig.emit("story.told")
     name, frame = await client.next()
     assert [event["id"] for event in frame["events"]] == [wanted.id]

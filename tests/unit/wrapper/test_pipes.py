@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import alive, until
+from tests.support import PATIENCE, alive, until
 from tests.unit.wrapper.outer import kept, wrapped, wrapper_of
 
 pytestmark = pytest.mark.requires("linux")
@@ -91,7 +91,7 @@ def test_signals_reach_the_command_once(directory, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == b"term\n"
     process.send_signal(signal.SIGUSR1)
-    assert process.communicate(timeout=20)[0] == b"usr\n"
+    assert process.communicate(timeout=PATIENCE)[0] == b"usr\n"
     assert process.returncode == 3
 
 

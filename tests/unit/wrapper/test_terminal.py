@@ -15,7 +15,7 @@ import pytest
 from tests.support import ROOT, alive, until
 from tests.unit.wrapper.outer import Shell, kept, wrapped
 
-pytestmark = pytest.mark.requires("linux")
+pytestmark = [pytest.mark.requires("linux"), pytest.mark.slow]
 
 
 @pytest.fixture(params=["bare", "wrapped"])
