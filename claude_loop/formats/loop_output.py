@@ -99,9 +99,9 @@ def _limit_event(line: str) -> UsageLimit | None:
     if not isinstance(info, dict) or info.get("status") != "rejected":
         return None
     resets_at = info.get("resetsAt")
-    if type(resets_at) not in (int, float) or not 0 < resets_at < _LATEST_SECONDS:
-        return UsageLimit("usage limit reached", None)
-    return UsageLimit("usage limit reached", round(resets_at * 1000))
+    if isinstance(resets_at, int | float) and 1 < resets_at < _LATEST_SECONDS:
+        return UsageLimit("usage limit reached", round(resets_at * 1000))
+    return UsageLimit("usage limit reached", None)
 
 
 def _banner(text: str) -> Banner | None:
