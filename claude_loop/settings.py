@@ -86,8 +86,12 @@ class NotifySettings(BaseModel):
         description="Which kinds to send: `waiting`, `failed`, `stalled`, `vanished`, `rate_limited`, `done`.",
     )
     projects: tuple[str, ...] = Field((), description="Only of these projects; `*` and `?` are wildcards.")
-    grace: float = Field(
-        20.0, ge=0, le=86_400, description="Seconds that a state must last; one that ends sooner is not sent."
+    grace: float | None = Field(
+        None,
+        ge=0,
+        le=86_400,
+        description="Seconds that a state must last; one that ends sooner is not sent. "
+        "Without it half a second, and 20 for `rate_limited`.",
     )
     quiet_hours: str = Field(
         "", description="Like `22:00-07:00`, local time: what comes meanwhile is sent at their end, if it still holds."

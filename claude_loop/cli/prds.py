@@ -132,6 +132,8 @@ def detail_lines(detail: dict[str, Any]) -> Iterator[str]:
     yield f"  {_counts(card)}{several}"
     for agent in card["agents"]:
         yield f"  {_agent(agent, card)}"
+    if promise := card["promise"]:
+        yield f"  promised {printable(promise)}"
     if card["usage"]:
         yield f"  used {', '.join(spent(card['usage']))}"
     width = _width([_story_name(story) for story in detail["stories"]])

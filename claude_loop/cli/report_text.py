@@ -106,6 +106,8 @@ def title_line(prd: Document) -> str:
 def body_lines(prd: Document) -> Iterator[str]:
     yield from _stories(prd)
     yield from _counted(prd)
+    if promise := prd["promise"]:
+        yield f"promised: {printable(promise, 120)}"
     if prd["cost_usd"] is not None:
         whose = "its run" if prd["runs"] == 1 else f"its {prd['runs']} runs"
         yield f"cost of {whose}: {money(prd['cost_usd'])}"

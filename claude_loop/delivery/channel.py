@@ -107,7 +107,8 @@ class Channel:
             return
         if not await self._ask(lambda outbox: outbox.sending(message, now)):
             return  # its cause has just ended
-        await self._settle(message, await self._dispatch.send(self.target, self._composed(message, now)))
+        replaced = [] if message.phase == "resolved" else await self._ask(lambda outbox: outbox.replaced_by(message))
+        await self._settle(message, await self._dispatch.send(self.target, self._composed(message, now, replaced)))
 
     async def _follow_clock(self) -> int:
         """The present. What waits would wait until a clock that was set back has caught up: it is moved along."""
@@ -157,12 +158,13 @@ class Channel:
     def _is_urgent(self, message: Message) -> bool:
         return message.condition.kind in self.target.settings.urgent
 
-    def _composed(self, message: Message, now: int) -> dict[str, Any]:
+    def _composed(self, message: Message, now: int, replaced: list[str]) -> dict[str, Any]:
         condition, resolved = message.condition, message.phase == "resolved"
         return {
             "message_id": message.message_id,
             # The same for all that is said of one cause: who can take back what was shown finds it by this.
             "cause_id": message_id(condition, message.channel, 0, "alert"),
+            "replaces": " ".join(replaced),
             "channel": self.target.name,
             "kind": condition.kind,
             "phase": message.phase,

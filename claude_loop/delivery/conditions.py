@@ -15,6 +15,8 @@ from claude_loop.progress.session_documents import SessionDocument
 Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
 # A fact has no end: nobody is told that a run is no longer done.
 FACTS = frozenset({"done"})
+# The later, the more urgent: who heard of one hears no more of it once the same run has come to a later one.
+URGENCY: tuple[Kind, ...] = ("done", "rate_limited", "stalled", "waiting", "vanished", "failed")
 
 
 class Subject(NamedTuple):
@@ -72,14 +74,25 @@ def conditions_of(
 
 
 def conditions_of_agent(session: SessionDocument, now_ms: int) -> list[Condition]:
-    """What holds of an agent without a PRD: that it waits. That it is idle or has ended is no news to who ran it."""
-    wait = shown_session(session, now_ms)["waiting"]
-    if wait is None:
+    """What holds of an agent without a PRD: that it waits, or that its work ended in an error. That it is idle or has
+    ended is no news to who ran it."""
+    wait, failed = shown_session(session, now_ms)["waiting"], session["failed"]
+    if wait is not None:
+        return [_of_agent(session, _kind_of(wait), wait["since"], wait["story_id"], _facts_of(wait))]
+    # Some errors come in the middle of a turn that goes on.
+    if failed is None or session["state"] not in ("idle", "ended"):
         return []
+    return [_of_agent(session, "failed", failed["at"], session["story_id"], {"why": [failed["error"]]})]
+
+
+def _of_agent(
+    session: SessionDocument, kind: Kind, since: int, story_id: str | None, facts: dict[str, Any]
+) -> Condition:
     project, session_id = session["project"], session["session_id"]
-    facts = {"agent": session["agent"], **_facts_of(wait)}
-    key = session_key(project, None, session_id)
-    return [Condition(key, _kind_of(wait), wait["since"], project, None, None, wait["story_id"], session_id, facts)]
+    facts = {"agent": session["agent"], **facts}
+    return Condition(
+        session_key(project, None, session_id), kind, since, project, None, None, story_id, session_id, facts
+    )
 
 
 def next_look_at(run: RunDocument, now_ms: int, stalled_after_ms: int) -> int | None:

@@ -21,6 +21,10 @@ from claude_loop.progress.session_documents import SessionDocument
 _ENDS = frozenset({"failed", "done"})
 # What is found out by itself, such as the last story that passes, is told a moment after the end; the words count it.
 AFTER_END_MS = 600
+# What is settled without anybody, such as a permission that a rule gives, is settled by then; and a person who is
+# needed hears of it within two seconds. Limits come and go by themselves.
+SHORT_GRACE_MS = 500
+_GRACE_MS = {"rate_limited": 20_000}
 
 
 class Seen(NamedTuple):
@@ -128,7 +132,9 @@ def _due_at(target: Target, condition: Condition, now_ms: int) -> int:
     """What has come to its end is not undone by waiting longer."""
     if condition.kind in _ENDS:
         return max(now_ms, condition.since) + AFTER_END_MS
-    return max(now_ms, condition.since + round(target.settings.grace * 1000))
+    grace = target.settings.grace
+    grace_ms = _GRACE_MS.get(condition.kind, SHORT_GRACE_MS) if grace is None else round(grace * 1000)
+    return max(now_ms, condition.since + grace_ms)
 
 
 def glob_patterns(globs: Iterable[str]) -> list[re.Pattern[str]]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from claude_loop.delivery.conditions import FACTS, Condition, Subject
+from claude_loop.delivery.conditions import FACTS, URGENCY, Condition, Subject
 from claude_loop.delivery.messages import Message, Phase, Plan, condition_of, message_id, text_of
 from claude_loop.paths import open_private
 
@@ -95,9 +95,10 @@ class Outbox:
         """``found`` is all that holds of ``subjects`` now; of those ``forgotten`` nothing is kept.
 
         New conditions become messages; of those that ended, a message nobody got is dropped, and one that was got is
-        followed by `resolved` on the channels of ``resolving``, but not of who was ``given_up``: that they ended is not
-        known."""
+        followed by `resolved` on the channels of ``resolving``: not of who was ``given_up``, as that they ended is not
+        known, and not where the channel hears of something more urgent instead: all is not well."""
         holding = list(found)
+        worst = _worst(holding)
         names = {condition.identity for condition, _ in holding}
         with self._transaction():
             for condition, plans in holding:
@@ -105,14 +106,19 @@ class Outbox:
                     lasts = condition.kind not in FACTS
                     self._insert(condition, plan.channel, 0, "alert", plan.due_at, lasts=lasts)
             for subject in subjects:
-                self._end_others(subject, names, frozenset() if subject in given_up else resolving, now_ms)
+                self._end_others(subject, names, frozenset() if subject in given_up else resolving, worst, now_ms)
             for subject in forgotten:
                 where, values = _of(subject)
                 self._db.execute(f"DELETE FROM message WHERE {where}", values)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
 
     def _end_others(
-        self, subject: Subject, names: set[tuple[str, str, int]], resolving: frozenset[str], now_ms: int
+        self,
+        subject: Subject,
+        names: set[tuple[str, str, int]],
+        resolving: frozenset[str],
+        worst: dict[tuple[str, str], int],
+        now_ms: int,
     ) -> None:
         where, values = _of(subject)
         rows = self._db.execute(
@@ -132,7 +138,8 @@ class Outbox:
                 "UPDATE message SET lasts=0 WHERE run=? AND kind=? AND since=? AND channel=?",
                 (run, kind, since, channel),
             )
-            if told and channel in resolving:
+            grew_worse = worst.get((run, channel), 0) > URGENCY.index(kind)
+            if told and channel in resolving and not grew_worse:
                 self._insert(condition_of(condition), channel, 0, "resolved", now_ms, lasts=False)
 
     def lasting(self) -> list[Subject]:
@@ -163,6 +170,18 @@ class Outbox:
     def left_sending(self, channel: str) -> list[Message]:
         """What a crash interrupted."""
         return self._all("WHERE channel=? AND state='sending' ORDER BY number", (channel,))
+
+    def replaced_by(self, message: Message) -> list[str]:
+        """What the channel was told of the same run that is over, and of whose end it was not told: by name of the
+        cause. This message takes its place."""
+        rows = self._db.execute(
+            "SELECT message_id FROM message AS told WHERE run=? AND channel=? AND phase='alert' AND step=0"
+            " AND state='sent' AND NOT lasts AND kind NOT IN ('done') AND NOT EXISTS (SELECT 1 FROM message AS ended"
+            " WHERE ended.run=told.run AND ended.kind=told.kind AND ended.since=told.since"
+            " AND ended.channel=told.channel AND ended.phase='resolved') ORDER BY number DESC LIMIT 10",
+            (message.condition.run, message.channel),
+        )
+        return [name for (name,) in rows]
 
     def postpone(self, message: Message, due_at: int) -> None:
         self._db.execute("UPDATE message SET due_at=? WHERE message_id=?", (due_at, message.message_id))
@@ -273,6 +292,16 @@ class Outbox:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
+
+
+def _worst(holding: list[tuple[Condition, list[Plan]]]) -> dict[tuple[str, str], int]:
+    """How urgent the most urgent is that a channel hears of a run."""
+    worst: dict[tuple[str, str], int] = {}
+    for condition, plans in holding:
+        for plan in plans:
+            key = condition.run, plan.channel
+            worst[key] = max(worst.get(key, 0), URGENCY.index(condition.kind))
+    return worst
 
 
 def _of(subject: Subject) -> tuple[str, tuple[str | None, ...]]:

@@ -95,7 +95,8 @@ def _limited(facts: dict[str, Any]) -> str:
 
 
 def _failed(facts: dict[str, Any]) -> str:
-    return f" failed: {'; '.join(facts['why']) or 'no reason given'} · {_stories(facts)}"
+    stories = f" · {_stories(facts)}" if "counts" in facts else ""  # an agent without a PRD has none
+    return f" failed: {line('; '.join(facts['why']), _REASON) or 'no reason given'}{stories}"
 
 
 def _done(facts: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from claude_loop.formats.plain_text import plain_line
 from claude_loop.formats.reset_times import find_reset
@@ -29,6 +30,7 @@ class UsageLimit:
 
 _ANCHORS = re.compile(r"iteration|loop|<promise>|limit|quota|exhausted", re.IGNORECASE)
 _LONGEST_RESULT = 256 * 1024
+_LATEST_SECONDS = 1e11
 
 # What loops draw around a banner: rules, boxes, arrows, emoji, a time of day, brackets.
 _CLOCK = r"(?:\[?(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d(?::\d\d)?(?:[.,]\d{1,6})?Z?\]?\s{1,3})?"
@@ -58,8 +60,11 @@ _TIME_NEEDED = re.compile(r"^limit reached$", re.IGNORECASE)
 
 def scan(line: str, now_ms: int) -> Banner | Promise | UsageLimit | None:
     """``now_ms`` dates the reset times that are given as a time of day or as a span."""
-    if line.startswith("{") and '"result"' in line:
-        return _scan_result(line, now_ms)
+    if line.startswith("{"):
+        if '"rate_limit_event"' in line:
+            return _limit_event(line)
+        if '"result"' in line:
+            return _scan_result(line, now_ms)
     text = plain_line(line).strip()
     if not _ANCHORS.search(text):
         return None
@@ -82,6 +87,21 @@ def _scan_result(line: str, now_ms: int) -> Promise | UsageLimit | None:
         if found := _promise(plain) or _usage_limit(plain, now_ms):
             return found
     return None
+
+
+def _limit_event(line: str) -> UsageLimit | None:
+    """Claude's word about its limits, when one of them stops it; most only tell how much is used."""
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    info = event.get("rate_limit_info") if event.get("type") == "rate_limit_event" else None
+    if not isinstance(info, dict) or info.get("status") != "rejected":
+        return None
+    resets_at = info.get("resetsAt")
+    if isinstance(resets_at, int | float) and 1 < resets_at < _LATEST_SECONDS:
+        return UsageLimit("usage limit reached", round(resets_at * 1000))
+    return UsageLimit("usage limit reached", None)
 
 
 def _banner(text: str) -> Banner | None:

@@ -141,6 +141,8 @@ class RunDocument(TypedDict):
     notified: Notified | None  # null once the cause has ended
     output_bytes: int  # of what a wrapped run has printed
     usage: Usage | None  # null until any was reported
+    promise: str | None  # the last words by which an agent said that all is done; they prove nothing
+    promised_at: int | None
 
 
 def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int) -> RunDocument:
@@ -193,6 +195,8 @@ def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int
         "notified": None,
         "output_bytes": 0,
         "usage": None,
+        "promise": None,
+        "promised_at": None,
     }
 
 

@@ -40,6 +40,7 @@ RULES: dict[str, Callable[[Draft], None]] = {
     "system.run_vanished": runs.vanished,
     "error.occurred": runs.failed,
     "progress.updated": runs.progressed,
+    "log.message": runs.logged,
     "story.started": stories.started,
     "story.completed": stories.completed,
     "story.blocked": stories.blocked,

@@ -62,6 +62,7 @@ class PrdReport(Counted, Waited):
     total_stories: int
     stories: ReportedStories
     worked_ms: int  # without waits
+    promise: str | None  # the last words in the range by which an agent said that all is done
     cost_usd: float | None  # of those runs from their beginning, as far as it was reported
 
 
@@ -144,7 +145,7 @@ class ReportFold:
                 needs += _needs(card)
             if at_work or prd in self._counted:
                 prds.append(self._prd(card, at_work, stories.get(prd, []), self._counted.get(prd) or nothing(), now))
-        needs += [need for session in agents for need in _needs_of_agent(session)]
+        needs += [need for session in agents for need in _needs_of_agent(session, self.since)]
         waits = {agent: found.found() for agent, found in self._waits.items()}
         return {
             "since": self.since,
@@ -172,8 +173,14 @@ class ReportFold:
             **counted,
             **waited,
             "worked_ms": max(0, total([span for span in busy if span is not None]) - waited["waited_ms"]),
+            "promise": self._promise(runs),
             "cost_usd": _cost(runs),
         }
+
+    def _promise(self, runs: list[RunDocument]) -> str | None:
+        """Of the latest run that has one."""
+        promised = [(run["promised_at"] or 0, run["promise"]) for run in runs]
+        return max((said for said in promised if self.since <= said[0] <= self.until), default=(0, None))[1]
 
     def _waits_in(self, run: RunDocument, now: int) -> Iterable[ReportedWait]:
         past = [(wait, wait["waited_for"], wait["ended_at"]) for wait in run["past_waits"]]
@@ -218,24 +225,31 @@ def _needs(card: Card) -> list[Need]:
     return []
 
 
-def _needs_of_agent(session: SessionDocument) -> list[Need]:
-    wait = session["waiting"]
-    if wait is None:
-        return []
-    return [
-        {
-            "project": session["project"],
-            "prd_id": None,
-            "session_id": session["session_id"],
-            "agent": session["agent"],
-            "title": session["title"],
-            "state": "waiting",
-            "waits_for": _whom(wait),
-            "until": wait["until"],
-            "since": wait["since"],
-            "reason": wait["reason"],
-        }
-    ]
+def _needs_of_agent(session: SessionDocument, since: int) -> list[Need]:
+    """A wait, whenever it began; an error that ended the work if that was in the range."""
+    wait, failed = session["waiting"], session["failed"]
+    if wait is not None:
+        return [_need_of_agent(session, "waiting", wait["since"], wait["reason"], wait)]
+    if failed is not None and failed["at"] >= since and session["state"] in ("idle", "ended"):
+        return [_need_of_agent(session, "failed", failed["at"], failed["error"])]
+    return []
+
+
+def _need_of_agent(
+    session: SessionDocument, state: RunState, since: int, reason: str, wait: Waiting | None = None
+) -> Need:
+    return {
+        "project": session["project"],
+        "prd_id": None,
+        "session_id": session["session_id"],
+        "agent": session["agent"],
+        "title": session["title"],
+        "state": state,
+        "waits_for": None if wait is None else _whom(wait),
+        "until": None if wait is None else wait["until"],
+        "since": since,
+        "reason": reason,
+    }
 
 
 def _whom(wait: Waiting) -> WaitingFor:

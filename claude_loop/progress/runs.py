@@ -144,6 +144,13 @@ def failed(draft: Draft) -> None:
         story["last_error"] = error
 
 
+def logged(draft: Draft) -> None:
+    """`log.message`: of what is said an agent's promise is kept."""
+    promise = text(draft.data, "promise")
+    if promise is not None:
+        draft.run["promise"], draft.run["promised_at"] = promise, draft.moment
+
+
 def progressed(draft: Draft) -> None:
     """`progress.updated`: of the story it names, else of the run."""
     current, total = number(draft.data, "current"), number(draft.data, "total")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing_extensions import TypedDict  # pydantic describes these, and before Python 3.12 it needs this one
 
-from claude_loop.progress.parts import Last, Notified, ProgressSummary, SessionState, Waiting
+from claude_loop.progress.parts import ErrorSummary, Last, Notified, ProgressSummary, SessionState, Waiting
 
 
 class OpenCall(TypedDict):
@@ -63,8 +63,9 @@ class SessionDocument(TypedDict):
     ended_at: int | None
     last: Last
     waiting: Waiting | None
-    notified: Notified | None  # a person was told of the wait it is in; of a session without a PRD only
+    notified: Notified | None  # a person was told of its wait or its failure; of a session without a PRD only
     retrying: Retrying | None
+    failed: ErrorSummary | None  # an error was the last that was heard of its work
     compacting_since: int | None
     idle: bool  # its turn is over: nobody waits for anybody
     calls: int
@@ -103,6 +104,7 @@ def new_session(
         "waiting": None,
         "notified": None,
         "retrying": None,
+        "failed": None,
         "compacting_since": None,
         "idle": False,
         "calls": 0,

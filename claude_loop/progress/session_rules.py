@@ -129,6 +129,16 @@ def _retries(session: SessionDocument, said: Said) -> None:
     }
 
 
+def _failed(session: SessionDocument, said: Said) -> None:
+    """Until it goes on: the turn may end here."""
+    session["failed"] = {
+        "seq": said.event.seq,
+        "at": said.moment,
+        "story_id": said.story_id,
+        "error": text(said.data, "error") or "an error without words",
+    }
+
+
 def _compacting(session: SessionDocument, said: Said) -> None:
     session["compacting_since"] = said.moment
 
@@ -188,4 +198,5 @@ RULES: dict[str, Rule] = {
     "subagent.started": _subagent_started,
     "subagent.ended": _subagent_ended,
     "progress.updated": _progressed,
+    "error.occurred": _failed,
 }

@@ -6,13 +6,25 @@ from claude_loop.events import Event
 from claude_loop.progress.activity import activity_of
 from claude_loop.progress.documents import RunDocument
 from claude_loop.progress.draft import Draft
-from claude_loop.progress.parts import AgentCall, AgentLine, Waiting
+from claude_loop.progress.parts import AgentCall, AgentLine
 from claude_loop.progress.reading import LONGEST_NAME, moment_of, text, time_ms
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.session_rules import RULES, Said, end
 from claude_loop.progress.states import doing_of, judge_session
 from claude_loop.progress.waits import is_ended_by_work
 
+# After an error these say that the agent's work goes on, by itself or because somebody saw to it.
+_GOES_ON = frozenset(
+    {
+        "session.started",
+        "prompt.submitted",
+        "tool.started",
+        "agent.message",
+        "agent.resumed",
+        "agent.retrying",
+        "agent.waiting",
+    }
+)
 KEPT_STORIES = 20
 KEPT_AGENTS = 8
 # These types tell of a session. Others, such as a test run that a script reports, may name one.
@@ -25,36 +37,42 @@ def follow(draft: Draft, event: Event, moment: int, run: RunDocument | None, sto
     session = draft.touch_session(event, moment, opens=tells)
     if session is None:
         return
-    waited = session["waiting"]
+    cause = _cause(session)
     session["last"] = {"seq": event.seq, "at": max(moment, session["last"]["at"]), "type": event.type}
     if run is not None:
         _move_to(draft, session, run)
     if story_id is not None and story_id != session["story_id"]:
         session["story_id"] = story_id
         session["stories"] = [*session["stories"][1 - KEPT_STORIES :], {"story_id": story_id, "since": moment}]
+    if event.type in _GOES_ON:
+        session["failed"] = None
     if tells:
         _show_life(session, event, moment)
     rule = RULES.get(event.type)
     if rule is not None:
         data = event.data
         rule(session, Said(event, data if type(data) is dict else {}, moment, story_id))
-    if not _is_same(waited, session["waiting"]):
+    if cause != _cause(session):
         session["notified"] = None
     _settle(session, moment)
     if run is not None:
         _show(run, session)
 
 
-def _is_same(before: Waiting | None, after: Waiting | None) -> bool:
-    return before is not None and after is not None and before["since"] == after["since"]
+def _cause(session: SessionDocument) -> int | None:
+    """Since when there is something to tell a person: the agent waits, or its work ended in an error."""
+    wait, failed = session["waiting"], session["failed"]
+    if wait is not None:
+        return wait["since"]
+    return None if failed is None else failed["at"]
 
 
 def tell(draft: Draft, event: Event) -> None:
-    """`alert.sent` of a session without a PRD: a person was told, maybe of a wait that is over by now."""
+    """`alert.sent` of a session without a PRD: a person was told, maybe of what is over by now."""
     session = None if event.session_id is None else draft.touch_session(event, moment_of(event), opens=False)
-    wait = None if session is None else session["waiting"]
+    cause = None if session is None else _cause(session)
     data = event.data if type(event.data) is dict else {}
-    if session is not None and wait is not None and wait["since"] == time_ms(data, "since"):
+    if session is not None and cause is not None and cause == time_ms(data, "since"):
         session["notified"] = {
             "kind": text(data, "kind", LONGEST_NAME) or "waiting",
             "at": moment_of(event),

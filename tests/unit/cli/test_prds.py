@@ -176,6 +176,10 @@ def test_the_cost_of_a_run_is_said_when_it_is_known():
     assert shown(world)[2] == "  used 7 tokens out"
 
 
+def test_what_an_agent_promised_is_said():
+    assert "  promised COMPLETE" in shown(play("prd.started → log.message level=info message=m promise=COMPLETE"))
+
+
 def test_money_in_words():
     assert [money(usd) for usd in (0, 0.004, 0.006, 999.994, 1240.4)] == [
         "$0.00",

@@ -67,7 +67,8 @@ class Rig:
         """Whether what the log holds now has been looked at: a message takes its words from the last look."""
         last = (await self.hub.log.read(0, 1000)).events[-1].seq
         with closing(Outbox(self.home.outbox)) as outbox:
-            return Cursor.parse(outbox.cursor()).seq >= last
+            cursor = outbox.cursor()
+            return cursor is not None and Cursor.parse(cursor).seq >= last
 
     async def alerts(self):
         page = await self.hub.log.read(0, 1000)

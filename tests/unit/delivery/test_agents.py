@@ -56,6 +56,34 @@ async def test_who_is_idle_waits_for_nobody_and_a_limit_has_words_of_its_own(rig
         await rig.wait_for("claude in shop waits", "Resolved: claude in shop is no longer held by the rate limit")
 
 
+async def test_a_turn_that_ended_in_an_error_is_told_and_so_is_that_it_goes_on(rig):
+    async with rig.notifying():
+        await begin(rig)
+        await say(rig, "error.occurred", error="server_error: 500")
+        await say(rig, "agent.idle")
+        await say(rig, "error.occurred", "S2", error="of a session that is not known")
+        await rig.wait_for("claude in shop failed: server_error: 500")
+        assert (rig.dispatch.messages[0]["kind"], rig.dispatch.messages[0]["session_id"]) == ("failed", "S1")
+        await rig.wait_for_alerts("alert.sent")
+        assert (await notified(rig))["kind"] == "failed"
+        await say(rig, "session.ended")
+        await eventually(rig.has_looked)
+        assert len(rig.dispatch.messages) == 1
+        await say(rig, "session.started", agent="claude")
+        assert await notified(rig) is None
+        await rig.wait_for("claude in shop failed", "Resolved: claude in shop has moved on after it failed")
+
+
+async def test_an_error_in_the_middle_of_a_turn_is_not_told(rig):
+    async with rig.notifying():
+        await begin(rig)
+        await say(rig, "error.occurred", error="overloaded")
+        await say(rig, "tool.started", tool="Bash", call_id="c1")
+        await say(rig, "agent.idle")
+        await eventually(rig.has_looked)
+        assert rig.dispatch.messages == []
+
+
 async def test_what_one_agent_does_ends_no_wait_of_another_nor_within_the_grace(rig):
     async with rig.notifying(grace=60) as notifier:
         for session in ("S1", "S2"):

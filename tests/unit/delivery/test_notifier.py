@@ -4,6 +4,8 @@ from claude_loop.delivery import look as looking
 from claude_loop.delivery.dispatch import Outcome
 from tests.support import eventually
 
+OWNER = {"pid": 4242}
+
 
 async def test_kinds_and_their_words(rig):
     async with rig.notifying(resolved=False, time_limit=1):
@@ -43,6 +45,72 @@ async def test_silence_is_told_when_its_time_has_come_and_so_is_its_end(rig):
         await rig.wait_for("SHOP-7 is silent for 5 min, last: prd.started")
         await rig.emit("log.message", message="here")
         await rig.wait_for("SHOP-7 is silent", "Resolved: SHOP-7 is no longer silent")
+
+
+async def test_what_grows_worse_is_told_again_and_nothing_is_called_resolved_before_it_is(rig):
+    async with rig.notifying():
+        await rig.emit("prd.started", owner=OWNER)
+        await rig.emit("system.run_owned", pid=4242)
+        rig.clock.advance(301)
+        await rig.wait_for("SHOP-7 is silent")
+        await rig.emit("system.run_vanished", pid=4242)
+        await rig.wait_for("SHOP-7 is silent", "SHOP-7 vanished")
+        await rig.emit("note.made", "SHOP-8")
+        await eventually(rig.has_looked)
+        silent, vanished = rig.dispatch.messages
+        assert (silent["replaces"], vanished["replaces"]) == ("", silent["cause_id"])
+        await rig.emit("log.message", message="here")
+        await rig.wait_for("SHOP-7 is silent", "SHOP-7 vanished", "Resolved: SHOP-7 has moved on after it vanished")
+
+
+async def test_a_limit_that_ends_in_a_failure_is_told_as_a_failure_where_failures_are_told(rig):
+    async with rig.notifying(kinds=["rate_limited", "failed"]):
+        await rig.emit("prd.started")
+        await rig.emit("agent.waiting", **{"for": "rate_limit", "reason": "usage limit"})
+        await rig.wait_for("SHOP-7 waits for the rate limit")
+        await rig.emit("prd.completed", success=False)
+        await rig.wait_for("SHOP-7 waits for the rate limit", "SHOP-7 failed")
+        await rig.emit("note.made", "SHOP-8")
+        await eventually(rig.has_looked)
+        assert len(rig.dispatch.messages) == 2
+
+
+async def test_who_hears_of_no_failures_hears_that_the_limit_is_over(rig):
+    async with rig.notifying(kinds=["rate_limited"]):
+        await rig.emit("prd.started")
+        await rig.emit("agent.waiting", **{"for": "rate_limit", "reason": "usage limit"})
+        await rig.wait_for("SHOP-7 waits for the rate limit")
+        await rig.emit("prd.completed", success=False)
+        await rig.wait_for("SHOP-7 waits for the rate limit", "Resolved: SHOP-7 is no longer held by the rate limit")
+
+
+async def test_a_state_that_comes_to_light_again_is_not_told_again(rig):
+    async with rig.notifying(resolved=False):
+        await rig.emit("prd.started", owner=OWNER)
+        await rig.emit("system.run_owned", pid=4242)
+        await rig.emit("agent.waiting", **{"for": "human", "reason": "one"})
+        await rig.wait_for("SHOP-7 waits for you: one")
+        await rig.emit("agent.waiting", **{"for": "human", "reason": "one"})
+        await rig.emit("system.run_vanished", pid=4242)
+        await rig.wait_for("SHOP-7 waits for you: one", "SHOP-7 vanished")
+        await rig.emit("agent.waiting", **{"for": "human", "reason": "one"})
+        await eventually(rig.has_looked)
+        assert len(rig.dispatch.messages) == 2
+
+
+async def test_without_a_grace_in_the_settings_it_is_short_and_longer_for_limits(rig):
+    async with rig.notifying(grace=None):
+        await rig.emit("prd.started")
+        await rig.emit("agent.waiting", session_id="S1", **{"for": "rate_limit", "reason": "usage limit"})
+        await rig.emit("agent.waiting", session_id="S2", **{"for": "human", "reason": "one"})
+        await eventually(rig.has_looked)
+        assert rig.dispatch.messages == []
+        rig.clock.advance(0.5)
+        await rig.emit("note.made", "SHOP-8")
+        await rig.wait_for("SHOP-7 waits for you: one")
+        rig.clock.advance(19.5)
+        await rig.emit("note.made", "SHOP-8")
+        await rig.wait_for("SHOP-7 waits for you: one", "SHOP-7 waits for the rate limit")
 
 
 async def test_a_restart_repeats_nothing_and_misses_nothing(rig):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_loop.cli.report_text import body_lines
+from claude_loop.cli.report_text import as_text, body_lines
 from claude_loop.clock import ManualClock
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.progress.projection import ProgressProjection
@@ -174,3 +174,34 @@ async def test_the_cost_is_that_of_the_runs_at_work_in_the_range(rig, clock):
     assert prd["cost_usd"] == 0.25
     await rig.emit("prd.started", "FREE", data={"status": "running"}, project="shop")
     assert [prd["cost_usd"] for prd in (await report(rig))["prds"] if prd["prd_id"] == "FREE"] == [None]
+
+
+async def test_a_promise_is_reported_for_the_range_it_was_given_in(rig, clock):
+    await rig.emit("prd.started", "SHOP-7", data={"status": "running"}, project="shop")
+    clock.advance(60)
+    await rig.emit(
+        "log.message", "SHOP-7", data={"level": "info", "message": "m", "promise": "COMPLETE"}, project="shop"
+    )
+    clock.advance(600)
+    await rig.emit("log.message", "SHOP-7", data={"level": "info", "message": "later"}, project="shop")
+    (prd,) = (await report(rig))["prds"]
+    assert prd["promise"] == "COMPLETE"
+    assert "promised: COMPLETE" in list(body_lines(prd))
+    (prd,) = (await report(rig, since=str(NOON + 120)))["prds"]
+    assert prd["promise"] is None
+
+
+async def test_an_agent_without_a_prd_that_failed_needs_a_person_until_it_goes_on(rig, clock):
+    agent = {"project": "shop", "session_id": "S1"}
+    await rig.emit("session.started", None, data={"agent": "claude"}, **agent)
+    await rig.emit("prompt.submitted", None, data={"prompt": "go"}, **agent)
+    clock.advance(60)
+    await rig.emit("error.occurred", None, data={"error": "server_error: 500"}, **agent)
+    assert (await report(rig))["needs"] == []  # it may go on by itself
+    await rig.emit("agent.idle", None, data={}, **agent)
+    (need,) = (await report(rig))["needs"]
+    assert (need["session_id"], need["state"], need["reason"]) == ("S1", "failed", "server_error: 500")
+    assert need["since"] == (NOON + 60) * 1000
+    assert "claude in shop: failed" in next(line for line in as_text(await report(rig)) if "500" in line)
+    await rig.emit("prompt.submitted", None, data={"prompt": "again"}, **agent)
+    assert (await report(rig))["needs"] == []

@@ -325,3 +325,12 @@ def test_the_sparkline_widens_its_buckets():
 def test_iterations():
     world = play("prd.started → iteration.started iteration=7 max_iterations=20 → iteration.completed iteration=7")
     assert (world.run()["iteration"], world.run()["max_iterations"]) == (7, 20)
+
+
+def test_what_an_agent_promised_last_is_kept_with_its_time_and_finishes_nothing():
+    world = play("prd.started → log.message level=info message=hello")
+    assert (world.run()["promise"], world.run()["promised_at"]) == (None, None)
+    world.play("log.message level=info message=m promise=COMPLETE → log.message level=info message=hello")
+    assert world.run()["promise"] == "COMPLETE"
+    assert world.run()["promised_at"] == world.run()["started_at"] + 2000
+    assert world.run()["state"] == "running"

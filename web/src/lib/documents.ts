@@ -292,6 +292,8 @@ export interface RunDocument {
   notified: Notified | null;
   output_bytes: number;
   usage: Usage | null;
+  promise: string | null;
+  promised_at: number | null;
 }
 
 export interface SeriesAnswer {
@@ -329,6 +331,7 @@ export interface SessionDocument {
   waiting: Waiting | null;
   notified: Notified | null;
   retrying: Retrying | null;
+  failed: ErrorSummary | null;
   compacting_since: number | null;
   idle: boolean;
   calls: number;
@@ -363,6 +366,7 @@ export interface SessionView {
   waiting: Waiting | null;
   notified: Notified | null;
   retrying: Retrying | null;
+  failed: ErrorSummary | null;
   compacting_since: number | null;
   idle: boolean;
   calls: number;
