@@ -79,6 +79,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment for a process whose modules are looked at: `bin/coverage` would add its own to them."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def alive(pid: int) -> bool:
     """Whether ``pid`` runs; a zombie counts as gone."""
     try:

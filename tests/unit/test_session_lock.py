@@ -32,7 +32,7 @@ from claude_loop.session_lock import (
     with_async_session_lock,
     with_session_lock,
 )
-from tests.support import PATIENCE, ROOT, end_with, until
+from tests.support import PATIENCE, ROOT, end_with, unmeasured, until
 
 HOLD = """
 import sys, time
@@ -788,9 +788,8 @@ assert ours == {"claude_loop", "claude_loop.errors", "claude_loop.lock_files", "
 heavy = {"asyncio", "pydantic", "structlog", "orjson", "filelock", "click", "subprocess", "socket"} & set(sys.modules)
 assert not heavy, heavy
 """
-    subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=PATIENCE
-    )
+    environment = {**unmeasured(), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=PATIENCE)
 
 
 def test_cleanup_from_the_shell(folder: Path) -> None:

@@ -16,7 +16,7 @@ from claude_loop import cli as package
 from claude_loop import errors
 from claude_loop.cli import COMMANDS, cli, exit_status
 from claude_loop.client import ServerError
-from tests.support import ROOT
+from tests.support import ROOT, unmeasured
 
 
 def run(*arguments: str):
@@ -138,7 +138,7 @@ def test_an_encoding_without_our_symbols_is_no_failure(home):
 def test_emit_loads_nothing_that_takes_time():
     program = "import sys, claude_loop.cli.emit; print(*sys.modules)"
     line = [sys.executable, "-c", program]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(line, cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=30, check=True)
     slow = {"asyncio", "hashlib", "http.client", "pydantic", "aiohttp", "rich", "orjson", "ulid"}
     assert not slow & set(done.stdout.split())
 

@@ -56,13 +56,15 @@ class Played:
     ("reason", "required", "status"),
     [("", "all", 0), ("no strace here", None, 0), ("no strace here", "all", 1)],
 )
-def test_a_scenario_that_cannot_run_is_a_failure_where_all_are_required(reason, required, status, monkeypatch, capsys):
+async def test_a_scenario_that_cannot_run_is_a_failure_where_all_are_required(
+    reason, required, status, monkeypatch, capsys
+):
     played = Played(reason)
     monkeypatch.setitem(BY_NAME, "kill", Scenario("kill", played.play))
     if required is None:
         monkeypatch.delenv("CLAUDE_LOOP_TEST_REQUIRE", raising=False)
     else:
         monkeypatch.setenv("CLAUDE_LOOP_TEST_REQUIRE", required)
-    assert command.main(["--seed", "3", "--only", "kill", "--cold"]) == status
+    assert await command.prove(command.parse([]), ["kill"], 3, None) == status
     assert played.seeds == [3]
     assert ("Not run:\n- no strace here\n    kill, seed 3\n" in capsys.readouterr().out) is bool(reason)

@@ -28,7 +28,9 @@ def wrapped(directory: Path) -> str:
 def wrapper_of(directory: Path) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
     (directory.parent.parent / "spool").mkdir(exist_ok=True)
-    return [sys.executable, "-I", "-S", str(WRAPPER), str(directory)]
+    # `bin/coverage` is among the packages that -S leaves out.
+    lone = [] if "COVERAGE_PROCESS_CONFIG" in os.environ else ["-S"]
+    return [sys.executable, "-I", *lone, str(WRAPPER), str(directory)]
 
 
 def kept(directory: Path) -> bytes:
