@@ -11,9 +11,7 @@ from claude_loop.wrapper.tee import Tee
 READ_BYTES = 16 * 1024
 # After a read that was full: a pipe that is kept full is emptied with few calls.
 _FULL_READ_BYTES = 1024 * 1024
-# A terminal gives a few kilobytes at a time, however much there is. So much is passed on, piece by piece, before
-# anything else is looked at: while one piece is shown the command can print the next.
-TURN_BYTES = 64 * 1024
+GATHERED_BYTES = 64 * 1024
 # A terminal that gives less has no more at the moment: another try would only cost.
 SHORT_READ = 1024
 # After the command's end so much of what it printed may still be on its way; more comes from what it left running.
@@ -37,16 +35,10 @@ class Stream:
     def copy(self, tee: Tee | None) -> int:
         """Pass on what is there; the number of bytes. Called when ``source`` is readable."""
         data = self._read()
-        size = self._hand_on(data, tee)
-        if not self.terminal:
-            self._size = READ_BYTES if len(data) < READ_BYTES else _FULL_READ_BYTES
-            return size
-        while len(data) >= SHORT_READ and size < TURN_BYTES and self.open:
-            data = self._read()
-            size += self._hand_on(data, tee)
-        return size
-
-    def _hand_on(self, data: bytes, tee: Tee | None) -> int:
+        if len(data) >= SHORT_READ:
+            data = self._much(data)
+        elif self._size != READ_BYTES:
+            self._size = READ_BYTES
         if not data:
             return 0
         if self.target is not None:
@@ -54,6 +46,19 @@ class Stream:
         if tee is not None:
             tee.keep(data)
         return len(data)
+
+    def _much(self, data: bytes) -> bytes:
+        """No line, as it is nearly always: with what follows."""
+        if not self.terminal:
+            self._size = READ_BYTES if len(data) < READ_BYTES else _FULL_READ_BYTES
+            return data
+        # A terminal gives a few kilobytes at a time, however much there is.
+        parts, size = [data], len(data)
+        while len(data) >= SHORT_READ and size < GATHERED_BYTES:
+            data = self._read()
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)
 
     def _read(self) -> bytes:
         """What is there; at its end the stream is closed."""

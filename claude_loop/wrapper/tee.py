@@ -10,11 +10,10 @@ from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, se
 
 _RETRY_SECONDS = 1.0
 # To write each line of a busy command by itself costs half as much as to read and show it. So a line waits for the next
-# ones, this long for each of them, and for so many. What a full terminal gives waits until it is a good deal.
+# ones, this long for each of them, and for so many.
 HOLD_MILLISECONDS = 50
-_MOST_LINES = 8
+_MOST_HELD = 8
 _LONG = 1024
-_MOST_BYTES = 64 * 1024
 
 
 class Tee:
@@ -31,19 +30,17 @@ class Tee:
         # How many pieces ``flush`` would write.
         self.held = 0
         self._pieces: list[bytes] = []
-        self._bytes_held = 0
 
     def keep(self, data: bytes) -> None:
         """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
         self._pieces.append(data)
         self.held += 1
-        self._bytes_held += len(data)
-        if self._bytes_held >= _MOST_BYTES or (self.held >= _MOST_LINES and len(data) < _LONG):
+        if self.held >= _MOST_HELD or len(data) >= _LONG:
             self.flush()
 
     def flush(self) -> None:
         if self.held:
-            pieces, self._pieces, self.held, self._bytes_held = self._pieces, [], 0, 0
+            pieces, self._pieces, self.held = self._pieces, [], 0
             self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     @property

@@ -77,7 +77,7 @@ class TerminalSession:
             while (ready := poll(HOLD_MILLISECONDS if tee.held else patience)) == usual:
                 if printing.copy(tee) >= SHORT_READ:
                     pace.break_off()
-                elif pace.line() and not self._typed:
+                elif pace.piece() and not self._typed:
                     self._go_in_steps(printing)
                 if not printing.open:
                     break
@@ -87,10 +87,11 @@ class TerminalSession:
     def _go_in_steps(self, printing: Stream) -> None:
         """As long as nothing else happens and it goes on steadily."""
         self._poll.modify(self._master, 0)
-        while not self._poll.poll(STEP_MILLISECONDS):
-            if not 0 < printing.copy(self._tee) < SHORT_READ:
-                self._pace.break_off()
-                break
+        size = 1
+        while 0 < size < SHORT_READ and not self._poll.poll(STEP_MILLISECONDS):
+            size = printing.copy(self._tee)
+        if size >= SHORT_READ:
+            self._pace.break_off()
         self._poll.modify(self._master, select.POLLIN)
 
     def _turn(self, ready: dict[int, int]) -> None:

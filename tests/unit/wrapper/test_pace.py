@@ -28,7 +28,7 @@ def lines(pace, clock, gaps):
     said = []
     for gap in gaps:
         clock.now += gap
-        said.append(pace.line())
+        said.append(pace.piece())
     return said
 
 

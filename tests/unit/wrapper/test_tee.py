@@ -88,9 +88,7 @@ def test_lines_that_follow_each_other_closely_are_written_together(tmp_path):
     assert (kept(), tee.held) == (b"01234567", 0)
     tee.keep(b"a line ")
     tee.keep(b"x" * 2000)
-    assert (kept(), tee.held) == (b"01234567", 2)
-    tee.keep(b"x" * 64_000)
-    assert (kept(), tee.held) == (b"01234567a line " + b"x" * 66_000, 0)
+    assert kept() == b"01234567a line " + b"x" * 2000
     tee.keep(b"held")
     tee.flush()
     assert kept().endswith(b"xheld")

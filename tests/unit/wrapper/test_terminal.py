@@ -142,7 +142,7 @@ def byte_by_byte(folder: Path) -> str:
         [
             f"import sys; sys.path.insert(0, {str(ROOT)!r})",
             "from claude_loop.wrapper import main, streams",
-            "streams.READ_BYTES = streams.TURN_BYTES = streams._FULL_READ_BYTES = 1",
+            "streams.READ_BYTES = streams.GATHERED_BYTES = streams._FULL_READ_BYTES = 1",
             "main.main(sys.argv[1], sys.argv[2:])",
         ]
     )
