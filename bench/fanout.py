@@ -9,7 +9,8 @@ where the client stands; any other message counts one. The first client parses e
 share. A delivery is one event at one client.
 
 Throughput: the whole server commits events (SQLite, synchronous=FULL, with the read model) as fast as its readers
-follow; they pass the hub, not the intake. The time runs from the first append to the last byte at the last client. The
+follow; they pass the hub, not the intake, in the slices that a body of NDJSON is cut into, and the time of a commit is
+that from handing over a slice until it is durable. The time runs from the first append to the last byte at the last client. The
 others send the same event and keep no log: python-socketio's and Node socket.io's defaults, `emit("event", event)` for
 each event; nginx with nchan, one worker, published to over one connection, 16 on their way at a time. For 100 clients
 they take turns in each round, and the median counts; for other numbers only ours is measured.

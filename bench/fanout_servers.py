@@ -58,6 +58,7 @@ def finished_event(seq: int) -> dict[str, Any]:
 
 async def serve_ours() -> None:
     from claude_loop.paths import Home
+    from claude_loop.transports.http_body import SLICE_RECORDS
     from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 
     folder = tempfile.TemporaryDirectory(prefix="fanout-")
@@ -71,7 +72,7 @@ async def serve_ours() -> None:
         prepared.extend(make_events(total))
 
     async def flat_out(total: int) -> dict[str, Any]:
-        step, ahead = 512, 8192
+        step, ahead = SLICE_RECORDS, 8192
         commits = []
         for start in range(0, total, step):
             began = time.perf_counter()
