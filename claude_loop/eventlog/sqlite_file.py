@@ -14,6 +14,7 @@ from claude_loop.clock import Clock
 from claude_loop.errors import LoadError, LogDamaged, StorageFailed, StorageFull, StorageReadOnly
 from claude_loop.eventlog.base import LogState
 from claude_loop.eventlog.migrations import migrate
+from claude_loop.eventlog.sqlite_rows import CACHED_STATEMENTS
 from claude_loop.events import Event
 from claude_loop.ids import NO_EVENT, id_digest, new_epoch
 from claude_loop.paths import open_private
@@ -50,7 +51,13 @@ def open_writer(path: Path, clock: Clock, durability: str) -> tuple[sqlite3.Conn
     Raises ``sqlite3.Error``, ``OSError``, ``NewerLog``.
     """
     os.close(open_private(path, os.O_RDWR | os.O_CREAT))  # 0600 from the first byte, and never a planted link
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
+    connection = sqlite3.connect(
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=_BUSY_MS / 1000,
+        cached_statements=CACHED_STATEMENTS,
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")

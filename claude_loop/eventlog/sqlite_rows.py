@@ -12,8 +12,10 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter, is_glob
 
 COLUMNS = "seq, id, type, project, prd_id, story_id, run_id, session_id, source, at, received_at, json"
-# Statements of these row counts only, so that the connection's statement cache holds them all.
-_ROWS_AT_ONCE = (512, 64, 8, 1)
+# Rows of a statement; fewer than the least of these are one statement of just so many.
+_ROWS_AT_ONCE = (512, 64)
+# So many prepared statements hold every number of rows, for the tables of one commit.
+CACHED_STATEMENTS = 256
 _OF_EVENTS = ", ".join(f"events.{column}" for column in COLUMNS.split(", "))
 
 
@@ -61,15 +63,16 @@ def insert_rows(
 ) -> None:
     """Insert many rows, given as their values one after the other, with few statements.
 
-    `executemany` hands the interpreter lock over at every row; beside a busy event loop that starves the writer.
+    Each statement hands the interpreter lock over, and `executemany` does at every row: beside a busy event loop the
+    writer waits each time until it has it back.
     """
     row = f"({', '.join('?' * columns)})"
-    start = 0
-    for rows in _ROWS_AT_ONCE:
+    start, left = 0, len(values) // columns
+    while left:
+        rows = next((rows for rows in _ROWS_AT_ONCE if rows <= left), left)
         size = rows * columns
-        while len(values) - start >= size:
-            connection.execute(f"{insert} VALUES {', '.join([row] * rows)} {conflict}", values[start : start + size])
-            start += size
+        connection.execute(f"{insert} VALUES {', '.join([row] * rows)} {conflict}", values[start : start + size])
+        start, left = start + size, left - rows
 
 
 def store_documents(connection: sqlite3.Connection, table: str, documents: Mapping[str, dict[str, Any] | None]) -> None:
