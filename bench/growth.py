@@ -1,6 +1,6 @@
 """What becomes of starting, reading and writing as the log grows, and what a daemon costs while nothing happens.
 
-    python bench/growth.py [--sizes 10000,100000,1000000] [--idle-seconds 20]
+    python bench/growth.py [--sizes 10000,100000,1000000,10000000] [--idle-seconds 20]
 
 Method. The log is filled by its own `append` with the read model: runs of a thousand events and forty stories each,
 250 PRDs in 20 projects. At each size a daemon of its own is started on it. Ready: from the start of the process until
@@ -168,7 +168,7 @@ def idle(home: Path, seconds: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="10000,100000,1000000", help="numbers, with commas between")
+    parser.add_argument("--sizes", default="10000,100000,1000000,10000000", help="numbers, with commas between")
     parser.add_argument("--idle-seconds", type=int, default=20)
     arguments = parser.parse_args()
     sizes = [int(size) for size in arguments.sizes.split(",")]
