@@ -122,7 +122,7 @@ async def race(world: World) -> None:
 
 
 async def units(world: World) -> None:
-    """The same with systemd's socket unit: connections start the daemon, between `up`, `down`, `serve` and SIGKILL."""
+    """The same with systemd's socket unit: connections start the daemon, while it is killed, stopped and started."""
     if reason := missing("user-manager"):
         raise Skipped(reason)
     person = world.folder / "person"
@@ -140,7 +140,7 @@ async def units(world: World) -> None:
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
     activated = _service_pid(manager) != 0
     for _ in range(world.pick(1, 30)):
-        kinds = [world.dice.choice(("up", "down", "serve", "socket", "socket", "kill")) for _ in range(5)]
+        kinds = [world.dice.choice(("up", "down", "socket", "socket", "kill")) for _ in range(5)]
         outcomes = await asyncio.gather(*(_unit_command(world, daemon, manager, kind) for kind in kinds))
         for kind, (code, said) in zip(kinds, outcomes, strict=True):
             if "Traceback" in said or (kind == "down" and code != 0):
