@@ -179,7 +179,8 @@ async def _unit_command(world: World, daemon: DaemonUnderTest, manager: UserMana
                 os.kill(pid, signal.SIGKILL)
                 daemon.kills += 1
         return 0, ""
-    return await _settled(world, daemon, kind)
+    done = await asyncio.to_thread(daemon.run, kind)
+    return done.returncode, done.stderr
 
 
 async def _up(daemon: DaemonUnderTest) -> None:
@@ -197,10 +198,6 @@ async def _up(daemon: DaemonUnderTest) -> None:
 
 async def _command(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     await asyncio.sleep(world.dice.uniform(0.0, 0.4))
-    return await _settled(world, daemon, kind)
-
-
-async def _settled(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     if kind != "serve":
         done = await asyncio.to_thread(daemon.run, kind)
         return done.returncode, done.stderr
