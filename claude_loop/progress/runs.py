@@ -146,7 +146,7 @@ def failed(draft: Draft) -> None:
 
 def logged(draft: Draft) -> None:
     """`log.message`: of what is said an agent's promise is kept."""
-    promise = text(draft.data, "promise")
+    promise = text(draft.data, "promise", LONGEST_NAME)
     if promise is not None:
         draft.run["promise"], draft.run["promised_at"] = promise, draft.moment
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from claude_loop.progress.reading import LONGEST_NAME
 from tests.unit.progress.scenarios import START_MS, World, play
 
 PROVED = "test.run passed=1 failed=0 → commit.created commit_hash=abc1 → story.completed success=true"
@@ -334,3 +335,5 @@ def test_what_an_agent_promised_last_is_kept_with_its_time_and_finishes_nothing(
     assert world.run()["promise"] == "COMPLETE"
     assert world.run()["promised_at"] == world.run()["started_at"] + 2000
     assert world.run()["state"] == "running"
+    world.play(f"log.message level=info message=m promise={'w' * 300}")
+    assert len(world.run()["promise"]) == LONGEST_NAME  # a card shows it
