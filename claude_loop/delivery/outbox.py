@@ -23,6 +23,13 @@ KEEP_MS = 30 * 86_400_000
 MAX_AGE_MS = 7 * 86_400_000
 # What began this long before a channel was set up is not news for it.
 FRESH_MS = 600_000
+# Whether the channel was told of the end of what `told` says.
+_RESOLVED = (
+    "EXISTS (SELECT 1 FROM message AS ended WHERE ended.run=told.run AND ended.kind=told.kind"
+    " AND ended.since=told.since AND ended.channel=told.channel AND ended.phase='resolved')"
+)
+# Why a message that nobody has was dropped.
+_ENDED = "it ended before"
 # `prd_id` is empty for an agent without a PRD.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -96,7 +103,7 @@ class Outbox:
 
         New conditions become messages; of those that ended, a message nobody got is dropped, and one that was got is
         followed by `resolved` on the channels of ``resolving``: not of who was ``given_up``, as that they ended is not
-        known, and not where the channel hears of something more urgent instead: all is not well."""
+        known, and not where the channel hears of something as urgent or more so instead: all is not well."""
         holding = list(found)
         worst = _worst(holding)
         names = {condition.identity for condition, _ in holding}
@@ -105,6 +112,8 @@ class Outbox:
                 for plan in plans:
                     lasts = condition.kind not in FACTS
                     self._insert(condition, plan.channel, 0, "alert", plan.due_at, lasts=lasts)
+                    if lasts:
+                        self._holds_again(message_id(condition, plan.channel, 0, "alert"), plan.due_at)
             for subject in subjects:
                 self._end_others(subject, names, frozenset() if subject in given_up else resolving, worst, now_ms)
             for subject in forgotten:
@@ -130,17 +139,39 @@ class Outbox:
             if (run, kind, since) in names:
                 continue
             self._db.execute(
-                "UPDATE message SET state='dropped', logged=1, settled_at=?, reason='it ended before'"
+                "UPDATE message SET state='dropped', logged=1, settled_at=?, reason=?"
                 " WHERE run=? AND kind=? AND since=? AND channel=? AND state='pending' AND phase='alert'",
-                (now_ms, run, kind, since, channel),
+                (now_ms, _ENDED, run, kind, since, channel),
             )
             self._db.execute(
                 "UPDATE message SET lasts=0 WHERE run=? AND kind=? AND since=? AND channel=?",
                 (run, kind, since, channel),
             )
-            grew_worse = worst.get((run, channel), 0) > URGENCY.index(kind)
-            if told and channel in resolving and not grew_worse:
-                self._insert(condition_of(condition), channel, 0, "resolved", now_ms, lasts=False)
+            if channel not in resolving or worst.get((run, channel), 0) >= URGENCY.index(kind):
+                continue
+            over = condition if told else self._last_told(run, channel)
+            if over is not None:
+                self._insert(condition_of(over), channel, 0, "resolved", now_ms, lasts=False)
+
+    def _holds_again(self, message: str, due_at: int) -> None:
+        """What was hidden by another state for a while: dropped, it is to be told after all; told, its end is."""
+        self._db.execute(
+            "UPDATE message SET lasts=1, logged=iif(state='dropped', 0, logged),"
+            " due_at=iif(state='dropped', ?, due_at), state=iif(state='dropped', 'pending', state), reason=iif(state='dropped', '', reason)"
+            " WHERE message_id=? AND NOT lasts AND (state<>'dropped' OR reason=?)",
+            (due_at, message, _ENDED),
+        )
+
+    def _last_told(self, run: str, channel: str) -> str | None:
+        """The condition of the last alert of a run, if it is over and nobody was told so: what came instead of it was
+        over too before it could be told."""
+        row = self._db.execute(
+            f"SELECT condition, lasts OR kind='done' OR {_RESOLVED} FROM message AS told"
+            " WHERE run=? AND channel=? AND phase='alert' AND step=0 AND state IN ('sent','sending')"
+            " ORDER BY number DESC LIMIT 1",
+            (run, channel),
+        ).fetchone()
+        return None if row is None or row[1] else str(row[0])
 
     def lasting(self) -> list[Subject]:
         """Of whom something was said, or is to be, that had not ended when last looked at."""
@@ -176,9 +207,7 @@ class Outbox:
         cause. This message takes its place."""
         rows = self._db.execute(
             "SELECT message_id FROM message AS told WHERE run=? AND channel=? AND phase='alert' AND step=0"
-            " AND state='sent' AND NOT lasts AND kind NOT IN ('done') AND NOT EXISTS (SELECT 1 FROM message AS ended"
-            " WHERE ended.run=told.run AND ended.kind=told.kind AND ended.since=told.since"
-            " AND ended.channel=told.channel AND ended.phase='resolved') ORDER BY number DESC LIMIT 10",
+            f" AND state='sent' AND NOT lasts AND kind<>'done' AND NOT {_RESOLVED} ORDER BY number DESC LIMIT 10",
             (message.condition.run, message.channel),
         )
         return [name for (name,) in rows]

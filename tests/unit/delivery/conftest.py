@@ -43,8 +43,8 @@ class Rig:
             await tasks.close()
             await notifier.close()
 
-    async def emit(self, type_, prd_id="SHOP-7", project="shop", story_id=None, session_id=None, **data):
-        at, ids = self.clock.now_us() // 1000, {"story_id": story_id, "session_id": session_id}
+    async def emit(self, type_, prd_id="SHOP-7", project="shop", story_id=None, session_id=None, run_id=None, **data):
+        at, ids = self.clock.now_us() // 1000, {"story_id": story_id, "session_id": session_id, "run_id": run_id}
         event = Event(type_, data, new_event_id(self.clock), project, prd_id, at=at, **ids)
         (outcome,) = await self.hub.publish([event])
         assert outcome.error is None, outcome.error

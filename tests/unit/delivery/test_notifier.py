@@ -98,6 +98,70 @@ async def test_a_state_that_comes_to_light_again_is_not_told_again(rig):
         assert len(rig.dispatch.messages) == 2
 
 
+async def looked(rig):
+    await rig.emit("note.made", "SHOP-8")
+    await eventually(rig.has_looked)
+
+
+async def test_what_was_told_is_over_also_where_a_worse_state_came_between_too_short_to_be_told(rig):
+    async with rig.notifying(grace=20):
+        await rig.emit("prd.started")
+        rig.clock.advance(330)
+        await rig.wait_for("SHOP-7 is silent")
+        await rig.emit("agent.waiting", session_id="S1", **{"for": "human", "reason": "one"})
+        await looked(rig)
+        rig.clock.advance(5)
+        await rig.emit("agent.resumed", session_id="S1")
+        await rig.wait_for("SHOP-7 is silent", "Resolved: SHOP-7 is no longer silent")
+        rig.clock.advance(60)
+        await looked(rig)
+        assert len(rig.dispatch.messages) == 2
+
+
+async def test_a_wait_that_is_hidden_within_its_grace_and_comes_back_is_told(rig):
+    async with rig.notifying(grace=20):
+        await rig.emit("prd.started")
+        await rig.emit("agent.waiting", session_id="S1", **{"for": "human", "reason": "one"})
+        await looked(rig)
+        await rig.emit("control.paused")
+        await looked(rig)
+        await rig.emit("control.resumed")
+        await looked(rig)
+        assert rig.dispatch.messages == []
+        rig.clock.advance(21)
+        await rig.emit("note.made", "SHOP-8")
+        await rig.wait_for("SHOP-7 waits for you: one")
+
+
+async def test_the_end_of_a_wait_is_told_that_was_hidden_by_a_worse_state_for_a_while(rig):
+    async with rig.notifying():
+        await rig.emit("prd.started", owner=OWNER)
+        await rig.emit("system.run_owned", pid=4242)
+        await rig.emit("agent.waiting", session_id="S1", **{"for": "human", "reason": "one"})
+        await rig.wait_for("SHOP-7 waits for you: one")
+        await rig.emit("system.run_vanished", pid=4242)
+        await rig.wait_for("SHOP-7 waits for you: one", "SHOP-7 vanished")
+        await rig.emit("system.run_owned", pid=4242)
+        await rig.emit("log.message", session_id="S2", message="x")
+        told = ("SHOP-7 waits for you: one", "SHOP-7 vanished", "Resolved: SHOP-7 has moved on after it vanished")
+        await rig.wait_for(*told)
+        await rig.emit("agent.resumed", session_id="S1")
+        await rig.wait_for(*told, "Resolved: SHOP-7 no longer waits")
+
+
+async def test_a_failure_that_is_told_of_a_second_time_is_not_called_resolved(rig):
+    async with rig.notifying():
+        await rig.emit("prd.started", run_id="r1")
+        await rig.emit("prd.completed", run_id="r1", success=False)
+        await rig.wait_for("SHOP-7 failed")
+        rig.clock.advance(2)
+        await rig.emit("run.completed", run_id="r1", success=False, exit_code=1)
+        await rig.wait_for("SHOP-7 failed", "SHOP-7 failed")
+        await looked(rig)
+        first, second = rig.dispatch.messages
+        assert second["replaces"] == first["cause_id"]
+
+
 async def test_without_a_grace_in_the_settings_it_is_short_and_longer_for_limits(rig):
     async with rig.notifying(grace=None):
         await rig.emit("prd.started")
