@@ -156,8 +156,8 @@ class Outbox:
     def _holds_again(self, message: str, due_at: int) -> None:
         """What was hidden by another state for a while: dropped, it is to be told after all; told, its end is."""
         self._db.execute(
-            "UPDATE message SET lasts=1, logged=iif(state='dropped', 0, logged),"
-            " due_at=iif(state='dropped', ?, due_at), state=iif(state='dropped', 'pending', state), reason=iif(state='dropped', '', reason)"
+            "UPDATE message SET lasts=1, logged=iif(state='dropped', 0, logged), reason=iif(state='dropped', '', reason),"
+            " due_at=iif(state='dropped', ?, due_at), state=iif(state='dropped', 'pending', state)"
             " WHERE message_id=? AND NOT lasts AND (state<>'dropped' OR reason=?)",
             (due_at, message, _ENDED),
         )
