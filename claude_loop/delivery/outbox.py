@@ -156,11 +156,11 @@ class Outbox:
     def _holds_again(self, message: str, due_at: int) -> None:
         """What was hidden by another state for a while: dropped, it is to be told after all; told, its end is."""
         self._db.execute(
-            "UPDATE message SET lasts=1, logged=iif(state='dropped', 0, logged), reason=iif(state='dropped', '', reason),"
-            " due_at=iif(state='dropped', ?, due_at), state=iif(state='dropped', 'pending', state)"
-            " WHERE message_id=? AND NOT lasts AND (state<>'dropped' OR reason=?)",
+            "UPDATE message SET state='pending', due_at=?, reason='', logged=0"
+            " WHERE message_id=? AND state='dropped' AND reason=?",
             (due_at, message, _ENDED),
         )
+        self._db.execute("UPDATE message SET lasts=1 WHERE message_id=? AND state<>'dropped'", (message,))
 
     def _last_told(self, run: str, channel: str) -> str | None:
         """The condition of the last alert of a run, if it is over and nobody was told so: what came instead of it was
