@@ -160,7 +160,7 @@ class Outbox:
             " WHERE message_id=? AND state='dropped' AND reason=?",
             (due_at, message, _ENDED),
         )
-        self._db.execute("UPDATE message SET lasts=1 WHERE message_id=? AND state<>'dropped'", (message,))
+        self._db.execute("UPDATE message SET lasts=1 WHERE message_id=? AND NOT lasts AND state<>'dropped'", (message,))
 
     def _last_told(self, run: str, channel: str) -> str | None:
         """The condition of the last alert of a run, if it is over and nobody was told so: what came instead of it was
