@@ -17,9 +17,9 @@ from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 
 log = structlog.get_logger(__name__)
 
-# Events and answers hold no cycles: at the interpreter's default of 700 new objects a collection, a twentieth of the
+# Events and answers hold no cycles: at the interpreter's default of 700 new objects a collection, a good part of the
 # work of storing events is looking for some. Many more at a time, and one look takes longer than a reader should wait.
-YOUNG_OBJECTS = (5_000, 20, 20)
+YOUNG_OBJECTS = (20_000, 50, 20)
 
 
 # Less than `down` waits before it kills: whoever looks into the log finds out what hung.

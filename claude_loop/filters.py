@@ -85,6 +85,19 @@ class Filter:
             return False
         return all(getattr(event, attribute) in wanted for attribute, wanted in self._exact)
 
+    def select(self, events: list[Event]) -> list[Event]:
+        """Those that match, in order. Of a batch each type is looked at once: most readers want few of them."""
+        if self.is_empty:
+            return events
+        if self.types:
+            types = {type_ for type_ in {event.type for event in events} if self._type_matches(type_)}
+            if not types:
+                return []
+            events = [event for event in events if event.type in types]
+            if self._is_of_types_alone:
+                return events
+        return [event for event in events if self.matches(event)]
+
     def _type_matches(self, type_: str) -> bool:
         return type_ in self._exact_types or (self._globs is not None and self._globs.fullmatch(type_) is not None)
 
@@ -101,6 +114,10 @@ class Filter:
     def _exact(self) -> tuple[tuple[str, frozenset[str]], ...]:
         pairs = ((key, getattr(self, key.name)) for key in FILTER_KEYS.values() if key.name not in ("types", "prd_ids"))
         return tuple((key.attribute, frozenset(wanted)) for key, wanted in pairs if wanted)
+
+    @cached_property
+    def _is_of_types_alone(self) -> bool:
+        return not self.prd_ids and not self._exact
 
     @cached_property
     def key(self) -> str:

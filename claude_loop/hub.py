@@ -213,7 +213,7 @@ class Hub:
         end = _aligned_end(position.seq)
         upto = min(head, end)
         scanned = self._ring.slice(position.seq, upto)
-        wanted = scanned if filter_.is_empty else [event for event in scanned if filter_.matches(event)]
+        wanted = filter_.select(scanned)
         matching = within(BATCH_BYTES, wanted)
         if len(matching) < len(wanted):
             upto = wanted[len(matching)].seq - 1

@@ -116,3 +116,29 @@ def test_globs_mean_what_they_mean_elsewhere(pattern, type_):
 def test_a_pattern_of_many_stars_takes_no_time():
     stars = Filter(types=("*a" * 60 + "b",))
     assert not any(stars.matches(Event("a" * 128, {}, id="e")) for _ in range(100))
+
+
+SOME = st.sampled_from([(), ("a",), ("b", "c")])
+
+
+@given(
+    st.builds(
+        Filter,
+        types=st.sampled_from([(), ("a.b",), ("a.*",), ("?.b", "a.c"), ("z.z",)]),
+        prd_ids=SOME,
+        story_ids=SOME,
+        sources=SOME,
+        or_without_prd=st.booleans(),
+    ),
+    st.lists(
+        st.builds(
+            Event,
+            st.sampled_from(["a.b", "a.c", "b.b"]),
+            prd_id=st.sampled_from([None, "a", "b"]),
+            story_id=st.sampled_from([None, "a", "c"]),
+            source=st.sampled_from(["a", "b"]),
+        )
+    ),
+)
+def test_of_a_batch_are_selected_those_that_match_one_by_one(filter_, events):
+    assert filter_.select(events) == [event for event in events if filter_.matches(event)]
