@@ -8,8 +8,10 @@ Method. The log is filled by its own `append` with the read model: runs of a tho
 search index caught up: the data of one PRD, the newest hundred events, and the first page of a search for a frequent
 and for a rare word (medians of 15 requests on one connection, at most one of them the first of its kind); a reader that
 has missed the newest 10,000 events (SSE), which the daemon has to read from the file, for it has just been started (the
-best of five); and 20,000 events more as NDJSON, the better of two. Idle: the resident set and the processor time over
-some seconds in which nobody asks for anything, at the largest size.
+best of five); and 20,000 events more as NDJSON, the better of two. The sizes are minutes apart, in which the machine may
+grow slower or quicker: so a copy of the smallest log is kept, and what storing an event costs at the largest size is
+measured again at the end, by turns with the smallest, 2,000 events at a time. Idle: the resident set and the processor
+time over some seconds in which nobody asks for anything, at the largest size.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import argparse
 import asyncio
 import http.client
 import json
+import shutil
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +37,7 @@ STARTS = 5
 SETTLE_SECONDS = 5
 MISSED = 10_000
 WRITTEN = 20_000
+TURNS, TURN = 9, 2_000
 DATA = {
     "story.started": {"status": "in_progress"},
     "test.run": {"passed": 12, "failed": 0, "total": 12, "duration_ms": 1843, "command": "python -m unittest -q"},
@@ -87,10 +92,10 @@ async def fill(home: Path, events: int, first_run: int = 0) -> dict:
     await log.open(nobody)
     for made in runs(events, first_run):
         await log.append(made)
-    statistics = await log.statistics()
+    held = await log.statistics()
     await log.close()
-    print(f"{statistics['events']:,} events, {statistics['bytes'] / 1e6:.0f} MB")
-    return statistics
+    print(f"{held['events']:,} events, {held['bytes'] / 1e6:.0f} MB")
+    return held
 
 
 def ready(home: Path) -> tuple[float, float]:
@@ -156,6 +161,15 @@ def measured(served: Served) -> dict[str, float]:
     return figures
 
 
+def cost_beside(small: Path, large: Path) -> float:
+    """What an event costs in the large log, in times of what it costs in the small one: the median of the turns."""
+    with serving(small) as of_small, serving(large) as of_large:
+        for served in (of_small, of_large):
+            Asking(served).until_indexed()
+            ndjson(served, TURN)
+        return statistics.median(ndjson(of_small, TURN) / ndjson(of_large, TURN) for _ in range(TURNS))
+
+
 def idle(home: Path, seconds: int) -> tuple[float, float]:
     """MB, and the share of a core."""
     with serving(home) as served:
@@ -178,15 +192,24 @@ def main() -> None:
         home = Path(folder) / "home"
         stored = first_run = 0
         for size in sizes:
-            statistics = asyncio.run(fill(home, size - stored, first_run))
+            filled = asyncio.run(fill(home, size - stored, first_run))
             first_run += (size - stored) // RUN_EVENTS
             stored = size + 2 * WRITTEN
             seconds, computed = ready(home)
+            if size == sizes[0]:
+                shutil.copytree(home, home.with_name("smallest"))
             with serving(home) as served:
                 found[size] = {"ready": seconds, "computed": computed, **measured(served)}
+        cost = cost_beside(home.with_name("smallest"), home)
         memory, share = idle(home, arguments.idle_seconds)
-    row("bytes of events.db for an event", f"{statistics['bytes'] / statistics['events']:.0f}")
+    row("bytes of events.db for an event", f"{filled['bytes'] / filled['events']:.0f}")
     report(found)
+    row(
+        "NDJSON by turns: an event at the largest size against the smallest",
+        f"{cost:.2f} ×",
+        "≤ 1.5 ×",
+        reached=cost <= 1.5,
+    )
     row("memory while idle", f"{memory:.0f} MB", "≤ 85 MB", reached=memory <= 85)
     row(f"processor time while idle, over {arguments.idle_seconds} s", f"{share:.2%}", "≤ 0.3%", reached=share <= 0.003)
 
@@ -208,8 +231,6 @@ def report(found: dict[int, dict[str, float]]) -> None:
     line("search for a rare word, first page", "rare", lambda ms: f"{ms:.1f} ms", "≤ 200 ms", 200)
     line(f"{MISSED:,} missed events by SSE", "resume", lambda ms: f"{ms:.0f} ms")
     line("NDJSON", "ingest", lambda rate: f"{rate:,.0f} events/s")
-    slower = found[smallest]["ingest"] / found[largest]["ingest"]
-    row("  an event at the largest size against the smallest", f"{slower:.2f} ×", "≤ 1.5 ×", reached=slower <= 1.5)
     later = found[largest]["resume"] / found[smallest]["resume"]
     row("  the missed ones likewise", f"{later:.2f} ×", "≤ 1.5 ×", reached=later <= 1.5)
 
