@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,16 @@ DATA = {
 }
 
 
-def make_events(count: int) -> list[Any]:
-    """``count`` events as intake hands them to the log, stamped with the time."""
+def make_events(stamps: Sequence[int]) -> list[Any]:
+    """Events as intake hands them to the log, each with its stamp."""
     from claude_loop.clock import SystemClock
     from claude_loop.events import Event
     from claude_loop.ids import new_event_id
 
-    clock, stamp = SystemClock(), time.monotonic_ns()
+    clock = SystemClock()
     at = clock.now_us() // 1000
     ids = {"project": "shop", "prd_id": "PRD-001", "story_id": "US-001", "source": "bench"}
-    return [Event("test.run", {**DATA, "t": stamp}, id=new_event_id(clock), at=at, **ids) for _ in range(count)]
+    return [Event("test.run", {**DATA, "t": stamp}, id=new_event_id(clock), at=at, **ids) for stamp in stamps]
 
 
 def finished_event(seq: int) -> dict[str, Any]:
@@ -69,7 +70,7 @@ async def serve_ours() -> None:
     prepared: list[Any] = []
 
     async def prepare(total: int) -> None:
-        prepared.extend(make_events(total))
+        prepared.extend(make_events([time.monotonic_ns()] * total))
 
     async def flat_out(total: int) -> dict[str, Any]:
         step, ahead = SLICE_RECORDS, 8192
@@ -85,11 +86,15 @@ async def serve_ours() -> None:
         return {"commit_p50": commits[len(commits) // 2], "commit_p99": commits[len(commits) * 99 // 100]}
 
     async def steady(total: int, rate: float) -> None:
-        due = asyncio.get_running_loop().time()
-        for _ in range(total):
-            due += 1 / rate
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
-            hub.submit(make_events(1))
+        # As the reader of the spool: what has come since it last looked is one append. Each event bears the time at
+        # which it was due, so that whoever keeps it waiting is counted.
+        began, done = time.monotonic_ns(), 0
+        while done < total:
+            due = min(total, int((time.monotonic_ns() - began) * rate / 1e9))
+            if due > done:
+                hub.submit(make_events([began + int(n * 1e9 / rate) for n in range(done + 1, due + 1)]))
+                done = due
+            await asyncio.sleep(0.001)
 
     await obey(server.port, {"prepare": prepare, "flat_out": flat_out, "steady": steady})
     await server.stop()
