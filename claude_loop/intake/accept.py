@@ -48,8 +48,18 @@ class Acceptor:
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
 
-    def accept_line(self, line: bytes, *, source: str) -> Event:
-        """One line of NDJSON as an event. As ``accept``; raises ``InvalidJson`` too."""
+    def is_clear(self, lines: bytes) -> bool:
+        """Whether no line among these can hold a secret: many are looked through at once for the price of a few."""
+        try:
+            return not _has_needless_escapes(lines) and not self.redactor.suspects(lines.decode())
+        except UnicodeDecodeError:
+            return False
+
+    def accept_line(self, line: bytes, *, source: str, clear: bool = False) -> Event:
+        """One line of NDJSON as an event; ``clear`` says that ``is_clear`` has been asked.
+
+        As ``accept``; raises ``InvalidJson`` too.
+        """
         try:
             raw = orjson.loads(line)
         except orjson.JSONDecodeError as failure:
@@ -58,13 +68,14 @@ class Acceptor:
             if raw.__class__ is not dict:
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")
             self._check(raw, line)
-            return self._event(raw, _plain_text(line, raw), None, source)[0]
+            return self._event(raw, "" if clear else _plain_text(line, raw), None, source)[0]
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
 
-    def salvage(self, line: bytes, *, derived_id: str, source: str) -> tuple[Event, int | None]:
+    def salvage(self, line: bytes, *, derived_id: str, source: str, clear: bool = False) -> tuple[Event, int | None]:
         """One line of the spool as an event, mended and marked where it breaks a rule, and when it happened
-        (microseconds since the epoch; None if it does not say). ``derived_id`` is for a line without an id.
+        (microseconds since the epoch; None if it does not say). ``derived_id`` is for a line without an id,
+        ``clear`` as for ``accept_line``.
 
         Raises ``InvalidJson`` when it is no JSON object, and only then.
         """
@@ -79,16 +90,16 @@ class Acceptor:
             return self._salvage_slowly(raw, derived_id, source)
         try:
             self._check(raw, line)
-            return self._event(raw, _plain_text(line, raw), derived_id, source)
+            return self._event(raw, "" if clear else _plain_text(line, raw), derived_id, source)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
 
     def salvage_line(
-        self, line: bytes, *, derived_id: str, source: str
+        self, line: bytes, *, derived_id: str, source: str, clear: bool = False
     ) -> tuple[Event | tuple[Event, ...], int | None]:
         """As ``salvage``; what an agent's hook wrote may be several events."""
         return self._agents.events(line, derived_id=derived_id) or self.salvage(
-            line, derived_id=derived_id, source=source
+            line, derived_id=derived_id, source=source, clear=clear
         )
 
     def tidy(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +109,8 @@ class Acceptor:
     def _event(
         self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
     ) -> tuple[Event, int | None]:
-        """``text`` is the event serialized, if it is at hand: the search for secrets looks there first."""
+        """``text`` is the event serialized, if it is at hand: the search for secrets looks there first. It is empty
+        if there are known to be none."""
         if not ENVELOPE_KEYS.issuperset(raw):
             raise unknown_key(raw)
         get = raw.get
@@ -111,7 +123,12 @@ class Acceptor:
             get("session_id"),
             get("source"),
         )
-        self._insist_on_valid(context)
+        try:
+            known = context in self._known_contexts
+        except TypeError:  # a list or an object is among them: said below
+            known = False
+        if not known:
+            self._insist_on_valid(context)
         data = get("data")
         if data.__class__ is not dict:
             data = data_object(raw)
@@ -119,7 +136,7 @@ class Acceptor:
         if event_id is not None:
             check_id("id", event_id)
         at_us = None if stamp is None else time_us(stamp)
-        if self.redactor.suspects(text or orjson.dumps(raw).decode()):
+        if text != "" and self.redactor.suspects(orjson.dumps(raw).decode() if text is None else text):
             raw, data = self.redactor.envelope(raw), self.redactor.data(data)
             kind, event_id = raw["type"], raw.get("id")
             project, prd_id, story_id, run_id, session_id = map(raw.get, ID_KEYS)
@@ -135,19 +152,13 @@ class Acceptor:
 
     def _insist_on_valid(self, context: tuple[object, ...]) -> None:
         """Raises ``InvalidEvent``. A run's events share their type and ids with many: what was right is right again."""
-        known = self._known_contexts
-        try:
-            if context in known:
-                return
-        except TypeError:
-            pass  # a list or an object is among them: said below
         check_type(context[0])
         for key, value in zip((*ID_KEYS, "source"), context[1:], strict=True):
             if value is not None:
                 check_id(key, value)
-        if len(known) >= KNOWN_CONTEXTS:
-            known.clear()
-        known.add(context)
+        if len(self._known_contexts) >= KNOWN_CONTEXTS:
+            self._known_contexts.clear()
+        self._known_contexts.add(context)
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
         too_wide = wide_integers.reasons(raw)
@@ -189,12 +200,15 @@ class Acceptor:
         data = raw.get("data")
         if data.__class__ is not dict:
             return  # refused later, with a better reason
+        # Text and whole numbers are what they look like, and no deeper: nearly all data is nothing else.
+        if _AS_PARSED.issuperset(map(type, data.values())):
+            if len(line) > self._data_bytes:
+                self._measure(data)
+            return
         # A line that is short and has few brackets holds nothing larger or deeper: most are never measured.
         if len(line) > self._data_bytes or line.count(b"{") + line.count(b"[") > self._data_depth:
             self._measure(data)
-        # Text and whole numbers are what they look like: nearly all are nothing else.
-        if not _AS_PARSED.issuperset(map(type, data.values())):
-            wide_integers.refuse_in_line(raw, line)
+        wide_integers.refuse_in_line(raw, line)
 
     def _measure(self, data: dict[str, Any]) -> None:
         if depth_exceeds(data, self._data_depth):
@@ -238,6 +252,8 @@ def _completed(kind: str, data: dict[str, Any], story_id: str | None) -> tuple[d
 
 def _plain_text(line: bytes, raw: dict[str, Any]) -> str:
     """``line`` without needless escapes, behind which a secret could hide: ``\\u0073k-…``, ``https:\\/\\/…``."""
-    if b"\\" in line and (b"\\u00" in line or b"\\/" in line):
-        return orjson.dumps(raw).decode()
-    return line.decode()
+    return orjson.dumps(raw).decode() if _has_needless_escapes(line) else line.decode()
+
+
+def _has_needless_escapes(line: bytes) -> bool:
+    return b"\\" in line and (b"\\u00" in line or b"\\/" in line)

@@ -208,9 +208,12 @@ class Merge:
         count = len(records)
         key = source.key
         derived = self._derived(file)
+        clear = self._acceptor.is_clear(b"\n".join([line for _, _, line in lines]))
         for start, end, line in lines:
             try:
-                event, at_us = self._acceptor.salvage_line(line, derived_id=f"{derived}{start}", source=SOURCE)
+                event, at_us = self._acceptor.salvage_line(
+                    line, derived_id=f"{derived}{start}", source=SOURCE, clear=clear
+                )
             except InvalidJson as failure:
                 records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
                 continue

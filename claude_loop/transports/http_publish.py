@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -34,7 +35,9 @@ class Accepts(Protocol):
 
     def accept(self, raw: object, *, source: str) -> Event: ...
 
-    def accept_line(self, line: bytes, *, source: str) -> Event: ...
+    def accept_line(self, line: bytes, *, source: str, clear: bool = False) -> Event: ...
+
+    def is_clear(self, lines: bytes) -> bool: ...
 
 
 class PublishHandler:
@@ -83,28 +86,34 @@ class PublishHandler:
             raise InvalidJson("The body is empty.")
         if request.content_type == _NDJSON:
             self._rates.take(request, _records_in(line_slices(body)) if self._rates.limited else 0)
-            return await self._many(line_slices(body), self._accept_line)
+            return await self._many(line_slices(body), self._accepting_lines)
         if first == b"[":
             slices = list(array_slices(body))
             self._rates.take(request, _records_in(slices))
-            return await self._many(slices, self._accept)
+            return await self._many(slices, lambda _records: self._accept)
         raise InvalidJson("The body is neither a JSON object nor an array.")
 
     def _accept(self, raw: Any) -> Event:
         return self._acceptor.accept(raw, source=TRANSPORT)
 
-    def _accept_line(self, line: bytes) -> Event:
+    def _accept_line(self, line: bytes, *, clear: bool = False) -> Event:
         if len(line) > self._line_bytes:
             raise TooLarge(f"The event has {len(line)} bytes; none within the limits has over {self._line_bytes}.")
-        return self._acceptor.accept_line(line, source=TRANSPORT)
+        return self._acceptor.accept_line(line, source=TRANSPORT, clear=clear)
 
-    async def _many(self, slices: Iterable[Sequence[Any]], accept: Callable[[Any], Event]) -> web.Response:
+    def _accepting_lines(self, lines: Sequence[bytes]) -> Callable[[bytes], Event]:
+        return partial(self._accept_line, clear=self._acceptor.is_clear(b"\n".join(lines)))
+
+    async def _many(
+        self, slices: Iterable[Sequence[Any]], accepting: Callable[[Sequence[Any]], Callable[[Any], Event]]
+    ) -> web.Response:
+        """``accepting`` gives for a slice what makes events of its records."""
         outcome = Outcome()
         waiting: deque[tuple[Slice, asyncio.Future[list[Appended]] | None]] = deque()
         index = 0
         try:
             for records in slices:
-                accepted = self._accept_slice(index, records, accept)
+                accepted = self._accept_slice(index, records, accepting(records))
                 index += len(records)
                 waiting.append((accepted, self._hub.submit(accepted.events) if accepted.events else None))
                 if len(waiting) >= _SLICES_IN_FLIGHT:

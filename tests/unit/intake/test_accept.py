@@ -181,6 +181,22 @@ def test_escapes_hide_no_secret(line: bytes) -> None:
     assert "redacted" in salvage(line).json
 
 
+def test_a_secret_in_one_line_keeps_all_of_them_from_being_clear() -> None:
+    clear = '{"type":"a.b","data":{"t":"\\n\\"said\\" é"}}'.encode()
+    assert ACCEPTOR.is_clear(b"\n".join([clear] * 3))
+    secret, escaped = f'{{"type":"a.b","data":{{"t":"{KEY}"}}}}'.encode(), b'{"type":"a.b","data":{"t":"\\u0073k"}}'
+    for line in (secret, escaped, b'{"password":"x"}', b"\xff"):
+        assert not ACCEPTOR.is_clear(b"\n".join([clear, line, clear]))
+
+
+def test_a_clear_line_becomes_the_same_event() -> None:
+    line = b'{"type":"test.run","id":"i","prd_id":"P","story_id":"S","timestamp":1,"data":{"passed":1,"failed":0}}'
+    known, looked_at = (ACCEPTOR.accept_line(line, source="h", clear=clear) for clear in (True, False))
+    assert known.json == looked_at.json
+    salvaged = (ACCEPTOR.salvage_line(line, derived_id="d", source="h", clear=clear) for clear in (True, False))
+    assert len({event.json for event, _ in salvaged if isinstance(event, Event)}) == 1
+
+
 def test_lines_that_are_no_json_are_refused() -> None:
     for line in (b"", b"{", b'{"type":"a.b"} x', b'{"type":"a.b","data":{"t":"\xff"}}', b"\xff"):
         with pytest.raises(InvalidJson):

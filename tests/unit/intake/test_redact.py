@@ -265,3 +265,14 @@ def test_hostile_text_takes_linear_time(unit: str) -> None:
     assert small < 0.25
     # Four times the text: quadratic would be sixteen times the time. The constant is for timer noise.
     assert large < 8 * small + 0.05
+
+
+@given(st.lists(values, max_size=4))
+def test_what_is_suspected_alone_is_suspected_among_others(several: list[object]) -> None:
+    encodable = json.loads(json.dumps(several).encode("utf-8", "replace").decode())
+    try:
+        lines = [orjson.dumps({"data": value}).decode() for value in encodable]
+    except TypeError:
+        return  # lone surrogates never get this far
+    if any(EVERYTHING.suspects(line) for line in lines):
+        assert EVERYTHING.suspects("\n".join(lines))
