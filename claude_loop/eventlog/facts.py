@@ -64,15 +64,19 @@ class Fact:
 class PrdFacts:
     """The facts of one PRD, by what reports of one have in common; the oldest of each kind is forgotten first."""
 
-    __slots__ = ("_commits", "_tests", "_usages", "buckets")
+    __slots__ = ("_commits", "_tests", "_usages", "buckets", "sole_source")
 
     def __init__(self) -> None:
         self.buckets: dict[Any, list[Fact]] = {}
+        # Who has told of all of them; None if several have: of most PRDs one does, and repeats nobody.
+        self.sole_source: str | None = ""
         self._commits: deque[Fact] = deque()
         self._tests: deque[Fact] = deque()
         self._usages: deque[Fact] = deque()
 
     def add(self, fact: Fact) -> None:
+        if fact.source != self.sole_source:
+            self.sole_source = None if self.buckets else fact.source
         bucket = self.buckets.get(fact.bucket)
         if bucket is None:
             self.buckets[fact.bucket] = [fact]
@@ -118,7 +122,7 @@ class Facts:
         if prd is None:
             prd = self._prds[ids] = self._load(*ids)
         story_id, source = event.story_id or _story_in_data(event), event.source
-        for fact in prd.buckets.get(bucket, ()):
+        for fact in () if source == prd.sole_source else prd.buckets.get(bucket, ()):
             # Nearly all are the source's own; the rule is in `is_told_by`.
             if fact.source != source and fact.seq >= first and fact.is_told_by(event, hash_, story_id):
                 fact.matched = {**(fact.matched or {}), source: event.id}
