@@ -82,7 +82,8 @@ class Way:
         """One group, all the way."""
         connection, known = self.connection, {}
         with self.stage("accept"):
-            events = [self.acceptor.accept_line(line, source="http") for line in lines]
+            clear = self.acceptor.is_clear(b"\n".join(lines))
+            events = [self.acceptor.accept_line(line, source="http", clear=clear) for line in lines]
         connection.execute("BEGIN IMMEDIATE")
         with self.stage("find"):
             known = find_by_id(connection, [each.id for each in events])
