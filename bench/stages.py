@@ -33,6 +33,7 @@ from ingest import bare_sqlite, event
 from serving import json_bytes, machine, row
 
 from claude_loop.clock import SystemClock
+from claude_loop.daemon import YOUNG_OBJECTS
 from claude_loop.eventlog.base import LogState
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
@@ -128,7 +129,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print(f"stages: {machine()}\n")
-    gc.freeze()
+    gc.freeze()  # as the daemon
+    gc.set_threshold(*YOUNG_OBJECTS)
     rounds, bare = [], 0.0
     for _ in range(arguments.rounds):
         bare = max(bare, bare_sqlite(arguments.events, time.thread_time))
