@@ -32,7 +32,7 @@ class Acceptor:
         self._data_bytes = limits.data_bytes
         self._data_depth = limits.data_depth
         self._clock = clock
-        self._known_contexts: set[tuple[object, ...]] = set()
+        self._known_contexts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.redactor = Redactor(redact)
         self._agents = AgentLines(limits, self.redactor, clock)
 
@@ -124,10 +124,9 @@ class Acceptor:
             get("source"),
         )
         try:
-            known = context in self._known_contexts
-        except TypeError:  # a list or an object is among them: said below
-            known = False
-        if not known:
+            # Their text is kept once for all events that share it.
+            context = self._known_contexts[context]
+        except (KeyError, TypeError):  # TypeError: a list or an object is among them, as is said then
             self._insist_on_valid(context)
         data = get("data")
         if data.__class__ is not dict:
@@ -158,7 +157,7 @@ class Acceptor:
                 check_id(key, value)
         if len(self._known_contexts) >= KNOWN_CONTEXTS:
             self._known_contexts.clear()
-        self._known_contexts.add(context)
+        self._known_contexts[context] = context
 
     def _salvage_slowly(self, raw: dict[str, Any], derived_id: str, source: str) -> tuple[Event, int | None]:
         too_wide = wide_integers.reasons(raw)
