@@ -9,6 +9,7 @@ import structlog
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError
 from claude_loop.eventlog.base import EventLog
+from claude_loop.heap import give_back
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Retention:
                 gone = await self.prune()
                 if gone:
                     log.info("events beyond retention forgotten", events=gone)
+                    await asyncio.to_thread(give_back)
             except ClaudeLoopError as failure:  # the writer reports it; pruning can wait for the next round
                 log.warning("could not prune", code=failure.code)
             await asyncio.sleep(ROUND_SECONDS)

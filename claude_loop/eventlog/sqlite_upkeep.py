@@ -34,6 +34,8 @@ def prune(
         if event.seq <= by_count or event.received_at < keep_from_ms
     ]
     if not events:
+        # Up to 8 MB of pages that were read: what comes next needs others, and reads them in milliseconds.
+        connection.execute("PRAGMA shrink_memory")
         return 0, row
     last = events[-1]
     trimmed = documents_of(connection, "trimmed_model")
