@@ -81,6 +81,10 @@ class SearchIndex:
     def close(self) -> None:
         self._connection.close()
 
+    def rest(self) -> None:
+        """Give back the pages that are held in memory: nothing is to be done for a while."""
+        self._connection.execute("PRAGMA shrink_memory")
+
     def fit(self, state: LogState) -> bool:
         """Whether what is indexed is of this log; if it is not, begin anew."""
         found = self._connection.execute("SELECT epoch FROM place").fetchone()

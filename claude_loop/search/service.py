@@ -121,7 +121,7 @@ class Search:
         except TimeoutError:
             if self._worked:
                 self._worked = False
-                await self._in(self._indexing, give_back)
+                await self._in(self._indexing, self._rest)
             return
         await asyncio.sleep(GATHER_SECONDS)
 
@@ -144,6 +144,11 @@ class Search:
             self._spoiled = True
             return False
         return self._index.step(state)
+
+    def _rest(self) -> None:
+        if self._index is not None:
+            self._index.rest()
+        give_back()
 
     def _drop_index(self) -> None:
         index, self._index = self._index, None
