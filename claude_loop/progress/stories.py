@@ -88,6 +88,14 @@ def _adopt(draft: Draft, story: StoryDocument) -> None:
         _add_commit(story, commit)
 
 
+def _adopt_tests_of(run: RunDocument, story: StoryDocument) -> None:
+    """The last test run of a run is often heard when all is over and nobody at work: it is of the story whose attempt
+    it was in."""
+    test, attempts = run["last_test"], story["attempts"]
+    if test is not None and attempts and _is_within(test["at"], attempts[-1]["started_at"], story["finished_at"]):
+        _adopt_test(run, story)
+
+
 def _is_within(at: int, after: int, until: int | None) -> bool:
     return at >= after and (until is None or at <= until)
 
@@ -114,6 +122,8 @@ def completed(draft: Draft) -> None:
     story["success"] = success
     story["blocked"] = None
     story["finished_at"] = draft.moment if done else None
+    if done and draft.event.source in OBSERVERS:
+        _adopt_tests_of(draft.run, story)
     _leave(draft.run, story)
     draft.run_draft.settle(story)
     if done and not was_done:
