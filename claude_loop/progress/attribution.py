@@ -87,7 +87,8 @@ def _story_heard_late(draft: Draft, running: StoryInWork, session_id: str) -> st
     began_at = draft.moment if session is None else session["opened_at"]
     if session is not None and session["stories"]:
         last = session["stories"][-1]
-        if last["since"] >= max(began_at, running["since"]):
+        # One that is done by now was only taken to be at work because nobody had told of its end.
+        if last["since"] >= max(began_at, running["since"]) and not draft.run_draft.is_done(last["story_id"]):
             return last["story_id"]
     is_next = commit is not None and running["since"] <= commit["at"] < began_at
     return None if is_next else running["story_id"]

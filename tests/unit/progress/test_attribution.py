@@ -123,6 +123,18 @@ async def test_what_is_heard_at_once_is_of_the_story_that_is_known_to_be_at_work
     assert heard == ["US-1"] * 2
 
 
+async def test_what_a_session_was_taken_to_work_on_before_that_was_known_to_be_done_binds_it_no_more(log):
+    def plan(type_: str, at: int, story_id: str) -> Event:
+        told = event(type_, {"success": True} if type_ == "story.completed" else {}, "prd.json", story_id=story_id)
+        told.at = HOUR_AGO_MS + at
+        return told
+
+    await log.append([event("prd.started"), plan("story.started", 3590_000, "US-1")])
+    assert await stories(log, late("session.started", "S2", 3598_500)) == ["US-1"]
+    await log.append([plan("story.completed", 3597_000, "US-1"), plan("story.started", 3597_100, "US-2")])
+    assert await stories(log, late("test.run", "S2", 3597_500, passed=1, failed=0)) == ["US-2"]
+
+
 async def test_what_was_seen_before_others_passed_is_not_the_next_storys(log):
     await log.append([event("prd.started"), event("plan.updated", PLAN)])
     await log.append(
