@@ -88,7 +88,8 @@ def _story_heard_late(draft: Draft, running: StoryInWork, session_id: str) -> st
     if session is not None and session["stories"]:
         last = session["stories"][-1]
         # One that is done by now was only taken to be at work because nobody had told of its end.
-        if last["since"] >= max(began_at, running["since"]) and not draft.run_draft.is_done(last["story_id"]):
+        is_over = last["story_id"] is not None and draft.run_draft.is_done(last["story_id"])
+        if last["since"] >= max(began_at, running["since"]) and not is_over:
             return last["story_id"]
     is_next = commit is not None and running["since"] <= commit["at"] < began_at
     return None if is_next else running["story_id"]
