@@ -22,6 +22,7 @@ from claude_loop.events import OBSERVERS, Event
 from claude_loop.filters import Filter
 from claude_loop.formats.prd_json import Plan, PlannedStory
 from claude_loop.hub import Hub
+from claude_loop.progress.keys import stories_prefix
 from claude_loop.subscription import Reset, Subscription
 
 log = structlog.get_logger(__name__)
@@ -136,7 +137,9 @@ class PrdWatch:
         plan = await asyncio.to_thread(watched.file.look, self._clock.monotonic(), at_once=over is not None)
         if plan is not None and over is not None and watched.file.changed_at() * 1000 > over + 2000:
             return  # somebody has gone on with it after the run
-        events = [] if plan is None else self._plan_events(watched, plan)
+        events = []
+        if plan is not None:
+            events = self._plan_events(watched, plan, await self._last_commits(watched.run))
         # Whether the last story passes is not known while the file settles.
         if over is None and not watched.scripted and not watched.file.is_settling:
             events += self._starts(watched)
@@ -148,7 +151,12 @@ class PrdWatch:
         early = self._clock.now_us() // 1000 - run.started_at < _FIRST_WORD_MS
         return early and run.ended_at is None and run.passing is not None and watched.stored is None
 
-    def _plan_events(self, watched: Watched, plan: Plan) -> list[Event]:
+    async def _last_commits(self, run: WrappedRun) -> dict[str, int]:
+        """When the last commit of a story was made, as far as the log knows of one."""
+        stories = await self._hub.log.entities(stories_prefix(run.project, run.prd_id, run.run_id))
+        return {story["story_id"]: story["last_commit"]["at"] for story in stories.values() if story["last_commit"]}
+
+    def _plan_events(self, watched: Watched, plan: Plan, commits: dict[str, int]) -> list[Event]:
         watched.plan = plan
         data = self._tidy(_fitting(plan))
         if watched.run.title is not None:  # a person named the run
@@ -166,25 +174,32 @@ class PrdWatch:
         events = [event]
         if not watched.scripted:
             passing = [story for story in plan.stories if story.passes and before.get(story.story_id) is False]
-            events += self._passes(watched, passing, event)
+            events += self._passes(watched, passing, event, commits)
         watched.plan_id, watched.stored = event.id, data.get("stories")
         return events
 
-    def _passes(self, watched: Watched, stories: list[PlannedStory], plan: Event) -> list[Event]:
-        """They pass now. Of what nobody saw begin no more is known than that it was after what had passed before."""
+    def _passes(
+        self, watched: Watched, stories: list[PlannedStory], plan: Event, commits: dict[str, int]
+    ) -> list[Event]:
+        """They pass now. Of what nobody saw begin no more is known than that it was after what had passed before; of
+        several, that each was done about when its last commit was made."""
         events, starts = [], watched.starts
-        unseen, after = starts.since, starts.passed_at
-        for story in stories:
+        since, after = starts.since, starts.passed_at
+        in_order = sorted(stories, key=lambda story: commits.get(story.story_id, plan.at))
+        for story in in_order:
             name = _digest(plan.id, story.story_id)
             began_at = starts.begun.get(story.story_id)
+            start_at = min(since, plan.at) if began_at is None else began_at
+            done_at = plan.at if story is in_order[-1] else min(commits.get(story.story_id, plan.at), plan.at)
+            done_at = max(done_at, start_at)
             if began_at is None:
-                began_at = min(unseen, plan.at)
-                data = self._start_data(story, Start(began_at), after) | {"until": plan.at}
-                events.append(self._event(watched, "story.started", data, f"start.{name}", story.story_id, began_at))
+                data = self._start_data(story, Start(start_at), after) | {"until": done_at}
+                events.append(self._event(watched, "story.started", data, f"start.{name}", story.story_id, start_at))
             done = {"success": True, "status": "completed"}
-            at = max(plan.at, began_at)
-            events.append(self._event(watched, "story.completed", done, f"pass.{name}", story.story_id, at))
-            starts.passed(story.story_id, at)
+            events.append(self._event(watched, "story.completed", done, f"pass.{name}", story.story_id, done_at))
+            starts.passed(story.story_id, done_at)
+            if done_at < plan.at:
+                since = after = done_at
         return events
 
     def _starts(self, watched: Watched) -> list[Event]:

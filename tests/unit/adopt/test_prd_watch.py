@@ -247,6 +247,39 @@ async def test_what_was_done_without_a_daemon_is_told_when_all_is_over_and_leave
     assert await attempts(world) == {"US-1": 1}
 
 
+async def test_of_several_that_passed_while_nobody_looked_each_was_done_with_its_last_commit(world):
+    file = world.cwd / "prd.json"
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 60_000_000)
+    write(file, plan(US_1=True, US_2=True, US_3=True, US_4=False))
+    os.utime(file, (ago(5) / 1000, ago(5) / 1000))
+    made = {"US-3": ago(40), "US-1": ago(20)}
+    for story, at in made.items():
+        ids = {"run_id": "R1", "story_id": story, "source": "git", "at": at}
+        await world.publish("test.run", {"passed": 1, "failed": 0}, **ids)
+        await world.publish("commit.created", {"commit_hash": f"{at:x}"[-7:]}, **ids)
+    await watch_of(world).look()
+    began_at = json.loads((world.runs / "R1/run.json").read_text())["started_at"] // 1000
+    passed_at = round(file.stat().st_mtime * 1000)
+    spans = {
+        story["story_id"]: (story["started_at"], story["finished_at"])
+        for story in (await world.hub.log.entities("story/")).values()
+    }
+    assert spans == {
+        "US-3": (began_at, made["US-3"]),
+        "US-1": (made["US-3"], made["US-1"]),
+        "US-2": (made["US-1"], passed_at),
+        "US-4": (passed_at, None),
+    }
+    stories = (await world.hub.log.entities("story/")).values()
+    assert {s["story_id"]: s["why"] for s in stories if s["story_id"] != "US-4"} == {
+        "US-3": [],
+        "US-1": [],
+        "US-2": ["no test run", "no commit"],
+    }
+    await watch_of(world).look()
+    assert await attempts(world) == dict.fromkeys(spans, 1)
+
+
 async def test_what_the_command_has_told_of_its_plan_is_waited_for_and_not_told_again(world):
     file = world.cwd / "prd.json"
     write(file, plan(US_1=False))
