@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 
 RUN_JSON = "run.json"
 END_JSON = "end.json"
@@ -14,7 +15,11 @@ END_JSON = "end.json"
 SEGMENT_BYTES = 16 * 1024 * 1024
 # A daemon that stays away must not fill the disk: what comes when so many segments wait is not kept.
 MOST_SEGMENTS = 64
+# Beside each segment: at which position of the whole output something came, and when, in milliseconds since the epoch.
+# What stands behind it, up to the next position, came then too.
+CAME = struct.Struct("<QQ")
 _SEGMENT = re.compile(r"output\.([0-9]{6,9})\Z")
+_TIMES = re.compile(r"times\.[0-9]{6,9}\Z")
 _SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}\Z")
 
 
@@ -26,6 +31,15 @@ def segment_name(number: int) -> str:
 def segment_number(name: str) -> int | None:
     match = _SEGMENT.match(name)
     return None if match is None or int(match[1]) == 0 else int(match[1])
+
+
+def times_name(number: int) -> str:
+    """The name of the file that says when the ``number``-th segment came."""
+    return f"times.{number:06d}"
+
+
+def is_times_name(name: str) -> bool:
+    return _TIMES.match(name) is not None
 
 
 def is_directory_name(run_id: str) -> bool:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import structlog
 
 from claude_loop.adopt.prd_file import DEBOUNCE_SECONDS, PrdFile
+from claude_loop.adopt.story_starts import Start, StoryStarts
 from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of, keep_looking
 from claude_loop.clock import Clock
 from claude_loop.events import OBSERVERS, Event
 from claude_loop.filters import Filter
-from claude_loop.formats.prd_json import Plan
+from claude_loop.formats.prd_json import Plan, PlannedStory
 from claude_loop.hub import Hub
+from claude_loop.progress.keys import stories_prefix
 from claude_loop.subscription import Reset, Subscription
 
 log = structlog.get_logger(__name__)
@@ -39,27 +41,15 @@ _PLAN_BYTES = 60_000
 
 @dataclass(slots=True)
 class Watched:
-    """``passing`` and ``plan_id`` are those of the last `plan.updated`; ``fresh``: the story that was started last has
-    not seen an iteration begin; ``passed_at``: when a story was last seen to pass."""
+    """``stored`` and ``plan_id`` are those of the last `plan.updated`."""
 
     run: WrappedRun
     file: PrdFile
+    starts: StoryStarts
     plan: Plan | None = None
     plan_id: str = ""
     stored: list[dict[str, Any]] | None = None
-    started: str | None = None
-    fresh: bool = False
-    passed_at: int | None = None
     scripted: bool = False
-    iterations: list[int] = field(default_factory=list)
-    heard: int = 0
-
-    def hear(self, event: Event) -> None:
-        """An iteration has begun; what was read from the log comes from the subscription once more."""
-        number = event.data.get("iteration")
-        if type(number) is int and event.seq > self.heard:
-            self.heard = event.seq
-            self.iterations.append(number)
 
 
 class PrdWatch:
@@ -125,21 +115,15 @@ class PrdWatch:
             if event.type != "iteration.started":
                 watched.scripted = watched.scripted or event.source not in OBSERVERS
             else:
-                watched.hear(event)
+                watched.starts.hear(event)
 
     async def _take_up(self, run: WrappedRun) -> Watched:
         """As it stands in the log: what was told before a restart is not told again."""
-        watched = Watched(run, PrdFile(run, self._debounce))
+        watched = Watched(run, PrdFile(run, self._debounce), StoryStarts(run.started_at))
         told = await events_of(self._hub, run, "story.*", most=_MOST_STORED)
         watched.scripted = any(event.source not in OBSERVERS for event in told)
-        watched.passed_at = next((e.at for e in told if e.type == "story.completed" and e.source == SOURCE), None)
-        started = next((e for e in told if e.type == "story.started" and e.source == SOURCE), None)
-        if started is not None:
-            watched.started = started.story_id
-            begun = await events_of(self._hub, run, "iteration.started", most=_MOST_STORED)
-            watched.fresh, watched.heard = _is_fresh(started, told, begun), started.seq
-            for event in reversed(begun):
-                watched.hear(event)
+        begun = await events_of(self._hub, run, "iteration.started", most=_MOST_STORED)
+        watched.starts.recall([event for event in reversed(told) if event.source == SOURCE], begun[::-1])
         for plan in await events_of(self._hub, run, "plan.updated", most=1):
             watched.plan_id, watched.stored = plan.id, plan.data.get("stories")
         return watched
@@ -153,7 +137,9 @@ class PrdWatch:
         plan = await asyncio.to_thread(watched.file.look, self._clock.monotonic(), at_once=over is not None)
         if plan is not None and over is not None and watched.file.changed_at() * 1000 > over + 2000:
             return  # somebody has gone on with it after the run
-        events = [] if plan is None else self._plan_events(watched, plan)
+        events = []
+        if plan is not None:
+            events = self._plan_events(watched, plan, await self._last_commits(watched.run))
         # Whether the last story passes is not known while the file settles.
         if over is None and not watched.scripted and not watched.file.is_settling:
             events += self._starts(watched)
@@ -165,7 +151,12 @@ class PrdWatch:
         early = self._clock.now_us() // 1000 - run.started_at < _FIRST_WORD_MS
         return early and run.ended_at is None and run.passing is not None and watched.stored is None
 
-    def _plan_events(self, watched: Watched, plan: Plan) -> list[Event]:
+    async def _last_commits(self, run: WrappedRun) -> dict[str, int]:
+        """When the last commit of a story was made, as far as the log knows of one."""
+        stories = await self._hub.log.entities(stories_prefix(run.project, run.prd_id, run.run_id))
+        return {story["story_id"]: story["last_commit"]["at"] for story in stories.values() if story["last_commit"]}
+
+    def _plan_events(self, watched: Watched, plan: Plan, commits: dict[str, int]) -> list[Event]:
         watched.plan = plan
         data = self._tidy(_fitting(plan))
         if watched.run.title is not None:  # a person named the run
@@ -178,37 +169,56 @@ class PrdWatch:
         # When it was written, however late we look.
         at = max(round(watched.file.changed_at() * 1000), watched.run.started_at)
         event = self._event(watched, "plan.updated", data, f"plan.{_digest(watched.plan_id, data)}", at=at)
+        if False not in before.values():  # there was nothing to do until now
+            watched.starts.since = max(watched.starts.since, at)
         events = [event]
-        for story in plan.stories:
-            if story.passes and before.get(story.story_id) is False and not watched.scripted:
-                name = f"pass.{_digest(event.id, story.story_id)}"
-                done = {"success": True, "status": "completed"}
-                events.append(self._event(watched, "story.completed", done, name, story.story_id, at=at))
-                watched.passed_at = at
-                if watched.started == story.story_id:
-                    watched.started = None
+        if not watched.scripted:
+            passing = [story for story in plan.stories if story.passes and before.get(story.story_id) is False]
+            events += self._passes(watched, passing, event, commits)
         watched.plan_id, watched.stored = event.id, data.get("stories")
+        return events
+
+    def _passes(
+        self, watched: Watched, stories: list[PlannedStory], plan: Event, commits: dict[str, int]
+    ) -> list[Event]:
+        """They pass now. Of what nobody saw begin no more is known than that it was after what had passed before; of
+        several, that each was done about when its last commit was made."""
+        events, starts = [], watched.starts
+        since, after = starts.since, starts.passed_at
+        in_order = sorted(stories, key=lambda story: commits.get(story.story_id, plan.at))
+        for story in in_order:
+            name = _digest(plan.id, story.story_id)
+            began_at = starts.begun.get(story.story_id)
+            start_at = min(since, plan.at) if began_at is None else began_at
+            done_at = plan.at if story is in_order[-1] else min(commits.get(story.story_id, plan.at), plan.at)
+            done_at = max(done_at, start_at)
+            if began_at is None:
+                data = self._start_data(story, Start(start_at), after) | {"until": done_at}
+                events.append(self._event(watched, "story.started", data, f"start.{name}", story.story_id, start_at))
+            done = {"success": True, "status": "completed"}
+            events.append(self._event(watched, "story.completed", done, f"pass.{name}", story.story_id, done_at))
+            starts.passed(story.story_id, done_at)
+            if done_at < plan.at:
+                since = after = done_at
         return events
 
     def _starts(self, watched: Watched) -> list[Event]:
         current = None if watched.plan is None else watched.plan.current()
-        iterations, watched.iterations = watched.iterations, []
         if current is None:
             return []
-        if current.story_id == watched.started:
-            # The first iteration after a start is the one it was meant for; each later one is another attempt.
-            if not iterations or (watched.fresh and len(iterations) == 1):
-                watched.fresh = watched.fresh and not iterations
-                return []
-        elif watched.started is not None and not iterations:
-            return []  # the order has changed; whoever works goes on with what was begun
-        name = f"start.{_digest(watched.plan_id, current.story_id, iterations[-1:])}"
-        watched.started, watched.fresh = current.story_id, not iterations
+        events, after = [], watched.starts.passed_at
+        for start in watched.starts.due(current.story_id):
+            number = [] if start.iteration is None else [start.iteration]
+            name = f"start.{_digest(watched.plan_id, current.story_id, number)}"
+            data = self._start_data(current, start, after)
+            events.append(self._event(watched, "story.started", data, name, current.story_id, start.at))
+        return events
+
+    def _start_data(self, story: PlannedStory, start: Start, after: int | None) -> dict[str, Any]:
         data: dict[str, Any] = {"status": "in_progress"}
-        data |= self._tidy({"title": current.title} if current.title else {})
-        data |= {"iteration": iterations[-1]} if iterations else {}
-        data |= {"after": watched.passed_at} if watched.passed_at else {}
-        return [self._event(watched, "story.started", data, name, current.story_id)]
+        data |= self._tidy({"title": story.title} if story.title else {})
+        data |= {} if start.iteration is None else {"iteration": start.iteration}
+        return data | ({"after": after} if after else {})
 
     def _event(
         self,
@@ -223,12 +233,6 @@ class PrdWatch:
             data = {"story_id": story_id, **data}
         now = self._clock.now_us() // 1000
         return watched.run.event(type_, data, name, SOURCE, now if at is None else min(at, now), story_id=story_id)
-
-
-def _is_fresh(started: Event, told: list[Event], begun: list[Event]) -> bool:
-    """Whether no iteration has begun since a story was next. One may stand before the word of its start, unheard."""
-    passed = max((e.seq for e in told if e.type == "story.completed" and e.seq < started.seq), default=0)
-    return "iteration" not in started.data and not any(passed < event.seq < started.seq for event in begun)
 
 
 def _digest(*parts: Any) -> str:

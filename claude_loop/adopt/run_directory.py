@@ -15,7 +15,17 @@ from typing import Any
 
 from claude_loop.id_rules import ID_PATTERN
 from claude_loop.progress.owners import Process
-from claude_loop.run_files import END_JSON, RUN_JSON, SEGMENT_BYTES, is_directory_name, segment_name, segment_number
+from claude_loop.run_files import (
+    CAME,
+    END_JSON,
+    RUN_JSON,
+    SEGMENT_BYTES,
+    is_directory_name,
+    is_times_name,
+    segment_name,
+    segment_number,
+    times_name,
+)
 
 _LARGEST_NOTE = 1024 * 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,23 +98,41 @@ class RunDirectory:
                 return begin, data, status.st_mtime
         return offset, b"", 0.0
 
+    def came_at(self, offset: int) -> int | None:
+        """When the byte at ``offset`` came, milliseconds since the epoch, if the wrapper has noted it."""
+        try:
+            with _opened(self._descriptor, times_name(offset // SEGMENT_BYTES + 1)) as (descriptor, status):
+                return _came_at(descriptor, status.st_size // CAME.size, offset)
+        except FileNotFoundError:
+            return None
+
     def drop_before(self, offset: int) -> None:
         """Remove the segments that end at or before ``offset``."""
         for number in self._segments():
             if number * SEGMENT_BYTES <= offset:
-                os.unlink(segment_name(number), dir_fd=self._descriptor)
+                self._drop(number)
 
     def drop_output(self) -> None:
         """Remove all segments: the run is over, and the log has its output, without the secrets."""
         for number in self._segments():
-            os.unlink(segment_name(number), dir_fd=self._descriptor)
+            self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        os.unlink(segment_name(number), dir_fd=self._descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(times_name(number), dir_fd=self._descriptor)
 
     def remove(self, runs: Path) -> None:
         """Remove everything. What somebody has put there besides stays, and the directory with it."""
         for entry in os.listdir(self._descriptor):
-            if entry in {RUN_JSON, END_JSON, f".{RUN_JSON}", f".{END_JSON}"} or segment_number(entry) is not None:
+            notes = entry in {RUN_JSON, END_JSON, f".{RUN_JSON}", f".{END_JSON}"}
+            if notes or segment_number(entry) is not None or is_times_name(entry):
                 os.unlink(entry, dir_fd=self._descriptor)
-        os.rmdir(runs / self.plan.run_id)
+        try:
+            os.rmdir(runs / self.plan.run_id)
+        except OSError as failure:
+            if failure.errno != errno.ENOTEMPTY:
+                raise
 
     def _segments(self) -> list[int]:
         numbers = map(segment_number, os.listdir(self._descriptor))
@@ -115,6 +143,22 @@ class RunDirectory:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+
+def _came_at(descriptor: int, records: int, offset: int) -> int | None:
+    """Of the last record that begins at or before ``offset``."""
+    low, high, found = 0, records, None
+    while low < high:
+        middle = (low + high) // 2
+        record = os.pread(descriptor, CAME.size, middle * CAME.size)
+        if len(record) < CAME.size:
+            return None  # it was cut off meanwhile
+        position, came = CAME.unpack(record)
+        if position <= offset:
+            low, found = middle + 1, came
+        else:
+            high = middle
+    return found
 
 
 def _insist_on_ours(status: os.stat_result, what: str) -> None:

@@ -46,7 +46,7 @@ class RunOutput:
         self._read_upto = max(0, place.offset - REWIND_BYTES)
         self._line = b""  # the beginning of one, up to what has been read
         self._line_since = 0.0
-        self._at_ms = 0
+        self._at_ms = self._plan.started_at  # when what was read last had been written
         # When there was nothing yet of what is read next. Unknown of what was printed while no daemon was there.
         self._earliest_ms = self._plan.started_at if place.offset == 0 else None
         self._is_late = False
@@ -65,10 +65,11 @@ class RunOutput:
         self._is_late = late
         begin, data, written_at = self._directory.read(self._read_upto, SLICE_BYTES)
         now = self._clock.monotonic()
-        self._date(written_at)
         if not data:
             self._earliest_ms = self._clock.now_us() // 1000
             return list(self._pause(now)), False
+        now_ms = self._clock.now_us() // 1000
+        self._at_ms = max(self._plan.started_at, min(now_ms, round(written_at * 1000)))
         events = list(self._take(begin, data, now))
         self._read_upto = begin + len(data)
         return events, True
@@ -78,10 +79,6 @@ class RunOutput:
         events = [*self._feed(b"", complete=True), *self._tested(self._findings.settle())]
         events += self._as_events(self._chunks.finish(self._clock.monotonic()))
         return events
-
-    def _date(self, written_at: float) -> None:
-        now_ms = self._clock.now_us() // 1000
-        self._at_ms = max(self._plan.started_at, min(now_ms, round(written_at * 1000))) if written_at else now_ms
 
     def _pause(self, now: float) -> Iterator[Event]:
         if self._line and now - self._line_since >= _PATIENCE:
@@ -114,7 +111,7 @@ class RunOutput:
 
     def _lines(self, lines: bytes, offset: int) -> Iterator[Event]:
         done = 0
-        for finding in self._findings.feed(lines, offset, self._at_ms):
+        for finding in self._findings.feed(lines, offset, self._came_at(offset)):
             at = finding.offset - offset
             if isinstance(finding, Said) and hasattr(finding.what, "iteration"):
                 yield from self._store(lines[done:at], offset + done)
@@ -136,11 +133,10 @@ class RunOutput:
         if said.offset >= self._stored_upto:
             yield from self._as_events(self._chunks.begin_iteration(banner.iteration, self._clock.monotonic()))
         data = {"iteration": banner.iteration, "max_iterations": banner.max_iterations}
-        # A beginning that is told of after the run's end would reopen it.
-        type_ = "iteration.completed" if self._is_late else "iteration.started"
-        event = self._event(type_, data, said.offset, "iteration")
-        # What an agent reported meanwhile, such as a limit reached at once, came after the banner.
-        event.at = self._at_ms if self._earliest_ms is None else min(self._at_ms, self._earliest_ms)
+        event = self._event("iteration.started", data, said.offset, "iteration")
+        if self._noted(said.offset) is None and self._earliest_ms is not None:
+            # What an agent reported meanwhile, such as a limit reached at once, came after the banner.
+            event.at = min(self._at_ms, self._earliest_ms)
         yield event
 
     def _found(self, finding: Said | Counted) -> Iterator[Event]:
@@ -201,7 +197,19 @@ class RunOutput:
                 "bytes": chunk.size,
                 "left_out": chunk.left_out,
             }
-            yield self._event("output.chunk", data, chunk.offset, "")
+            event = self._event("output.chunk", data, chunk.offset, "")
+            event.at = self._came_at(chunk.offset + chunk.size - 1)
+            yield event
+
+    def _noted(self, offset: int) -> int | None:
+        """When the byte at ``offset`` came, as the wrapper has it."""
+        came = self._directory.came_at(offset)
+        return None if came is None else max(self._plan.started_at, min(self._clock.now_us() // 1000, came))
+
+    def _came_at(self, offset: int) -> int:
+        """The same; else when it had been written, at the latest."""
+        noted = self._noted(offset)
+        return self._at_ms if noted is None else noted
 
     def _event(self, type_: str, data: dict[str, Any], offset: int, kind: str) -> Event:
         plan = self._plan
@@ -214,7 +222,7 @@ class RunOutput:
             prd_id=plan.prd_id,
             run_id=plan.run_id,
             source=SOURCE,
-            at=self._at_ms,
+            at=self._came_at(offset),
         )
 
 

@@ -86,7 +86,7 @@ def _insist_ours(path: Path, clone: Path) -> bool:
 def _say_how_it_is_found(directory: Path) -> None:
     on_path = [os.path.realpath(entry) for entry in os.get_exec_path() if entry]
     if os.path.realpath(directory) not in on_path:
-        note(f"{directory} is not on PATH. Add this line to your shell's start file (~/.bashrc, ~/.zshrc):")
+        note(f"{directory} is not on PATH. Run this line, and add it to your shell's start file (~/.bashrc, ~/.zshrc):")
         note('  export PATH="$HOME/.local/bin:$PATH"')
         return
     for name in COMMANDS:

@@ -12,6 +12,7 @@ from claude_loop.cli.terminal import note, plural, printable, put, put_json
 
 if TYPE_CHECKING:
     from claude_loop.delivery.dispatch import Outcome, Target
+    from claude_loop.paths import Home
     from claude_loop.settings import Settings
 
 
@@ -40,8 +41,51 @@ def test(channel: str | None) -> None:
     for target, outcome in zip(targets, _send(targets, settings), strict=True):
         put(f"{target.name}: {'taken' if outcome.sent else printable(outcome.reason, 200)}")
         good = good and outcome.sent
+    _say_what_the_daemon_lacks([target.name for target in targets])
     if not good:
         sys.exit(FAILED)
+
+
+def _say_what_the_daemon_lacks(names: list[str]) -> None:
+    """A channel that works is told nothing as long as the daemon has not read of it."""
+    from claude_loop.client import DaemonClient
+    from claude_loop.errors import ClaudeLoopError
+    from claude_loop.instance import is_running
+    from claude_loop.paths import Home
+
+    client, home = DaemonClient.from_environment(), Home.from_environment()
+    if client.is_elsewhere:
+        return
+    if not is_running(home):
+        note("No daemon is running. It has these channels once it is started: claude-loop up")
+        return
+    try:
+        state = client.get("/status")["notify"]
+    except ClaudeLoopError as failure:
+        note(f"Whether the running daemon has these channels cannot be said: {printable(str(failure), 200)}")
+        return
+    known = {channel["name"] for channel in state["channels"]} if state else set()
+    if missing := [name for name in names if name not in known]:
+        note(f"The running daemon does not have {', '.join(missing)}: it reads its settings when it starts.{_AGAIN}")
+    elif _have_changed_since_the_start(home):
+        note(f"config.toml was changed since the running daemon read it.{_AGAIN}")
+
+
+_AGAIN = "\n  So that it reads them: claude-loop down && claude-loop up"
+
+
+def _have_changed_since_the_start(home: Home) -> bool:
+    from datetime import datetime
+
+    from claude_loop.instance import DaemonNote
+    from claude_loop.settings import config_file
+
+    started = DaemonNote.read(home)
+    try:
+        changed_at = config_file().stat().st_mtime
+        return started is not None and changed_at > datetime.fromisoformat(started.started_at).timestamp()
+    except (OSError, ValueError):  # set by variables alone; a note of another version
+        return False
 
 
 def _first_channel() -> str:

@@ -97,7 +97,8 @@ def need_line(need: Document, report: Document) -> str:
 def title_line(prd: Document) -> str:
     state = prd["state"].replace("·", ", ")
     # What claimed stories lack is said below, story by story.
-    why = "" if prd["stories"]["claimed"] else "; ".join(printable(reason, 100) for reason in prd["why"][:3])
+    is_claimed = prd["state"] == "done·claimed" and prd["stories"]["claimed"]
+    why = "" if is_claimed else "; ".join(printable(reason, 100) for reason in prd["why"][:3])
     worked = f" · worked {duration(prd['worked_ms'])}" if prd["worked_ms"] else ""
     runs = f" · {plural(prd['runs'], 'run')}" if prd["runs"] > 1 else ""
     return f"{name_of(prd)}: {state}{f': {why}' if why else ''}{worked}{runs}"

@@ -15,6 +15,8 @@ from claude_loop.progress.session_documents import SessionDocument
 Kind = Literal["waiting", "failed", "stalled", "vanished", "rate_limited", "done"]
 # A fact has no end: nobody is told that a run is no longer done.
 FACTS = frozenset({"done"})
+# Reported by more than one (the script, then the wrapper), each with its own time, it is the same end.
+ENDS = frozenset({"failed", "done"})
 # The later, the more urgent: who heard of one hears no more of it once the same run has come to a later one.
 URGENCY: tuple[Kind, ...] = ("done", "rate_limited", "stalled", "waiting", "vanished", "failed")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
-from claude_loop.delivery.conditions import Condition, Subject, conditions_of, conditions_of_agent, next_look_at
+from claude_loop.delivery.conditions import ENDS, Condition, Subject, conditions_of, conditions_of_agent, next_look_at
 from claude_loop.delivery.dispatch import Target
 from claude_loop.delivery.messages import Plan
 from claude_loop.delivery.outbox import FRESH_MS, MAX_AGE_MS
@@ -18,7 +18,6 @@ from claude_loop.progress.keys import AGENTS, PRDS, run_key
 from claude_loop.progress.passing import next_change_of_session, shown_session
 from claude_loop.progress.session_documents import SessionDocument
 
-_ENDS = frozenset({"failed", "done"})
 # What is found out by itself, such as the last story that passes, is told a moment after the end; the words count it.
 AFTER_END_MS = 600
 # What is settled without anybody, such as a permission that a rule gives, is settled by then; and a person who is
@@ -130,7 +129,7 @@ class Policy:
 
 def _due_at(target: Target, condition: Condition, now_ms: int) -> int:
     """What has come to its end is not undone by waiting longer."""
-    if condition.kind in _ENDS:
+    if condition.kind in ENDS:
         return max(now_ms, condition.since) + AFTER_END_MS
     grace = target.settings.grace
     grace_ms = _GRACE_MS.get(condition.kind, SHORT_GRACE_MS) if grace is None else round(grace * 1000)

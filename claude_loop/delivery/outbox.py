@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from claude_loop.delivery.conditions import FACTS, URGENCY, Condition, Subject
+from claude_loop.delivery.conditions import ENDS, FACTS, URGENCY, Condition, Subject
 from claude_loop.delivery.messages import Message, Phase, Plan, condition_of, message_id, text_of
 from claude_loop.paths import open_private
 
@@ -28,6 +29,8 @@ _RESOLVED = (
     "EXISTS (SELECT 1 FROM message AS ended WHERE ended.run=told.run AND ended.kind=told.kind"
     " AND ended.since=told.since AND ended.channel=told.channel AND ended.phase='resolved')"
 )
+# What is to be followed until it ends. A run that is done is not: its row only says whether it was when last looked at.
+_LASTS = "lasts AND kind<>'done'"
 # Why a message that nobody has was dropped.
 _ENDED = "it ended before"
 # `prd_id` is empty for an agent without a PRD.
@@ -104,22 +107,30 @@ class Outbox:
         New conditions become messages; of those that ended, a message nobody got is dropped, and one that was got is
         followed by `resolved` on the channels of ``resolving``: not of who was ``given_up``, as that they ended is not
         known, and not where the channel hears of something as urgent or more so instead: all is not well."""
-        holding = list(found)
-        worst = _worst(holding)
-        names = {condition.identity for condition, _ in holding}
         with self._transaction():
+            holding = [(self._known(condition), plans) for condition, plans in found]
+            worst = _worst(holding)
+            names = {condition.identity for condition, _ in holding}
             for condition, plans in holding:
                 for plan in plans:
-                    lasts = condition.kind not in FACTS
-                    self._insert(condition, plan.channel, 0, "alert", plan.due_at, lasts=lasts)
-                    if lasts:
-                        self._holds_again(message_id(condition, plan.channel, 0, "alert"), plan.due_at)
+                    self._insert(condition, plan.channel, 0, "alert", plan.due_at)
+                    self._holds_again(message_id(condition, plan.channel, 0, "alert"), plan.due_at)
             for subject in subjects:
                 self._end_others(subject, names, frozenset() if subject in given_up else resolving, worst, now_ms)
             for subject in forgotten:
                 where, values = _of(subject)
                 self._db.execute(f"DELETE FROM message WHERE {where}", values)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
+
+    def _known(self, condition: Condition) -> Condition:
+        """An end that was reported again is the one that is told already, as it was named then."""
+        if condition.kind not in ENDS:
+            return condition
+        row = self._db.execute(
+            "SELECT since FROM message WHERE run=? AND kind=? AND lasts AND phase='alert' ORDER BY number LIMIT 1",
+            (condition.run, condition.kind),
+        ).fetchone()
+        return condition if row is None else replace(condition, since=int(row[0]))
 
     def _end_others(
         self,
@@ -139,13 +150,15 @@ class Outbox:
             if (run, kind, since) in names:
                 continue
             self._db.execute(
+                "UPDATE message SET lasts=0 WHERE run=? AND kind=? AND since=? AND channel=?",
+                (run, kind, since, channel),
+            )
+            if kind in FACTS:
+                continue
+            self._db.execute(
                 "UPDATE message SET state='dropped', logged=1, settled_at=?, reason=?"
                 " WHERE run=? AND kind=? AND since=? AND channel=? AND state='pending' AND phase='alert'",
                 (now_ms, _ENDED, run, kind, since, channel),
-            )
-            self._db.execute(
-                "UPDATE message SET lasts=0 WHERE run=? AND kind=? AND since=? AND channel=?",
-                (run, kind, since, channel),
             )
             if channel not in resolving or worst.get((run, channel), 0) >= URGENCY.index(kind):
                 continue
@@ -175,12 +188,14 @@ class Outbox:
 
     def lasting(self) -> list[Subject]:
         """Of whom something was said, or is to be, that had not ended when last looked at."""
-        rows = self._db.execute("SELECT condition FROM message WHERE lasts GROUP BY project, prd_id, run").fetchall()
+        rows = self._db.execute(
+            f"SELECT condition FROM message WHERE {_LASTS} GROUP BY project, prd_id, run"
+        ).fetchall()
         return list(dict.fromkeys(condition_of(condition).subject for (condition,) in rows))
 
     def lasting_runs(self, subject: Subject) -> list[str]:
         where, values = _of(subject)
-        rows = self._db.execute(f"SELECT DISTINCT run FROM message WHERE lasts AND {where}", values).fetchall()
+        rows = self._db.execute(f"SELECT DISTINCT run FROM message WHERE {_LASTS} AND {where}", values).fetchall()
         return [run for (run,) in rows]
 
     # --- sending
@@ -236,7 +251,7 @@ class Outbox:
                 (now_ms, message.message_id),
             )
             (lasts,) = self._db.execute(
-                "SELECT lasts FROM message WHERE message_id=?", (message.message_id,)
+                f"SELECT {_LASTS} FROM message WHERE message_id=?", (message.message_id,)
             ).fetchone() or (0,)
             if lasts and repeat_ms and message.phase == "alert" and message.step < repeat_times:
                 self._insert(message.condition, message.channel, message.step + 1, "alert", now_ms + repeat_ms)
@@ -282,7 +297,7 @@ class Outbox:
                 self._db.execute("UPDATE message SET logged=1 WHERE message_id=?", (message.message_id,))
 
     def prune(self, now_ms: int) -> None:
-        self._db.execute("DELETE FROM message WHERE NOT lasts AND settled_at<?", (now_ms - KEEP_MS,))
+        self._db.execute(f"DELETE FROM message WHERE NOT ({_LASTS}) AND settled_at<?", (now_ms - KEEP_MS,))
 
     def counts(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}

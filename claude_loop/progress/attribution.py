@@ -6,7 +6,8 @@
 - Everything else belongs to the PRD's latest run, also after that has finished; the first event of a PRD opens one.
 - What is said about a run (``activity.py``) opens none.
 - Observers (hooks, the git watch, …) know no stories. A commit is of the first story of the run that its subject names;
-  that, and everything else they see, is of the run's only running story; of none while there are none or several.
+  that, and everything else they see, is of the run's only running story; of none while there are none or several. What
+  was before that story began is of the one before.
 - What is heard late, because the daemon was away, may be of stories that nobody has told of yet. A session that began
   after a commit is then taken to be about the next story: what it does waits for its own commit, or for a start.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from claude_loop.events import OBSERVERS
 from claude_loop.progress.activity import Activity
-from claude_loop.progress.documents import new_run
+from claude_loop.progress.documents import StoryDocument, new_run
 from claude_loop.progress.draft import Draft
 from claude_loop.progress.parts import StoryInWork
 from claude_loop.progress.run_draft import RunDraft
@@ -57,10 +58,28 @@ def story_at_work(draft: Draft) -> str | None:
             if type(story_id) is str and draft.run_draft.knows_story(story_id):
                 return story_id
     running = draft.run["running"]
-    if len(running) != 1:
+    if len(running) > 1:
         return None
+    if not running:
+        return _story_before(draft)
+    if draft.moment < running[0]["since"] and (before := _story_before(draft)) is not None:
+        return before
     is_late = event.received_at - event.at >= _LATE_MS and event.session_id and event.type != "commit.created"
     return _story_heard_late(draft, running[0], event.session_id or "") if is_late else running[0]["story_id"]
+
+
+def _story_before(draft: Draft) -> str | None:
+    """The story that was at work at the event's moment, and is not any more; None where that is not known."""
+    run = draft.run
+    names = {claim["story_id"] for claim in run["claims"]}
+    names.update(last["story_id"] for last in (run["last_test"], run["last_commit"]) if last and last["story_id"])
+    found = [name for name in names if _was_at_work(draft.run_draft.story(name), draft.moment)]
+    return found[0] if len(found) == 1 else None
+
+
+def _was_at_work(story: StoryDocument | None, moment: int) -> bool:
+    attempts = [] if story is None else story["attempts"]
+    return any(each["started_at"] <= moment <= (each["finished_at"] or 0) for each in attempts)
 
 
 def _story_heard_late(draft: Draft, running: StoryInWork, session_id: str) -> str | None:
@@ -68,7 +87,9 @@ def _story_heard_late(draft: Draft, running: StoryInWork, session_id: str) -> st
     began_at = draft.moment if session is None else session["opened_at"]
     if session is not None and session["stories"]:
         last = session["stories"][-1]
-        if last["since"] >= max(began_at, running["since"]):
+        # One that is done by now was only taken to be at work because nobody had told of its end.
+        is_over = last["story_id"] is not None and draft.run_draft.is_done(last["story_id"])
+        if last["since"] >= max(began_at, running["since"]) and not is_over:
             return last["story_id"]
     is_next = commit is not None and running["since"] <= commit["at"] < began_at
     return None if is_next else running["story_id"]

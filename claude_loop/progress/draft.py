@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from claude_loop.events import Event
+from claude_loop.events import OBSERVERS, Event
 from claude_loop.progress.documents import PrdDocument, ProjectDocument, RunDocument, StoryDocument, new_prd
 from claude_loop.progress.keys import kept_key, prd_key, project_key, run_key, session_key, used_key
 from claude_loop.progress.run_draft import RunDraft
@@ -161,9 +161,10 @@ class Draft:
         return session
 
     def reopen_run(self) -> None:
-        """Work begins after the end was reported: the run goes on."""
-        run = self.run
-        if run["finished_at"] is not None:
+        """Work begins after the end was reported: the run goes on. What an observer tells late of a beginning before
+        that end does not put it back to work."""
+        run, ended_at = self.run, self.run["finished_at"]
+        if ended_at is not None and (self.moment > ended_at or self.event.source not in OBSERVERS):
             run["finished_at"] = run["prd_success"] = run["run_success"] = run["exit_code"] = None
 
     def documents(self) -> dict[str, Document]:

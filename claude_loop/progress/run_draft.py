@@ -38,7 +38,12 @@ class RunDraft:
         return story
 
     def knows_story(self, story_id: str) -> bool:
-        return story_id in self._stories or self._get(self._key(story_id)) is not None
+        return self.story(story_id) is not None
+
+    def story(self, story_id: str) -> StoryDocument | None:
+        """Not to be changed."""
+        story: StoryDocument | None = self._stories.get(story_id) or self._get(self._key(story_id))
+        return story
 
     def _key(self, story_id: str) -> str:
         run = self.document
@@ -116,7 +121,7 @@ class RunDraft:
         return run
 
     def is_done(self, story_id: str) -> bool:
-        story = self._stories.get(story_id) or self._get(self._key(story_id))
+        story = self.story(story_id)
         return story is not None and story["state"] in _DONE
 
     def stories_by_key(self) -> Iterable[tuple[str, StoryDocument]]:

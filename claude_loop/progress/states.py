@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from claude_loop.progress.documents import RunDocument, StoryDocument
 from claude_loop.progress.parts import RunState, SessionState, StoryState
 from claude_loop.progress.session_documents import SessionDocument
@@ -17,6 +19,9 @@ COUNTED_AS = {
 }
 
 NAMED_STORIES = 5
+# A promise may have any words: these say that nothing is left to do.
+_ALL_DONE = re.compile(r"\b(?:completed?|done|finished)\b", re.IGNORECASE)
+_NOT = re.compile(r"\bnot\b", re.IGNORECASE)
 
 
 def judge_story(story: StoryDocument) -> tuple[StoryState, list[str]]:
@@ -98,8 +103,15 @@ def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
     if run["run_success"] is False:
         code = run["exit_code"]
         return "failed", ["it was reported as failed" if code is None else f"the command ended with status {code}"]
+    if (undone := _undone(run)) and _promises_all(run):
+        return "failed", [f"promised {run['promise']}", *undone]
     missing = _missing_stories(run)
     return ("done·claimed", missing) if missing else ("done·verified", [])
+
+
+def _promises_all(run: RunDocument) -> bool:
+    promise = run["promise"]
+    return promise is not None and _ALL_DONE.search(promise) is not None and _NOT.search(promise) is None
 
 
 def _missing_stories(run: RunDocument) -> list[str]:
@@ -112,16 +124,23 @@ def _missing_stories(run: RunDocument) -> list[str]:
     unnamed = counts["claimed"] - len(run["claims"])
     if unnamed > 0:
         missing.append(f"{_stories(unnamed)} more without proof")
-    for state, words in (("failing", "failing"), ("blocked", "blocked"), ("running", "still running")):
-        if counts[state]:  # type: ignore[literal-required]
-            missing.append(f"{_stories(counts[state])} {words}")  # type: ignore[literal-required]
-    if counts["todo"]:
-        missing.append(f"{_stories(counts['todo'])} not started")
+    missing += _undone(run)
     if not run["stories"]:
         missing.append("no story was reported")
     elif total is None:
         missing.append("how many stories there are was not said")
     return missing
+
+
+def _undone(run: RunDocument) -> list[str]:
+    counts = run["counts"]
+    numbers = {
+        "failing": counts["failing"],
+        "blocked": counts["blocked"],
+        "still running": counts["running"],
+        "not started": counts["todo"],
+    }
+    return [f"{_stories(number)} {words}" for words, number in numbers.items() if number]
 
 
 def _claims(run: RunDocument) -> list[str]:

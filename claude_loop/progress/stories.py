@@ -48,7 +48,7 @@ def started(draft: Draft) -> None:
     story["waited_before_ms"] = draft.run["waited_ms"]
     story["completed"] = story["done_before"] = False
     story["success"] = story["blocked"] = story["finished_at"] = None
-    story["last_test"] = story["last_commit"] = None
+    _keep_proof(draft, story)
     if story["started_at"] is None:
         story["started_at"] = moment
     title = text(draft.data, "title", LONGEST_TEXT)
@@ -56,21 +56,48 @@ def started(draft: Draft) -> None:
         story["title"] = title
     _enter(draft.run, story, moment)
     if draft.event.source in OBSERVERS:
-        _adopt(draft.run, story, time_ms(draft.data, "after") or 0)
+        _adopt(draft, story)
     draft.run_draft.settle(story)
 
 
-def _adopt(run: RunDocument, story: StoryDocument, after: int) -> None:
+def _keep_proof(draft: Draft, story: StoryDocument) -> None:
+    """What was proved before the attempt counts no more. An observer hears of a start late: what is of the story and
+    came after it is of this attempt."""
+    is_heard_late = draft.event.source in OBSERVERS
+    test, commit = story["last_test"], story["last_commit"]
+    story["last_test"] = story["last_commit"] = None
+    if is_heard_late and test is not None and test["at"] >= draft.moment:
+        test = story["last_test"] = {**test, "attempt": story["attempt"]}
+        story["test_runs"] = [*story["test_runs"][:-1], test]
+    if is_heard_late and commit is not None and commit["at"] >= draft.moment:
+        commit = story["last_commit"] = {**commit, "attempt": story["attempt"]}
+        story["recent_commits"] = [*story["recent_commits"][:-1], commit]
+
+
+def _adopt(draft: Draft, story: StoryDocument) -> None:
     """Take up what was seen while no story was known to be at work: an observer hears of a start a moment late.
-    What was ``after`` others had passed is of this one; what was before may be of those."""
+    What was ``after`` others had passed is of this one, ``until`` it passed itself; what was before may be of those."""
+    run, after, until = draft.run, time_ms(draft.data, "after") or 0, time_ms(draft.data, "until")
     test, commit = run["last_test"], run["last_commit"]
-    if test is not None and test["at"] >= after:
+    if test is not None and _is_within(test["at"], after, until):
         _adopt_test(run, story)
-    if commit is not None and commit["story_id"] is None and commit["at"] >= after:
+    if commit is not None and commit["story_id"] is None and _is_within(commit["at"], after, until):
         commit = commit.copy()
         commit["story_id"], commit["attempt"] = story["story_id"], story["attempt"]
         run["last_commit"] = commit
         _add_commit(story, commit)
+
+
+def _adopt_tests_of(run: RunDocument, story: StoryDocument) -> None:
+    """The last test run of a run is often heard when all is over and nobody at work: it is of the story whose attempt
+    it was in."""
+    test, attempts = run["last_test"], story["attempts"]
+    if test is not None and attempts and _is_within(test["at"], attempts[-1]["started_at"], story["finished_at"]):
+        _adopt_test(run, story)
+
+
+def _is_within(at: int, after: int, until: int | None) -> bool:
+    return at >= after and (until is None or at <= until)
 
 
 def _adopt_test(run: RunDocument, story: StoryDocument) -> None:
@@ -95,6 +122,8 @@ def completed(draft: Draft) -> None:
     story["success"] = success
     story["blocked"] = None
     story["finished_at"] = draft.moment if done else None
+    if done and draft.event.source in OBSERVERS:
+        _adopt_tests_of(draft.run, story)
     _leave(draft.run, story)
     draft.run_draft.settle(story)
     if done and not was_done:

@@ -7,6 +7,7 @@ import os
 import time
 
 from claude_loop.run_files import MOST_SEGMENTS, SEGMENT_BYTES, segment_name, segment_number
+from claude_loop.wrapper.times import Times
 
 _RETRY_SECONDS = 1.0
 # To write each line of a busy command by itself costs half as much as to read and show it. So a line waits for the next
@@ -17,7 +18,7 @@ _LONG = 1024
 
 
 class Tee:
-    """Appends to ``directory/output.NNNNNN``."""
+    """Appends to ``directory/output.NNNNNN``, and notes when it came."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -30,18 +31,29 @@ class Tee:
         # How many pieces ``flush`` would write.
         self.held = 0
         self._pieces: list[bytes] = []
+        self._came: list[int] = []
+        self._times = Times(directory)
 
     def keep(self, data: bytes) -> None:
         """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
         self._pieces.append(data)
+        self._came.append(time.time_ns())
         self.held += 1
         if self.held >= _MOST_HELD or len(data) >= _LONG:
             self.flush()
 
     def flush(self) -> None:
-        if self.held:
-            pieces, self._pieces, self.held = self._pieces, [], 0
-            self.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if not self.held:
+            return
+        pieces, came = self._pieces, self._came
+        self._pieces, self._came, self.held = [], [], 0
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._descriptor < 0 and not self._reopen():
+            self._lost += len(data)
+            return
+        # First, so that whoever reads the output finds its time.
+        self._times.note(self._number * SEGMENT_BYTES - self._room, pieces, came)
+        self._lost += self._put(data)
 
     @property
     def lost(self) -> int:
@@ -49,10 +61,8 @@ class Tee:
         return self._lost
 
     def write(self, data: bytes) -> None:
-        if self._descriptor < 0 and not self._reopen():
-            self._lost += len(data)
-        else:
-            self._lost += self._put(data)
+        self.keep(data)
+        self.flush()
 
     def _put(self, data: bytes) -> int:
         """How many bytes of it could not be written."""
@@ -73,6 +83,7 @@ class Tee:
     def close(self) -> None:
         self.flush()
         self._let_go()
+        self._times.close()
 
     def _let_go(self) -> None:
         if self._descriptor >= 0:

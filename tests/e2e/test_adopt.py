@@ -315,11 +315,11 @@ def test_what_was_begun_and_done_while_the_daemon_was_away_is_verified_all_the_s
     night.await_hold("ready")
     night.daemon.start()
     until(lambda: _at_work(night, "US-003") == (1, "running"), PATIENCE, "the third story is at work")
-    states = {story["story_id"]: (story["state"], story["why"]) for story in night.detail()["stories"]}
-    assert states == {
-        "US-001": ("done·verified", []),
-        "US-002": ("done·verified", []),
-        "US-003": ("running", []),
+    stories = {s["story_id"]: (s["state"], s["why"], s["attempt"]) for s in night.detail()["stories"]}
+    assert stories == {
+        "US-001": ("done·verified", [], 1),
+        "US-002": ("done·verified", [], 1),
+        "US-003": ("running", [], 1),
     }
     night.release("ready")
     assert night.await_end() == 0
@@ -336,9 +336,10 @@ def test_a_daemon_that_comes_when_all_is_over_tells_whose_each_test_and_commit_w
         night.daemon.start()
         night.await_state("done·verified")
         stories = night.detail()["stories"]
-        assert [(s["story_id"], s["state"], s["tests"], s["commits"]) for s in stories] == [
-            (story, "done·verified", 1, 1) for story in night.stories
+        assert [(s["story_id"], s["state"], s["tests"], s["commits"], s["attempt"]) for s in stories] == [
+            (story, "done·verified", 1, 1, 1) for story in night.stories
         ]
+        assert night.card()["finished_at"] is not None
         assert sorted((e["data"]["passed"], e["data"]["failed"]) for e in night.events("test.run")) == [(2, 0), (4, 0)]
         assert {session["state"] for session in sessions_of(night)} == {"ended"}
     finally:

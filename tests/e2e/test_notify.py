@@ -77,6 +77,22 @@ def test_a_wait_is_told_once_and_soon_and_followed_by_its_end(home, receiver):
     assert daemon.stop() == 0
 
 
+def test_a_test_says_what_the_running_daemon_has_not_read_yet(home, receiver):
+    daemon = start(home, receiver)
+    assert daemon.run("notify", "test").stderr == ""
+    configure(
+        home,
+        CHANNEL.format(url=receiver.url, grace=0, more="") + f'[[notify]]\nname = "desk"\nurls = ["{receiver.url}"]\n',
+    )
+    done = daemon.run("notify", "test")
+    assert (done.returncode, done.stdout) == (0, "phone: taken\ndesk: taken\n")
+    assert "The running daemon does not have desk: it reads its settings when it starts." in done.stderr
+    assert "claude-loop down && claude-loop up" in done.stderr
+    assert "was changed since" in daemon.run("notify", "test", "--channel", "phone").stderr
+    daemon.stop()
+    assert "No daemon is running." in daemon.run("notify", "test").stderr
+
+
 def test_a_wait_that_ends_within_the_grace_is_never_sent(home, receiver):
     daemon = start(home, receiver, grace=4)
     wait_for_a_person(daemon)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,7 +180,8 @@ async def test_interrupted_again_and_again_everything_is_there_once(rig, monkeyp
 async def test_a_run_that_prints_much_is_followed_over_segments_which_go(rig, monkeypatch):
     for where in (run_files, run_directory):
         monkeypatch.setattr(where, "SEGMENT_BYTES", 50_000, raising=False)
-    monkeypatch.setattr("claude_loop.wrapper.tee.SEGMENT_BYTES", 50_000)
+    for where in ("tee", "times"):
+        monkeypatch.setattr(f"claude_loop.wrapper.{where}.SEGMENT_BYTES", 50_000)
     run = Run(rig.runs)
     lines = [b"number %06d of many lines that are printed\n" % n for n in range(5_000)]
     rig.follow()
@@ -234,16 +237,17 @@ async def test_a_run_whose_wrapper_died_has_vanished_whatever_was_read_later(rig
 
     await eventually(lambda: rig.events("system.run_vanished"))
     await eventually(has_vanished)
-    assert await rig.events("iteration.started") == []
+    assert (await rig.hub.log.entities(key))[key]["iteration"] == 4
 
 
 async def test_output_that_is_read_after_the_end_does_not_reopen_the_run(rig):
     started = Event("run.started", {}, id="s", project="shop", prd_id="P1", run_id="r1", at=1)
-    ended = Event("run.completed", {"success": True}, id="e", project="shop", prd_id="P1", run_id="r1", at=2)
-    await rig.hub.publish([started, ended])
     run = Run(rig.runs)
     run.prints(b"== Iteration 4 of 5 ==\nusage limit reached\n" + TESTS)
     run.ends()
+    at = SystemClock().now_us() // 1000
+    ended = Event("run.completed", {"success": True}, id="e", project="shop", prd_id="P1", run_id="r1", at=at)
+    await rig.hub.publish([started, ended])
     rig.follow()
     await eventually(lambda: rig.events("output.chunk"))
     await eventually(lambda: rig.events("test.run"))
@@ -251,6 +255,44 @@ async def test_output_that_is_read_after_the_end_does_not_reopen_the_run(rig):
     document = (await rig.hub.log.entities(key))[key]
     assert document["finished_at"] is not None
     assert (document["iteration"], document["waiting"]) == (4, None)
+
+
+async def test_what_was_printed_while_no_daemon_was_there_has_the_time_at_which_it_came(rig, monkeypatch):
+    run = Run(rig.runs)
+    moments = iter([1_700_000_000_000, 1_700_000_060_000, 1_700_000_061_000])
+    clock = SimpleNamespace(time_ns=lambda: next(moments) * 1_000_000, monotonic=time.monotonic)
+    monkeypatch.setattr("claude_loop.wrapper.tee.time", clock)
+    for text in (b"== Iteration 1 of 3 ==\nfirst\n", b"== Iteration 2 of 3 ==\n", b"<promise>DONE</promise>\n"):
+        run.prints(text)
+    run.ends()
+    rig.follow()
+    await rig.expect("== Iteration 1 of 3 ==\nfirst\n== Iteration 2 of 3 ==\n<promise>DONE</promise>\n")
+    told = {(e.type, e.data.get("iteration")): e.at for e in await rig.events("iteration.*", "log.*", "output.chunk")}
+    assert told == {
+        ("iteration.started", 1): 1_700_000_000_000,
+        ("output.chunk", 1): 1_700_000_000_000,
+        ("iteration.started", 2): 1_700_000_060_000,
+        ("log.message", None): 1_700_000_061_000,
+        ("output.chunk", 2): 1_700_000_061_000,
+    }
+    await eventually(lambda: _is_emptied(run))
+    assert sorted(path.name for path in run.directory.iterdir()) == ["end.json", "run.json"]
+
+
+async def _is_emptied(run: Run) -> bool:
+    return not list(run.directory.glob("output.*"))
+
+
+async def test_without_notes_of_the_times_output_has_the_time_of_its_file(rig):
+    run = Run(rig.runs)
+    run.prints(b"== Iteration 1 of 3 ==\n")
+    run.ends()
+    (run.directory / "times.000001").write_bytes(b"half a re")
+    os.utime(run.directory / "output.000001", (1_700_000_000, 1_700_000_000))
+    rig.follow()
+    await rig.expect("== Iteration 1 of 3 ==\n")
+    (chunk,) = await rig.events("output.chunk")
+    assert chunk.at == 1_700_000_000_000
 
 
 async def test_a_wrapper_in_a_container_is_not_taken_for_dead(rig, monkeypatch):

@@ -38,8 +38,20 @@ async def told(world):
     ]
 
 
-async def iteration(world, number):
-    await world.publish("iteration.started", {"iteration": number}, source="output", run_id="R1")
+async def iteration(world, number, at=None):
+    await world.publish("iteration.started", {"iteration": number}, source="output", run_id="R1", at=at)
+
+
+async def attempts(world):
+    """Of each story that was begun: how often, and whether it was done no earlier than that."""
+    stories = (await world.hub.log.entities("story/")).values()
+    for story in stories:
+        assert story["finished_at"] is None or story["finished_at"] >= story["started_at"]
+    return {story["story_id"]: story["attempt"] for story in stories if story["attempt"]}
+
+
+def ago(seconds):
+    return CLOCK.now_us() // 1000 - seconds * 1000
 
 
 async def test_a_ralph_loop_is_told_story_by_story(world):
@@ -126,7 +138,146 @@ async def test_what_passed_before_the_daemon_looked_is_told_if_the_run_began_wit
     write(world.cwd / "prd.json", plan(US_1=True, US_2=True))
     await world.begin(passing=["US-2"], started_at=CLOCK.now_us() - 10_000_000)
     await watch_of(world).look()
-    assert await told(world) == [("plan.updated", [True, True]), ("story.completed", "US-1")]
+    assert await told(world) == [
+        ("plan.updated", [True, True]),
+        ("story.started", "US-1"),
+        ("story.completed", "US-1"),
+    ]
+
+
+async def test_a_story_that_passes_before_anybody_looked_was_begun_with_the_run(world):
+    file = world.cwd / "prd.json"
+    await world.begin(passing=["US-3"], started_at=CLOCK.now_us() - 10_000_000)
+    write(file, plan(US_1=True, US_2=False, US_3=True))
+    os.utime(file, (ago(4) / 1000, ago(4) / 1000))
+    await watch_of(world).look()
+    assert await told(world) == [
+        ("plan.updated", [True, False, True]),
+        ("story.started", "US-1"),
+        ("story.completed", "US-1"),
+        ("story.started", "US-2"),
+    ]
+    _, first, done, second = await world.told("prd.json")
+    began_at = json.loads((world.runs / "R1/run.json").read_text())["started_at"] // 1000
+    assert (first.at, first.data["until"]) == (began_at, done.at)
+    assert began_at < done.at == second.at == second.data["after"] < ago(3)
+    await watch_of(world).look()
+    assert await attempts(world) == {"US-1": 1, "US-2": 1}
+
+
+@pytest.mark.parametrize("order", [(1, 2, "look"), (1, "look", 2), ("look", 1, 2)])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_an_iteration_before_a_story_passed_was_of_that_story_whenever_it_is_heard(world, order, restarts):
+    """The first passes in the first iteration, and the second is at work in the second."""
+    file = world.cwd / "prd.json"
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 10_000_000)
+    write(file, plan(US_1=True, US_2=False))
+    os.utime(file, (ago(6) / 1000, ago(6) / 1000))
+    watch = watch_of(world)
+    for step in order:
+        if step == "look":
+            await watch.look()
+        else:
+            await iteration(world, step, at=ago({1: 9, 2: 5}[step]))
+        watch = watch_of(world) if restarts else watch
+    await watch.look()
+    assert await attempts(world) == {"US-1": 1, "US-2": 1}
+    await iteration(world, 3)
+    await watch.look()
+    assert await attempts(world) == {"US-1": 1, "US-2": 2}
+
+
+async def test_each_iteration_without_a_pass_is_an_attempt_though_nobody_was_there(world):
+    write(world.cwd / "prd.json", plan(US_1=False))
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 10_000_000)
+    for number in (1, 2, 3):
+        await iteration(world, number, at=ago(10 - number))
+    for _ in range(2):
+        await watch_of(world).look()
+    starts = await world.told("prd.json", "story.started")
+    assert [start.data["iteration"] for start in starts] == [1, 2, 3]
+    assert [start.at for start in starts] == [e.at for e in await world.told("output", "iteration.started")]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_loop_that_takes_another_story_than_the_next_has_not_tried_the_next_twice(world, restarts):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=False, US_2=False))
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    await iteration(world, 1)
+    await watch.look()
+    write(file, plan(US_1=False, US_2=True))
+    watch = watch_of(world) if restarts else watch
+    await watch.look()
+    watch = watch_of(world) if restarts else watch
+    await iteration(world, 2)
+    await watch.look()
+    assert await attempts(world) == {"US-1": 1, "US-2": 1}
+
+
+async def test_a_story_that_is_added_when_all_is_done_begins_then(world):
+    file = world.cwd / "prd.json"
+    write(file, plan(US_1=True))
+    await world.begin(passing=["US-1"], started_at=CLOCK.now_us() - 10_000_000)
+    await watch_of(world).look()
+    write(file, plan(US_1=True, US_2=False))
+    await watch_of(world).look()
+    (start,) = await world.told("prd.json", "story.started")
+    assert start.at > ago(5)
+
+
+async def test_what_was_done_without_a_daemon_is_told_when_all_is_over_and_leaves_the_run_finished(world):
+    """Its tests and its commit were heard of before its beginning, and prove it all the same."""
+    file = world.cwd / "prd.json"
+    await world.begin(passing=["US-2"], started_at=CLOCK.now_us() - 10_000_000)
+    write(file, plan(US_1=True, US_2=True))
+    ids = {"run_id": "R1", "story_id": "US-1", "source": "git"}
+    await world.publish("test.run", {"passed": 3, "failed": 0}, **ids)
+    await world.publish("commit.created", {"commit_hash": "abc1234"}, **ids)
+    await world.end()
+    await watch_of(world).look()
+    documents = await world.hub.log.entities("")
+    (run,) = (document for key, document in documents.items() if key.startswith("run/"))
+    story = documents["story/shop/PRD-1/R1/US-1"]
+    assert (run["finished_at"] is None, run["running"]) == (False, [])
+    assert (story["state"], story["attempt"], story["test_runs"][0]["attempt"]) == ("done·verified", 1, 1)
+    assert documents["story/shop/PRD-1/R1/US-2"]["why"] == ["it was done before this run began"]
+    assert await attempts(world) == {"US-1": 1}
+
+
+async def test_of_several_that_passed_while_nobody_looked_each_was_done_with_its_last_commit(world):
+    file = world.cwd / "prd.json"
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 60_000_000)
+    write(file, plan(US_1=True, US_2=True, US_3=True, US_4=False))
+    os.utime(file, (ago(5) / 1000, ago(5) / 1000))
+    made = {"US-3": ago(40), "US-1": ago(20)}
+    for story, at in made.items():
+        ids = {"run_id": "R1", "story_id": story, "source": "git", "at": at}
+        await world.publish("test.run", {"passed": 1, "failed": 0}, **ids)
+        await world.publish("commit.created", {"commit_hash": f"{at:x}"[-7:]}, **ids)
+    await watch_of(world).look()
+    began_at = json.loads((world.runs / "R1/run.json").read_text())["started_at"] // 1000
+    passed_at = round(file.stat().st_mtime * 1000)
+    spans = {
+        story["story_id"]: (story["started_at"], story["finished_at"])
+        for story in (await world.hub.log.entities("story/")).values()
+    }
+    assert spans == {
+        "US-3": (began_at, made["US-3"]),
+        "US-1": (made["US-3"], made["US-1"]),
+        "US-2": (made["US-1"], passed_at),
+        "US-4": (passed_at, None),
+    }
+    stories = (await world.hub.log.entities("story/")).values()
+    assert {s["story_id"]: s["why"] for s in stories if s["story_id"] != "US-4"} == {
+        "US-3": [],
+        "US-1": [],
+        "US-2": ["no test run", "no commit"],
+    }
+    await watch_of(world).look()
+    assert await attempts(world) == dict.fromkeys(spans, 1)
 
 
 async def test_what_the_command_has_told_of_its_plan_is_waited_for_and_not_told_again(world):

@@ -49,7 +49,7 @@ class World:
 
     async def publish(self, type_: str, data: dict[str, Any] | None = None, **ids: Any) -> None:
         fields = {"project": "shop", "prd_id": "PRD-1", "source": "bash", **ids}
-        at = CLOCK.now_us() // 1000
+        at = fields.pop("at", None) or CLOCK.now_us() // 1000
         await self.hub.publish([Event(type_, data or {}, id=new_event_id(CLOCK), at=at, **fields)])
 
     async def told(self, source: str, *types: str) -> list[Event]:

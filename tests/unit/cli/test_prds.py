@@ -55,6 +55,13 @@ def test_a_run_says_what_keeps_its_only_agent():
     assert "trying" not in listed(world)[0]
 
 
+def test_a_promise_that_was_not_kept_is_a_failure():
+    world = play("run.started → story.started → test.run passed=1 failed=1")
+    world.play("log.message level=info message=m promise=COMPLETE → run.completed success=true exit_code=0")
+    assert listed(world)[0] == "✗ PRD-1  failed: promised COMPLETE; 1 story failing · 4s"
+    assert shown(world)[0] == listed(world)[0]
+
+
 def test_a_run_says_in_which_tool_call_it_has_been_for_long():
     world = play("prd.started → session.started session=S1 agent=claude")
     world.play('tool.started session=S1 tool=Bash summary="npm test" → 12 min')

@@ -65,7 +65,9 @@ class Rig:
 
     async def has_looked(self):
         """Whether what the log holds now has been looked at: a message takes its words from the last look."""
-        last = (await self.hub.log.read(0, 1000)).events[-1].seq
+        events = (await self.hub.log.read(0, 1000)).events
+        # What was sent says nothing that would have to be looked at.
+        last = max(event.seq for event in events if not event.type.startswith("alert."))
         with closing(Outbox(self.home.outbox)) as outbox:
             cursor = outbox.cursor()
             return cursor is not None and Cursor.parse(cursor).seq >= last

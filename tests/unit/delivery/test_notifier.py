@@ -149,17 +149,49 @@ async def test_the_end_of_a_wait_is_told_that_was_hidden_by_a_worse_state_for_a_
         await rig.wait_for(*told, "Resolved: SHOP-7 no longer waits")
 
 
-async def test_a_failure_that_is_told_of_a_second_time_is_not_called_resolved(rig):
+async def test_an_end_that_two_events_report_is_told_once(rig):
+    for outcome, words in ((False, "failed: it was reported as failed"), (True, "is done, claimed")):
+        prd = f"SHOP-{outcome:d}"
+        async with rig.notifying():
+            await rig.emit("prd.started", prd, run_id=prd)
+            await rig.emit("prd.completed", prd, run_id=prd, success=outcome)
+            await eventually(lambda words=words: words in "".join(rig.dispatch.texts))
+            rig.clock.advance(2)
+            await rig.emit("run.completed", prd, run_id=prd, success=outcome, exit_code=1 - outcome)
+            await looked(rig)
+        async with rig.notifying():  # nor after a restart
+            await looked(rig)
+            assert len(rig.dispatch.messages) == 1 + outcome
+
+
+async def test_an_end_that_two_events_report_before_it_is_told_says_all_that_is_known(rig, monkeypatch):
+    monkeypatch.setattr(looking, "AFTER_END_MS", 600)
     async with rig.notifying():
         await rig.emit("prd.started", run_id="r1")
-        await rig.emit("prd.completed", run_id="r1", success=False)
-        await rig.wait_for("SHOP-7 failed")
-        rig.clock.advance(2)
-        await rig.emit("run.completed", run_id="r1", success=False, exit_code=1)
-        await rig.wait_for("SHOP-7 failed", "SHOP-7 failed")
+        await rig.emit("run.completed", run_id="r1", success=False, exit_code=3)
         await looked(rig)
-        first, second = rig.dispatch.messages
-        assert second["replaces"] == first["cause_id"]
+        rig.clock.advance(0.3)
+        await rig.emit("prd.completed", run_id="r1", success=False)
+        await looked(rig)
+        rig.clock.advance(0.4)
+        await looked(rig)
+        await rig.wait_for("SHOP-7 failed: it was reported as failed")
+        assert len(rig.dispatch.messages) == 1
+
+
+async def test_a_run_that_goes_on_after_its_end_has_another_end(rig):
+    async with rig.notifying():
+        await rig.emit("prd.started", run_id="r1")
+        await rig.emit("run.completed", run_id="r1", success=True)
+        await rig.wait_for("SHOP-7 is done")
+        await rig.emit("story.started", run_id="r1", story_id="US-001")
+        await looked(rig)
+        rig.clock.advance(60)
+        await rig.emit("run.completed", run_id="r1", success=True)
+        await rig.wait_for("SHOP-7 is done", "SHOP-7 is done")
+        rig.clock.advance(1)
+        await rig.emit("run.completed", run_id="r1", success=False, exit_code=1)  # worse
+        await rig.wait_for("SHOP-7 is done", "SHOP-7 is done", "SHOP-7 failed: the command ended with status 1")
 
 
 async def test_without_a_grace_in_the_settings_it_is_short_and_longer_for_limits(rig):

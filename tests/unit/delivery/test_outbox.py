@@ -108,3 +108,21 @@ def test_old_rows_go_but_not_while_they_last(outbox):
     looked(outbox, resolving=frozenset())
     outbox.prune(2001 + KEEP_MS)
     assert outbox.counts() == {}
+
+
+def test_that_a_run_is_done_is_neither_followed_nor_repeated_and_goes_in_time(outbox):
+    looked(outbox, (waiting(kind="done"), [Plan("phone", 1000)]))
+    assert (outbox.lasting(), outbox.lasting_runs(PRD)) == ([], [])
+    send(outbox, repeat_ms=5000, repeat_times=2)
+    assert outbox.due("phone", 1 << 40) is None
+    looked(outbox)  # it goes on, or another run has begun
+    assert outbox.due("phone", 1 << 40) is None
+    looked(outbox, (waiting(kind="done"), [Plan("phone", 1000)]))
+    outbox.prune(2001 + KEEP_MS)
+    assert outbox.counts() == {}
+
+
+def test_that_a_run_is_done_is_told_also_where_it_has_gone_on_meanwhile(outbox):
+    looked(outbox, (waiting(kind="done"), [Plan("phone", 1600)]))
+    looked(outbox)
+    assert outbox.due("phone", 1600).condition.kind == "done"

@@ -57,6 +57,32 @@ async def test_what_is_observed_belongs_to_the_only_running_story(log):
     assert await stories(log, *observed) == ["US-1"] * 5
 
 
+async def test_what_is_heard_after_the_next_story_has_begun_is_of_the_one_that_was_at_work_then(log):
+    def told(type_: str, at: int, source: str = "prd.json", **ids: Any) -> Event:
+        found = event(type_, {"success": True} if type_ == "story.completed" else {}, source, **ids)
+        found.at = at
+        return found
+
+    await log.append([told("prd.started", 5000), told("story.started", 5000, story_id="US-1")])
+    await log.append([told("story.completed", 6000, story_id="US-1"), told("story.started", 6000, story_id="US-2")])
+    tests = [told("test.run", at, source="output") for at in (4999, 5500, 6001)]
+    # Before the run nobody was at work: what is left then is the story that is.
+    assert await stories(log, *tests) == ["US-2", "US-1", "US-2"]
+    await log.append([told("story.completed", 7000, story_id="US-2"), told("story.started", 7000, story_id="US-3")])
+    assert await stories(log, told("test.run", 6500, source="output")) == ["US-2"]
+
+
+@pytest.mark.parametrize("order", ["tests first", "story first"])
+async def test_the_last_tests_of_a_run_are_of_its_last_story_though_both_are_heard_after_the_end(log, order):
+    await log.append([event("run.started"), event("story.started", source="prd.json", story_id="US-1")])
+    tests = event("test.run", {"passed": 3, "failed": 0}, "output")
+    done = event("story.completed", {"success": True}, "prd.json", story_id="US-1")
+    await log.append([event("run.completed", {"success": True})])
+    await log.append([tests, done] if order == "tests first" else [done, tests])
+    (story,) = (await log.entities("story/")).values()
+    assert (story["tests"], story["why"]) == (1, ["no commit"])
+
+
 def late(type_: str, session: str, at: int, **data: Any) -> Event:
     found = event(type_, data, source="claude", session_id=session)
     found.at = HOUR_AGO_MS + at
@@ -95,6 +121,18 @@ async def test_what_is_heard_at_once_is_of_the_story_that_is_known_to_be_at_work
     await log.append([event("prd.started"), event("story.started", story_id="US-1"), commit("US-1")])
     heard = await stories(log, late("session.started", "S2", 3600_000), late("test.run", "S2", 3600_001))
     assert heard == ["US-1"] * 2
+
+
+async def test_what_a_session_was_taken_to_work_on_before_that_was_known_to_be_done_binds_it_no_more(log):
+    def plan(type_: str, at: int, story_id: str) -> Event:
+        told = event(type_, {"success": True} if type_ == "story.completed" else {}, "prd.json", story_id=story_id)
+        told.at = HOUR_AGO_MS + at
+        return told
+
+    await log.append([event("prd.started"), plan("story.started", 3590_000, "US-1")])
+    assert await stories(log, late("session.started", "S2", 3598_500)) == ["US-1"]
+    await log.append([plan("story.completed", 3597_000, "US-1"), plan("story.started", 3597_100, "US-2")])
+    assert await stories(log, late("test.run", "S2", 3597_500, passed=1, failed=0)) == ["US-2"]
 
 
 async def test_what_was_seen_before_others_passed_is_not_the_next_storys(log):

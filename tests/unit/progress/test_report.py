@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_loop.cli.report_text import as_text, body_lines
+from claude_loop.cli.report_text import as_text, body_lines, title_line
 from claude_loop.clock import ManualClock
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.progress.projection import ProgressProjection
@@ -189,6 +189,24 @@ async def test_a_promise_is_reported_for_the_range_it_was_given_in(rig, clock):
     assert "promised: COMPLETE" in list(body_lines(prd))
     (prd,) = (await report(rig, since=str(NOON + 120)))["prds"]
     assert prd["promise"] is None
+
+
+async def test_a_promise_that_was_not_kept_needs_a_person(rig):
+    said = {"level": "info", "message": "m", "promise": "COMPLETE"}
+    for type_, data, ids in (
+        ("run.started", {}, {}),
+        ("story.started", {}, {"story_id": "US-1"}),
+        ("story.completed", {"success": True}, {"story_id": "US-1"}),
+        ("test.run", {"passed": 3, "failed": 1}, {"story_id": "US-2"}),
+        ("log.message", said, {}),
+        ("run.completed", {"success": True, "exit_code": 0}, {}),
+    ):
+        await rig.emit(type_, "SHOP-7", data=data, project="shop", **ids)
+    answer = await report(rig)
+    assert [(need["state"], need["reason"]) for need in answer["needs"]] == [
+        ("failed", "promised COMPLETE; 1 story failing")
+    ]
+    assert title_line(answer["prds"][0]).startswith("shop/SHOP-7: failed: promised COMPLETE; 1 story failing")
 
 
 async def test_an_agent_without_a_prd_that_failed_needs_a_person_until_it_goes_on(rig, clock):

@@ -7,6 +7,7 @@ import pytest
 from claude_loop.progress.reading import LONGEST_NAME
 from tests.unit.progress.scenarios import START_MS, World, play
 
+TWO = '[{"story_id":"US-001"},{"story_id":"US-002"}]'
 PROVED = "test.run passed=1 failed=0 → commit.created commit_hash=abc1 → story.completed success=true"
 
 
@@ -326,6 +327,46 @@ def test_the_sparkline_widens_its_buckets():
 def test_iterations():
     world = play("prd.started → iteration.started iteration=7 max_iterations=20 → iteration.completed iteration=7")
     assert (world.run()["iteration"], world.run()["max_iterations"]) == (7, 20)
+
+
+@pytest.mark.parametrize(
+    ("story", "lacks"),
+    [
+        ("test.run passed=1 failed=2", ["1 story failing", "1 story not started"]),
+        ('story.blocked reason="no key"', ["1 story blocked", "1 story not started"]),
+        (PROVED, ["1 story not started"]),
+    ],
+)
+@pytest.mark.parametrize("promise", ["COMPLETE", "All tasks done", "completed"])
+def test_a_run_that_promised_all_and_leaves_stories_undone_has_failed(story, lacks, promise):
+    world = play(
+        f'run.started → plan.updated stories={TWO} → story.started → {story} → log.message level=info message=m promise="{promise}"'
+    )
+    assert world.run()["state"] == "running"
+    world.play("run.completed success=true exit_code=0")
+    assert (world.run()["state"], world.run()["why"]) == ("failed", [f"promised {promise}", *lacks])
+
+
+@pytest.mark.parametrize("promise", ["INCOMPLETE", "not done", "BLOCKED", "STORY-1"])
+def test_what_is_promised_and_is_not_that_all_is_done_changes_nothing(promise):
+    world = play(
+        f'run.started → story.started → test.run passed=0 failed=1 → log.message level=info message=m promise="{promise}"'
+    )
+    world.play("run.completed success=true")
+    assert world.run()["state"] == "done·claimed"
+
+
+def test_a_promise_of_what_only_lacks_proof_is_a_claim():
+    world = play(
+        "run.started → story.started → story.completed success=true → log.message level=info message=m promise=COMPLETE"
+    )
+    world.play("run.completed success=true")
+    assert world.run()["state"] == "done·claimed"
+    # What is found in the plan a moment after the end counts.
+    world.play(f"plan.updated stories={TWO}")
+    assert world.run()["state"] == "failed"
+    world.play("story.completed story=US-002 success=true source=prd.json")
+    assert world.run()["state"] == "done·claimed"
 
 
 def test_what_an_agent_promised_last_is_kept_with_its_time_and_finishes_nothing():

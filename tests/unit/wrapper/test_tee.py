@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import resource
 import signal
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from claude_loop.run_files import CAME
 from claude_loop.wrapper import tee as module
+from claude_loop.wrapper import times
 from claude_loop.wrapper.tee import Tee
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(module, "SEGMENT_BYTES", 10)
+    monkeypatch.setattr(times, "SEGMENT_BYTES", 10)
     monkeypatch.setattr(module, "MOST_SEGMENTS", 3)
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("output.*"))}
+
+
+def noted(folder):
+    """What the files of times say: at which position something came, and when."""
+    return {path.name: list(CAME.iter_unpack(path.read_bytes())) for path in sorted(folder.glob("times.*"))}
+
+
+@pytest.fixture
+def moments(monkeypatch):
+    """What the clock says, one after the other, in milliseconds."""
+    moments = []
+    clock = SimpleNamespace(time_ns=lambda: moments.pop(0) * 1_000_000, monotonic=time.monotonic)
+    monkeypatch.setattr(module, "time", clock)
+    return moments
 
 
 def test_segments_are_filled_to_the_last_byte(tmp_path, small):
@@ -95,3 +114,43 @@ def test_lines_that_follow_each_other_closely_are_written_together(tmp_path):
     tee.keep(b" to the end")
     tee.close()
     assert kept().endswith(b"xheld to the end")
+
+
+def test_when_each_piece_came_is_noted_beside_it_once_a_millisecond(tmp_path, moments):
+    tee = Tee(str(tmp_path))
+    moments += [1000, 1000, 1044, 2500]
+    for piece in (b"one\n", b"two\n", b"three\n"):
+        tee.keep(piece)
+    tee.flush()
+    tee.keep(b"four\n")
+    tee.close()
+    assert noted(tmp_path) == {"times.000001": [(0, 1000), (8, 1044), (14, 2500)]}
+    assert (tmp_path / "times.000001").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_times_of_each_segment_lie_beside_it(tmp_path, small, moments):
+    tee = Tee(str(tmp_path))
+    moments += [1, 2, 3]
+    for piece in (b"0123456", b"789", b"abc"):
+        tee.write(piece)
+    assert noted(tmp_path) == {"times.000001": [(0, 1), (7, 2)], "times.000002": [(10, 3)]}
+
+
+def test_times_that_cannot_be_noted_keep_no_output_back(tmp_path, moments):
+    (tmp_path / "elsewhere").write_bytes(b"precious")
+    (tmp_path / "times.000001").symlink_to(tmp_path / "elsewhere")
+    moments += [1, 2]
+    tee = Tee(str(tmp_path))
+    tee.write(b"one")
+    tee.write(b"two")
+    assert contents(tmp_path) == {"output.000001": b"onetwo"}
+    assert ((tmp_path / "elsewhere").read_bytes(), tee.lost) == (b"precious", 0)
+
+
+def test_of_a_segment_with_very_many_pieces_the_first_times_are_noted(tmp_path, moments, monkeypatch):
+    monkeypatch.setattr(times, "_MOST", 2)
+    moments += [1, 2, 3]
+    tee = Tee(str(tmp_path))
+    for _ in range(3):
+        tee.write(b"x")
+    assert noted(tmp_path) == {"times.000001": [(0, 1), (1, 2)]}
