@@ -55,7 +55,9 @@ def insert_events(connection: sqlite3.Connection, events: Sequence[Event]) -> No
             event.received_at,
             event.json,
         )
-    insert_rows(connection, f"INSERT INTO events ({COLUMNS})", 12, values)
+    # A conflict, and there is none, would undo the commit as a whole. Were it to undo the statement alone, SQLite would
+    # note what each page was before, and move those notes into a file when they grow.
+    insert_rows(connection, f"INSERT OR ROLLBACK INTO events ({COLUMNS})", 12, values)
 
 
 def insert_rows(
