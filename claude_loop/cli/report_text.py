@@ -130,8 +130,9 @@ def project_lines(project: Document, report: Document) -> Iterator[str]:
 def _counted(prd: Document) -> Iterator[str]:
     tests = prd["tests"]
     if tests["runs"]:
-        failed = f", {plural(tests['failed'], 'failure')} in the others" if tests["failed"] else ""
-        yield f"tests: {plural(tests['runs'], 'run')}, {tests['passing']} passed{failed}"
+        others = " in the others" if tests["passing"] else ""
+        failed = f", {plural(tests['failed'], 'failure')}{others}" if tests["failed"] else ""
+        yield f"{plural(tests['runs'], 'test run')}, {tests['passing']} passed{failed}"
     if prd["commits"]:
         shown = ", ".join(_commit(commit) for commit in prd["latest_commits"])
         more = prd["commits"] - len(prd["latest_commits"])

@@ -120,7 +120,7 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
     assert "Nothing needs you." in report
     assert "stories of 3: 3 verified" in report
     assert "3 commits: " in report
-    assert "tests: 3 runs, 3 passed" in report
+    assert "3 test runs, 3 passed" in report
     await _assert_monitor_shows(night, sessions[0]["session_id"])
 
 

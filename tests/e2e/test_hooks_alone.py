@@ -91,7 +91,7 @@ def test_an_agent_that_asks_for_a_permission_wakes_its_person_once(daemon, shop,
         ("alert.sent", "shop", "5b1f"),
         ("alert.resolved", "shop", "5b1f"),
     ]
-    said = until(lambda: "tests: 1 run, 1 passed" in (text := daemon.run("report").stdout) and text)
+    said = until(lambda: "1 test run, 1 passed" in (text := daemon.run("report").stdout) and text)
     assert "Nothing needs you." in said
     assert "◇ shop, without a PRD" in said
     assert f" for you: {REASON}" in said

@@ -49,7 +49,7 @@ def test_a_night_in_one_screen_what_needs_a_person_first(daemon):
     text = said.stdout
     assert "stories of 3: 1 verified · 1 claimed" in text
     assert "claimed: US-002: no test run" in text
-    assert "tests: 2 runs, 1 passed, 2 failures in the others" in text
+    assert "2 test runs, 1 passed, 2 failures in the others" in text
     assert "1 commit: abc123d Cart totals" in text
     assert "1 error, the last: API overloaded" in text
     assert "1 wait, " in text

@@ -43,7 +43,7 @@ def test_it_is_named_by_agent_and_project_and_what_it_was_asked_stands_below():
         "    6 agents, the latest:",
         f"    - claude, {began} to now, waiting: Fix the <coupons>",
         f"    - claude, {began} to {clock(NOW - HOUR, NOW)}, ended",
-        "    tests: 1 run, 1 passed",
+        "    1 test run, 1 passed",
     ]
     markdown = list(as_markdown(night()))
     assert "## shop, without a PRD" in markdown
