@@ -140,7 +140,7 @@ async def units(world: World) -> None:
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
     activated = _service_pid(manager) != 0
     for _ in range(world.pick(1, 30)):
-        kinds = [world.dice.choice(("up", "down", "socket", "socket", "kill")) for _ in range(5)]
+        kinds = [world.dice.choice(("up", "down", "serve", "socket", "socket", "kill")) for _ in range(5)]
         outcomes = await asyncio.gather(*(_unit_command(world, daemon, manager, kind) for kind in kinds))
         for kind, (code, said) in zip(kinds, outcomes, strict=True):
             if "Traceback" in said or (kind == "down" and code != 0):
@@ -179,8 +179,7 @@ async def _unit_command(world: World, daemon: DaemonUnderTest, manager: UserMana
                 os.kill(pid, signal.SIGKILL)
                 daemon.kills += 1
         return 0, ""
-    done = await asyncio.to_thread(daemon.run, kind)
-    return done.returncode, done.stderr
+    return await _settled(world, daemon, kind)
 
 
 async def _up(daemon: DaemonUnderTest) -> None:
@@ -198,6 +197,10 @@ async def _up(daemon: DaemonUnderTest) -> None:
 
 async def _command(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     await asyncio.sleep(world.dice.uniform(0.0, 0.4))
+    return await _settled(world, daemon, kind)
+
+
+async def _settled(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     if kind != "serve":
         done = await asyncio.to_thread(daemon.run, kind)
         return done.returncode, done.stderr
