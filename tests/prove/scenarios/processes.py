@@ -122,7 +122,7 @@ async def race(world: World) -> None:
 
 
 async def units(world: World) -> None:
-    """The same with systemd's socket unit: connections start the daemon, while it is killed, stopped and started."""
+    """The same behind systemd's socket unit: connections start the daemon, between `up`, `down`, `serve` and SIGKILL."""
     if reason := missing("user-manager"):
         raise Skipped(reason)
     person = world.folder / "person"
@@ -135,6 +135,8 @@ async def units(world: World) -> None:
     daemon.port, daemon.url = manager.port, f"http://127.0.0.1:{manager.port}"
     await asyncio.to_thread(manager.run, "service", "install")
     load = Load(world, daemon, http=1, socketio=0)
+    for publisher in load.publishers:
+        publisher.pause = 0.2  # what is to be seen is who starts whom: the processor is for that
     load.start()  # nobody has started a daemon: the first connection, or the first line in the spool, does
     await load.progress(60)
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
