@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import tomllib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from claude_loop.build import full_version
 from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
-from claude_loop.settings import Settings, config_file
+from claude_loop.settings import config_file
 from claude_loop.transports.listeners import tls_context
 from claude_loop.transports.port_holder import Holder, holder
 
@@ -25,23 +23,16 @@ def settings(scene: Scene) -> Iterator[Finding]:
     path = config_file()
     edit = f'"${{EDITOR:-vi}}" {shlex.quote(str(path))}'
     if isinstance(scene.settings, SettingsRefused):
-        yield problem(scene.settings.message, edit if path.exists() else "env | grep ^CLAUDE_LOOP_")
+        stands = str(path) in scene.settings.message
+        yield problem(scene.settings.message, edit if stands else "env | grep ^CLAUDE_LOOP_")
         return
     if not path.exists():
         yield ok("The settings are the defaults and what the environment says.")
         return
-    unknown = sorted(set(_keys(path)) - set(Settings.model_fields))
-    if unknown:
-        yield warning(f"{path} has settings that do not exist: {', '.join(unknown)[:200]}.", edit)
     secrets = scene.settings.tells_people
     if secrets and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield warning(f"{path} holds addresses of channels and may be read by others.", f"chmod 600 {path}")
-    if not unknown:
-        yield ok(f"{path} is valid.")
-
-
-def _keys(path: Path) -> Sequence[str]:
-    return list(tomllib.loads(path.read_text()))
+    yield ok(f"{path} is valid.")
 
 
 def tls(scene: Scene) -> Iterator[Finding]:

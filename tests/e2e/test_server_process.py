@@ -110,7 +110,7 @@ def test_what_keeps_it_from_starting_is_said_in_a_sentence_with_a_hint(home):
             (["--port", "0"], {}, f"pid {first.pid}"),
             (["--port", port], other, f"Port {port}"),
             (["--port", "70000"], {}, "The setting port"),
-            ([], {"CLAUDE_LOOP_LOG_LEVEL": "chatty"}, "The setting log_level"),
+            ([], {"CLAUDE_LOOP_LOG_LEVEL": "chatty"}, "CLAUDE_LOOP_LOG_LEVEL must be one of"),
             (["--host", "0.0.0.0", "--port", "0"], {"CLAUDE_LOOP_HOME": str(home.with_name("third"))}, "0.0.0.0"),
         ]
         tried = [stack.enter_context(running([*MODULE, *line], home, **environ)) for line, environ, _ in attempts]

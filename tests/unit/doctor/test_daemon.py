@@ -35,7 +35,7 @@ def test_no_settings_and_good_ones(tmp_path):
     assert only(checks.settings, looked(tmp_path)).level == "ok"
 
 
-@pytest.mark.parametrize("text", ["port = 99999999", "port = ", "[limits]\nnonsense = 1"])
+@pytest.mark.parametrize("text", ["port = 99999999", "port = ", "[limits]\nnonsense = 1", "prot = 18791"])
 def test_settings_that_keep_the_daemon_from_starting(tmp_path, text):
     configure(text)
     found = only(checks.settings, looked(tmp_path))
@@ -44,11 +44,12 @@ def test_settings_that_keep_the_daemon_from_starting(tmp_path, text):
     assert findings(checks.port, looked(tmp_path)) == []
 
 
-def test_a_setting_that_does_not_exist_is_told(tmp_path):
-    configure("prot = 18791\n")
+def test_a_setting_in_the_environment_is_looked_for_there(tmp_path, monkeypatch):
+    configure("port = 18791\n")
+    monkeypatch.setenv("CLAUDE_LOOP_DURABILITY", "some")
     found = only(checks.settings, looked(tmp_path))
-    assert found.level == "warning"
-    assert "prot" in found.sentence
+    assert "CLAUDE_LOOP_DURABILITY must be one of full, normal" in found.sentence
+    assert found.fix == "env | grep ^CLAUDE_LOOP_"
 
 
 def test_addresses_that_others_may_read(tmp_path):
