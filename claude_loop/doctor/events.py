@@ -50,7 +50,7 @@ def invalid(scene: Scene) -> Iterator[Finding]:
     for type_ in sorted(recent, key=lambda name: -recent[name].count)[:_MOST_TYPES]:
         yield _finding(type_, recent[type_], looked)
     if len(recent) > _MOST_TYPES:
-        more = f"Events of {len(recent) - _MOST_TYPES} more types lack what their types need."
+        more = f"So are events of other types, {len(recent) - _MOST_TYPES} more."
         yield warning(more, _show("*", list(recent.values())[-1].last))
     if not recent:
         yield ok(f"No event{looked} lacked in the last {RECENT_DAYS} days what its type needs.")
@@ -63,7 +63,7 @@ def _finding(type_: str, marked: _Marked, looked: str) -> Finding:
         begins = f"1 event of type {type_}{looked} is marked `{_MARK}` and proves nothing"
     else:
         begins = f"{marked.count} events of type {type_}{looked} are marked `{_MARK}` and prove nothing"
-    said = f"{begins}: {named} missing or wrong. The last came {when}; docs/events.md has what {type_} needs."
+    said = f"{begins}: {named} missing or wrong. The last came {when}; docs/events.md has what is needed."
     return warning(said, _show(type_, marked.last))
 
 
@@ -96,7 +96,8 @@ def _note(marked: dict[str, _Marked], event: Mapping[str, Any]) -> None:
         return  # its text only speaks of the mark
     one = marked.setdefault(event["type"], _Marked(event))
     one.count += 1
-    one.fields.update({name for reason in reasons for name in _NAMED.findall(str(reason))})
+    named = {name for reason in reasons for name in _NAMED.findall(str(reason))}
+    one.fields.update({name.removeprefix("data.") for name in named})
 
 
 def _how_far(client: DaemonClient, cursor: str, head: int) -> str:

@@ -53,7 +53,7 @@ def test_a_log_without_such_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_types_fields_count_and_time_are_told_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    tests = stored("test.run", ["`passed` is missing.", "`total`: “canary” is no number."])
+    tests = stored("test.run", ["`data.passed`: Field required.", "`total`: “canary” is no number."])
     older = stored("test.run", ["`passed` is missing."], days_ago=9)
     commit = stored("commit.created", ["`commit_hash` is not 4 to 64 hexadecimal digits."])
     where, _ = with_pages(monkeypatch, [tests, commit], [older])
@@ -79,7 +79,7 @@ def test_many_types_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     where, _ = with_pages(monkeypatch, [stored(f"a.b{n}", ["`x` is missing."]) for n in range(7)])
     found = findings(checks.invalid, where)
     assert len(found) == 6
-    assert "2 more types" in found[-1].sentence
+    assert "2 more" in found[-1].sentence
 
 
 def test_a_long_log_is_looked_through_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
