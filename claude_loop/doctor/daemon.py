@@ -13,6 +13,7 @@ from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
 from claude_loop.settings import config_file
 from claude_loop.transports.listeners import tls_context
+from claude_loop.transports.neighbour import known_by_its_process
 from claude_loop.transports.port_holder import Holder, holder
 
 AGAIN = "claude-loop down && claude-loop up"
@@ -130,7 +131,9 @@ def port(scene: Scene) -> Iterator[Finding]:
 def _held(found: list[Holder], wanted: int) -> Finding:
     strangers = [one for one in found if not (one.command == "systemd" and one.uid == os.geteuid())]
     if strangers:
-        return problem(f"Port {wanted} is taken by {strangers[0]}.", "CLAUDE_LOOP_PORT=0 claude-loop up")
+        known = known_by_its_process(strangers[0], wanted) if strangers[0].uid == os.geteuid() else None
+        named = f"{strangers[0]}: {known}" if known else str(strangers[0])
+        return problem(f"Port {wanted} is taken by {named}.", "CLAUDE_LOOP_PORT=0 claude-loop up")
     if found:
         return ok(f"Port {wanted} is held by systemd, which starts the daemon with the first connection.")
     return ok(f"Port {wanted} is free.")

@@ -131,6 +131,19 @@ def test_a_port_that_systemd_holds_is_as_it_should_be(monkeypatch, port):
     assert only(checks.port, scene(port=port)).level == "problem"
 
 
+@pytest.mark.requires("linux")
+def test_a_port_that_a_daemon_of_another_home_has_is_said_to_be_that_homes(monkeypatch, port):
+    home = prepared()
+    lock = InstanceLock(home)
+    lock.acquire()
+    monkeypatch.setattr(checks, "holder", lambda *_: Holder(os.geteuid(), os.getpid(), "python"))
+    try:
+        found = only(checks.port, scene(port=port))
+    finally:
+        lock.release()
+    assert f": the claude-loop daemon of {home.root}." in found.sentence
+
+
 def test_a_daemon_on_another_port_than_the_settings_say():
     assert only(checks.port, scene(answering(), port=18790)).level == "ok"
     assert only(checks.port, scene(answering(), port=18791)).level == "warning"
