@@ -56,9 +56,7 @@ def _doubts(type_: str, lacking: list[str]) -> str:
         named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in lacking)
         return f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`."
     if near := nearest(type_):
-        return (
-            f"claude-loop: {type_} is none of the known types; did you mean {near}? Emitted as it is."
-        )
+        return f"claude-loop: {type_} is none of the known types; did you mean {near}? Emitted as it is."
     return ""
 
 
