@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import stat
@@ -11,7 +12,8 @@ from claude_loop.build import full_version
 from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
-from claude_loop.settings import config_file
+from claude_loop.settings import Settings, config_file
+from claude_loop.settings_words import variable_of
 from claude_loop.transports.listeners import tls_context
 from claude_loop.transports.neighbour import known_by_its_process
 from claude_loop.transports.port_holder import Holder, holder
@@ -64,6 +66,20 @@ def surroundings(scene: Scene) -> Iterator[Finding]:
             "CLAUDE_LOOP_URL is set: `tail`, `prds` and their like ask a daemon elsewhere, not this one.",
             "unset CLAUDE_LOOP_URL",
         )
+
+
+def names(scene: Scene) -> Iterator[Finding]:
+    """Variables that are no settings, but nearly: the daemon takes them for something else, and says nothing."""
+    settings = {variable_of((name,)): name for name in Settings.model_fields}
+    for name in sorted(scene.environ):
+        table, _, inner = name.partition("__")
+        if not name.startswith("CLAUDE_LOOP_") or table in settings:
+            continue
+        # Of what all begin with nothing is to be learned.
+        near = difflib.get_close_matches(table[12:], [known[12:] for known in settings], n=1, cutoff=0.75)
+        if near:
+            meant = f"CLAUDE_LOOP_{near[0]}" + (f"__{inner}" if inner else "")
+            yield warning(f"{name} is no setting. Did you mean {meant}?", f"unset {name}")
 
 
 def answer(scene: Scene) -> Iterator[Finding]:
@@ -147,6 +163,7 @@ CHECKS = {
     "settings": settings,
     "settings.tls": tls,
     "environment": surroundings,
+    "environment.names": names,
     "daemon": answer,
     "daemon.note": note,
     "version": version,

@@ -67,6 +67,22 @@ def test_variables_that_mislead():
     assert "canary" not in str(found)
 
 
+def test_variables_that_are_nearly_settings():
+    others = ("HOME", "PROJECT", "PRD", "STORY", "RUN", "SESSION", "DISABLE", "URL", "TOKEN", "AUTOSTART", "LOCKS_DIR")
+    good = {f"CLAUDE_LOOP_{name}": "1" for name in (*others, "PORT", "LIMITS__CONNECTIONS", "MY_OWN")}
+    assert findings(checks.names, scene(environ=good)) == []
+    wrong = {"CLAUDE_LOOP_PROT": "canary", "CLAUDE_LOOP_LIMTS__CONNECTIONS": "1", "PROT": "1"}
+    first, second = findings(checks.names, scene(environ=good | wrong))
+    assert first.sentence == (
+        "CLAUDE_LOOP_LIMTS__CONNECTIONS is no setting. Did you mean CLAUDE_LOOP_LIMITS__CONNECTIONS?"
+    )
+    assert second == (
+        "warning",
+        "CLAUDE_LOOP_PROT is no setting. Did you mean CLAUDE_LOOP_PORT?",
+        "unset CLAUDE_LOOP_PROT",
+    )
+
+
 @pytest.mark.parametrize(
     ("daemon", "level", "fix"),
     [
