@@ -11,9 +11,11 @@ from typing import Any
 
 # Deeper than any event may be: what contains itself ends somewhere.
 MAX_DEPTH = 40
-# What the known types need and nobody fills in. The catalogue says the same, and takes far longer to load.
-REQUIRED = {
+# The known types, and what each needs that nobody fills in. The catalogue says the same, and takes far longer to load.
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "prd.started": (),
     "prd.completed": ("success",),
+    "run.started": (),
     "run.completed": ("success",),
     "iteration.started": ("iteration",),
     "iteration.completed": ("iteration",),
@@ -26,18 +28,30 @@ REQUIRED = {
     "log.message": ("level", "message"),
     "progress.updated": ("current", "total"),
     "agent.waiting": ("for", "reason"),
+    "agent.resumed": (),
+    "usage.reported": (),
     "system.run_owned": ("pid",),
     "system.run_vanished": ("pid",),
     "agent.message": ("message",),
     "agent.retrying": ("error",),
+    "agent.idle": (),
+    "agent.hook": (),
     "session.started": ("agent",),
+    "session.ended": (),
+    "session.compacting": (),
+    "session.compacted": (),
+    "prompt.submitted": (),
     "tool.started": ("tool",),
     "tool.completed": ("tool",),
     "tool.failed": ("tool",),
     "subagent.started": ("agent_id",),
     "subagent.ended": ("agent_id",),
+    "task.created": (),
+    "task.completed": (),
     "plan.updated": ("stories",),
 }
+# So alike are `test.rnu` and `test.run`, while `stage.started` is a type of somebody's own beside `story.started`.
+_ALIKE = 0.85
 
 
 def story_started(story_id: str, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +99,15 @@ def missing(type_: str, data: Mapping[str, Any], story_id: str | None) -> list[s
     if type_ in ("prd.completed", "story.completed") and "status" in given:
         given.add("success")
     return [field for field in REQUIRED.get(type_, ()) if field not in given]
+
+
+def nearest(type_: str) -> str:
+    """The known type that was perhaps meant; empty for a known one, and for one that is like none."""
+    if type_ in REQUIRED:
+        return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - hardly ever
+
+    return "".join(get_close_matches(type_, REQUIRED, n=1, cutoff=_ALIKE))
 
 
 def mapping(data: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,6 +20,7 @@ from pydantic_settings import (
 
 from claude_loop.clock import parse_hours
 from claude_loop.errors import SettingsRefused
+from claude_loop.settings_words import SETTINGS_LISTED, Sources, Words
 
 DEFAULT_PORT = 18790
 
@@ -199,7 +201,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings  # neither is a source of ours
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, _File(settings_cls, toml_file=config_file())
 
 
 def config_file() -> Path:
@@ -214,14 +216,32 @@ def load_settings(**flags: Any) -> Settings:
 
     Raises ``SettingsRefused`` naming the setting, or the file that cannot be read.
     """
-    hint = "docs/settings.md lists every setting with its values."
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**given)
     except ValidationError as failure:
-        first = failure.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise SettingsRefused(f"The setting {name}: {first['msg']}.", field=name, hint=hint) from None
+        raise _words(given).refusal(failure.errors(include_url=False, include_input=False)) from None
     except SettingsError as failure:
-        raise SettingsRefused(f"{failure}.", hint=hint) from None
-    except tomllib.TOMLDecodeError as failure:
-        raise SettingsRefused(f"{config_file()} is not TOML: {failure}.", hint=hint) from None
+        raise _words(given).no_json() or SettingsRefused(f"{failure}.", hint=SETTINGS_LISTED) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as failure:
+        raise SettingsRefused(f"{config_file()} is not TOML: {failure}.", hint=SETTINGS_LISTED) from None
+    except OSError as failure:
+        why = failure.strerror or str(failure)
+        raise SettingsRefused(f"{config_file()} cannot be read: {why}.", hint=SETTINGS_LISTED) from None
+
+
+class _File(TomlConfigSettingsSource):
+    """The file, where a name that no setting has is a slip; variables with such names may mean something else."""
+
+    def __call__(self) -> dict[str, Any]:
+        for name in self.toml_data:
+            if name not in self.settings_cls.model_fields:
+                raise _words({}).unknown((name,))
+        return super().__call__()
+
+
+def _words(flags: Mapping[str, Any]) -> Words:
+    path = config_file()
+    file = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    environ = {name.upper(): value for name, value in os.environ.items()}
+    return Words(Settings.model_json_schema(), Sources(flags, environ, path, file))

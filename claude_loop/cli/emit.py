@@ -14,7 +14,7 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import silenced
 from claude_loop.id_rules import MAX_TYPE_LENGTH, TYPE_PATTERN
-from claude_loop.payloads import missing
+from claude_loop.payloads import missing, nearest
 from claude_loop.spool_writer import SpoolWriter
 
 PATIENCE_SECONDS = 5.0
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 5.0
 @click.option("--session", "session_id", metavar="SESSION", help="[default: $CLAUDE_LOOP_SESSION]")
 @click.option("--project", metavar="PROJECT", help="[default: $CLAUDE_LOOP_PROJECT, or the name of the repository]")
 @click.option("--wait", is_flag=True, help="Wait until it is committed; status 1 if that takes over 5 seconds.")
-@click.option("--quiet", is_flag=True, help="Say nothing of fields that are missing.")
+@click.option("--quiet", is_flag=True, help="Say nothing of missing fields and unusual types.")
 def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: str | None) -> None:  # noqa: FBT001 - click's way
     """Emit one event of TYPE, such as story.started.
 
@@ -39,20 +39,31 @@ def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: st
     if len(type_) > MAX_TYPE_LENGTH or re.match(TYPE_PATTERN, type_) is None:
         raise click.UsageError(f"“{type_}” is not a type: dotted lower case, such as story.started.")
     data = dict(_field(field) for field in fields)
+    story = ids["story_id"] or os.environ.get("CLAUDE_LOOP_STORY")
     if os.environ.get("CLAUDE_LOOP_URL"):
         _post(type_, data, ids)
-        return
-    _spool(type_, data, ids, wait=wait)
+        lacking = []  # it would have been refused
+    else:
+        _spool(type_, data, ids, wait=wait)
+        lacking = missing(type_, data, story)
     if not quiet and not silenced():
-        _tell_missing(missing(type_, data, ids["story_id"] or os.environ.get("CLAUDE_LOOP_STORY")), type_)
+        _tell(_doubts(type_, lacking))
 
 
-def _tell_missing(fields: list[str], type_: str) -> None:
-    """The daemon keeps the event and marks it, but whoever waits for it to count should know."""
-    if fields and sys.stderr is not None:
-        named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in fields)
+def _doubts(type_: str, lacking: list[str]) -> str:
+    """The daemon keeps the event as it is, but whoever waits for it to count should know; empty for no doubts."""
+    if lacking:
+        named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in lacking)
+        return f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`."
+    if near := nearest(type_):
+        return f"claude-loop: {type_} is none of the known types; did you mean {near}? Emitted as it is."
+    return ""
+
+
+def _tell(words: str) -> None:
+    if words and sys.stderr is not None:
         try:
-            note(f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`.")
+            note(words)
         except OSError:  # emitting never fails its caller
             sys.stderr = None  # else the interpreter tries once more as it ends, and fails
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from claude_loop.paths import Home
 
 # What libraries of ours load where it is installed and the daemon has no use for, connections of a client and coloured
 # tracebacks: a tenth of its memory.
@@ -29,6 +32,9 @@ def serve(**flags: Any) -> None:
     """
     # Hundreds of modules stay for good: to look for garbage among them, again and again, takes a tenth of the start.
     gc.disable()
+    # What SQLite moves out of memory for a moment belongs on the log's own disk: `/tmp` may be small or full, and a
+    # service may not be allowed to write there at all. SQLite reads this once, when its module is imported.
+    os.environ.setdefault("SQLITE_TMPDIR", str(Home.from_environment().root))
     with _without(*_NEEDLESS):
         from claude_loop.daemon import run
         from claude_loop.settings import load_settings

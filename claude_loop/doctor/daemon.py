@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import stat
-import tomllib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
 from claude_loop.build import full_version
 from claude_loop.doctor.finding import Finding, ok, problem, warning
 from claude_loop.doctor.scene import Scene
 from claude_loop.errors import SettingsRefused
 from claude_loop.settings import Settings, config_file
+from claude_loop.settings_words import variable_of
 from claude_loop.transports.listeners import tls_context
+from claude_loop.transports.neighbour import known_by_its_process
 from claude_loop.transports.port_holder import Holder, holder
 
 AGAIN = "claude-loop down && claude-loop up"
@@ -25,23 +26,16 @@ def settings(scene: Scene) -> Iterator[Finding]:
     path = config_file()
     edit = f'"${{EDITOR:-vi}}" {shlex.quote(str(path))}'
     if isinstance(scene.settings, SettingsRefused):
-        yield problem(scene.settings.message, edit if path.exists() else "env | grep ^CLAUDE_LOOP_")
+        stands = str(path) in scene.settings.message
+        yield problem(scene.settings.message, edit if stands else "env | grep ^CLAUDE_LOOP_")
         return
     if not path.exists():
         yield ok("The settings are the defaults and what the environment says.")
         return
-    unknown = sorted(set(_keys(path)) - set(Settings.model_fields))
-    if unknown:
-        yield warning(f"{path} has settings that do not exist: {', '.join(unknown)[:200]}.", edit)
     secrets = scene.settings.tells_people
     if secrets and stat.S_IMODE(path.stat().st_mode) & 0o077:
         yield warning(f"{path} holds addresses of channels and may be read by others.", f"chmod 600 {path}")
-    if not unknown:
-        yield ok(f"{path} is valid.")
-
-
-def _keys(path: Path) -> Sequence[str]:
-    return list(tomllib.loads(path.read_text()))
+    yield ok(f"{path} is valid.")
 
 
 def tls(scene: Scene) -> Iterator[Finding]:
@@ -72,6 +66,20 @@ def surroundings(scene: Scene) -> Iterator[Finding]:
             "CLAUDE_LOOP_URL is set: `tail`, `prds` and their like ask a daemon elsewhere, not this one.",
             "unset CLAUDE_LOOP_URL",
         )
+
+
+def names(scene: Scene) -> Iterator[Finding]:
+    """Variables that are no settings, but nearly: the daemon takes them for something else, and says nothing."""
+    settings = {variable_of((name,)): name for name in Settings.model_fields}
+    for name in sorted(scene.environ):
+        table, _, inner = name.partition("__")
+        if not name.startswith("CLAUDE_LOOP_") or table in settings:
+            continue
+        # Of what all begin with nothing is to be learned.
+        near = difflib.get_close_matches(table[12:], [known[12:] for known in settings], n=1, cutoff=0.75)
+        if near:
+            meant = f"CLAUDE_LOOP_{near[0]}" + (f"__{inner}" if inner else "")
+            yield warning(f"{name} is no setting. Did you mean {meant}?", f"unset {name}")
 
 
 def answer(scene: Scene) -> Iterator[Finding]:
@@ -139,7 +147,9 @@ def port(scene: Scene) -> Iterator[Finding]:
 def _held(found: list[Holder], wanted: int) -> Finding:
     strangers = [one for one in found if not (one.command == "systemd" and one.uid == os.geteuid())]
     if strangers:
-        return problem(f"Port {wanted} is taken by {strangers[0]}.", "CLAUDE_LOOP_PORT=0 claude-loop up")
+        known = known_by_its_process(strangers[0], wanted) if strangers[0].uid == os.geteuid() else None
+        named = f"{strangers[0]}: {known}" if known else str(strangers[0])
+        return problem(f"Port {wanted} is taken by {named}.", "CLAUDE_LOOP_PORT=0 claude-loop up")
     if found:
         return ok(f"Port {wanted} is held by systemd, which starts the daemon with the first connection.")
     return ok(f"Port {wanted} is free.")
@@ -153,6 +163,7 @@ CHECKS = {
     "settings": settings,
     "settings.tls": tls,
     "environment": surroundings,
+    "environment.names": names,
     "daemon": answer,
     "daemon.note": note,
     "version": version,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from claude_loop.doctor import agents, commands, daemon, home, machine, notifications, spool, units
+from claude_loop.doctor import agents, commands, daemon, events, home, machine, notifications, spool, units
 from claude_loop.doctor.finding import Check, Finding, problem
 from claude_loop.doctor.scene import Scene
 
 CHECKS: Mapping[str, Check] = {
     name: check
-    for module in (home, daemon, units, spool, commands, agents, notifications, machine)
+    for module in (home, daemon, units, spool, events, commands, agents, notifications, machine)
     for name, check in module.CHECKS.items()
 }
 

@@ -41,7 +41,7 @@ class BatchFeed:
         del size  # a round is one frame
         if isinstance(outcome, Reset):
             self._tell(outcome.cursor)
-            yield [reset_frame(outcome)]
+            yield [reset_frame(outcome, self.sub)]
             return
         for upto, frame in self._frames(outcome):
             self._tell(upto)
@@ -132,8 +132,9 @@ class EventFeed:
         return [(event, frame) for event, frame in pairs if self._wants is None or self._wants(event)]
 
 
-def reset_frame(reset: Reset) -> Frame:
-    return Frame(wire.message("reset", {"reason": reset.reason, "cursor": str(reset.cursor)}))
+def reset_frame(reset: Reset, sub: str | None = None) -> Frame:
+    """``sub`` as in the `events` frames of the feed that is meant; None for the one of single events."""
+    return Frame(wire.message("reset", {"reason": reset.reason, "cursor": str(reset.cursor), "sub": sub}))
 
 
 def _now() -> float:

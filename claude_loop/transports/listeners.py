@@ -21,8 +21,8 @@ from aiohttp import web
 from claude_loop.errors import PortTaken, SettingsRefused, UnsafeHome
 from claude_loop.settings import Settings
 from claude_loop.transports.connection import Connection, ConnectionRules
+from claude_loop.transports.neighbour import clash
 from claude_loop.transports.peer import packed_loopback
-from claude_loop.transports.port_holder import who_holds
 from claude_loop.transports.unix_path import short_path
 
 log = structlog.get_logger(__name__)
@@ -241,7 +241,7 @@ def _bind(address: str, port: int) -> socket.socket:
     except OSError as failure:
         listener.close()
         if failure.errno == errno.EADDRINUSE:
-            raise PortTaken(f"Port {port} on {address} is taken{who_holds(address, port)}.", field="port") from None
+            raise clash(address, port) from None
         if failure.errno == errno.EACCES:
             raise SettingsRefused(f"Port {port} is not for ordinary users.", hint="Use one above 1023.") from None
         raise

@@ -27,15 +27,6 @@ class Holder:
         return f"process {self.pid}{command} of {_user(self.uid)}"
 
 
-def who_holds(address: str, port: int) -> str:
-    """`` by …`` naming process and user of the listener at a loopback address; empty when it cannot be told."""
-    try:
-        found = holder(address, port)
-    except OSError:
-        return ""
-    return f" by {found}" if found else ""
-
-
 def holder(address: str, port: int) -> Holder | None:
     """The listener at a loopback address, found without a connection to it; None if there is none.
 

@@ -160,7 +160,8 @@ class SocketIOTransport:
             return
         client.send("connected", {**greeting, "subscription": opened_answer(opened)})
         if opened.reason is not None:
-            client.socket.push([reset_frame(Reset(opened.reason, opened.subscription.cursor))])
+            reset = Reset(opened.reason, opened.subscription.cursor)
+            client.socket.push([reset_frame(reset, opened.subscription.filter.key)])
         client.follow(opened, wanted.max_batch)
 
     def _greeting(self, sid: str) -> dict[str, Any]:

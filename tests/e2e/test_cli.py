@@ -127,9 +127,9 @@ def test_a_start_that_fails_says_why_and_what_to_do(person) -> None:
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
-        ({"CLAUDE_LOOP_PORT": "many"}, "The setting port: "),
-        ({"CLAUDE_LOOP_AUTH__LOOPBACK": "everybody"}, "The setting auth.loopback: "),
-        ({"CLAUDE_LOOP_LIMITS": "{"}, '"limits"'),
+        ({"CLAUDE_LOOP_PORT": "many"}, "CLAUDE_LOOP_PORT must be a whole number"),
+        ({"CLAUDE_LOOP_AUTH__LOOPBACK": "everybody"}, "CLAUDE_LOOP_AUTH__LOOPBACK must be one of"),
+        ({"CLAUDE_LOOP_LIMITS": "{"}, "CLAUDE_LOOP_LIMITS must be a table"),
     ],
 )
 def test_a_wrong_setting_is_named(person, environ, named) -> None:

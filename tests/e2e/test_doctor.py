@@ -67,10 +67,16 @@ def test_a_port_that_somebody_else_has(daemon):
     assert f"process {os.getpid()}" in found["port"][0][1]
 
 
-def test_spooled_lines_that_are_no_events(daemon):
+def test_spooled_lines_that_are_no_events_and_events_that_prove_nothing(daemon):
     daemon.start()
-    (daemon.home.spool / "garbage.jsonl").write_text("\nnot JSON\n")
+    bare = json.dumps({"type": "test.run", "prd_id": "P", "story_id": "S", "data": {"passed": "canary"}})
+    (daemon.home.spool / "garbage.jsonl").write_text(f"\n{bare}\n\nnot JSON\n")
     until((daemon.home.rejected / "lines.jsonl").exists)
     status, found = examined(daemon)
     assert status == 0
     assert "1 spooled line was rejected, last: garbage.jsonl." in found["spool.rejected"][0][1]
+    ((level, said),) = found["events.invalid"]
+    assert level == "warning"
+    assert said.startswith("1 event of type test.run is marked `_invalid` and proves nothing: ")
+    assert "passed" in said
+    assert "canary" not in said

@@ -104,13 +104,18 @@ def test_what_keeps_it_from_starting_is_said_in_a_sentence_with_a_hint(home):
         taken = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = str(taken.getsockname()[1])
         first = stack.enter_context(running([*MODULE, "--port", "0"], home))
-        note_of(first, home)
+        first_port = note_of(first, home).url.rpartition(":")[2]
         other = {"CLAUDE_LOOP_HOME": str(home.with_name("other"))}
         attempts = [
             (["--port", "0"], {}, f"pid {first.pid}"),
             (["--port", port], other, f"Port {port}"),
+            (
+                ["--port", first_port],
+                {"CLAUDE_LOOP_HOME": str(home.with_name("fourth"))},
+                f": the claude-loop daemon of {home}.",
+            ),
             (["--port", "70000"], {}, "The setting port"),
-            ([], {"CLAUDE_LOOP_LOG_LEVEL": "chatty"}, "The setting log_level"),
+            ([], {"CLAUDE_LOOP_LOG_LEVEL": "chatty"}, "CLAUDE_LOOP_LOG_LEVEL must be one of"),
             (["--host", "0.0.0.0", "--port", "0"], {"CLAUDE_LOOP_HOME": str(home.with_name("third"))}, "0.0.0.0"),
         ]
         tried = [stack.enter_context(running([*MODULE, *line], home, **environ)) for line, environ, _ in attempts]

@@ -52,3 +52,21 @@ def test_installed_started_replaced_and_removed(manager, other_build):
     assert manager.asked("is-active", "claude-loop.service", "claude-loop.socket").split() == ["inactive", "inactive"]
     assert "removed" in manager.run("service", "uninstall")
     assert not os.listdir(manager.home.spool)
+
+
+@pytest.mark.requires("user-manager")
+def test_a_manager_kills_nothing_of_another_that_runs_beside_it(manager, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = UserManager(folder / "home", folder)
+    try:
+        for one in (manager, other):
+            units = Path(one.names["XDG_CONFIG_HOME"], "systemd", "user")
+            (units / "same.service").write_text("[Service]\nExecStart=sleep 1000\n")
+            one.asked("daemon-reload")
+            one.asked("start", "same.service")
+        manager.asked("stop", "same.service")
+        assert manager.asked("is-active", "same.service").strip() == "inactive"
+        assert other.asked("is-active", "same.service").strip() == "active"
+    finally:
+        other.end()

@@ -122,7 +122,7 @@ def test_settings_that_no_daemon_would_start_with_leave_the_old_one_alone(copy):
     process = copy.begin("up")
     _, words = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "durability" in words
+    assert "CLAUDE_LOOP_DURABILITY" in words
     assert copy.note == former
     assert alive(former.pid)
 

@@ -1,19 +1,25 @@
-"""A real user manager of systemd, in a mount namespace of its own: its own `/run` makes it believe that it has booted the machine."""
+"""A real user manager of systemd, in a mount namespace of its own: its own `/run` makes it believe that it has booted the machine.
+
+It has a control group of its own as well: when a service ends, its manager kills whatever is left in the group of that
+service's name, and without that the daemons of other managers which run at the same time would be in it.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from claude_loop.paths import Home
+from tests.e2e.control_group import ControlGroup
 from tests.e2e.daemon import clean_environment
 from tests.support import ROOT, free_port, until
 
 # The service sees no /tmp of others, where the tests' directories are, and perhaps the clone; it may be killed often.
 OVERRIDE = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nPrivateTmp=no\nPrivateUsers=no\nExecStart=\nExecStart={program} serve\n"
 PROGRAM = '#!/bin/sh\ncd / && PYTHONPATH=$(readlink {place}) exec {python} -m claude_loop "$@"\n'
-SYSTEMD = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec /lib/systemd/systemd --user"
+SYSTEMD = "echo $$ >{members} && mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec /lib/systemd/systemd --user"
 
 
 class UserManager:
@@ -34,8 +40,9 @@ class UserManager:
         #: What a login gives to this person's processes.
         self.names = {"XDG_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(config), "HOME": str(folder)}
         self.environ = clean_environment(state) | self.names
+        self._group = ControlGroup.make(f"claude-loop-{os.getpid()}-{self.port}")
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", SYSTEMD],
+            ["unshare", "--mount", "sh", "-c", SYSTEMD.format(members=self._group.members)],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -46,6 +53,7 @@ class UserManager:
         except AssertionError:
             self.process.kill()
             self.process.wait()
+            self._group.remove()
             raise
 
     def run(self, *arguments: str) -> str:
@@ -64,6 +72,7 @@ class UserManager:
         """It ends what it started, then itself."""
         self.process.terminate()
         self.process.wait(60)
+        self._group.remove()
 
     def starts(self, code: Path) -> None:
         """The unit starts this code from now on."""

@@ -70,7 +70,7 @@ class Load:
         head = (await get_json(f"{self._daemon.url}/status"))["log"]["head"]
         for one in self.readers:
             await eventually(
-                lambda one=one: one.transcript.head >= head or self._broken, 60, f"{one.transcript.name} at {head}"
+                lambda one=one: one.transcript.has_come_to(head) or self._broken, 60, f"{one.transcript.name} at {head}"
             )
         for task in self._broken:
             task.result()

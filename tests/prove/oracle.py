@@ -40,6 +40,12 @@ class Transcript:
         last = self.entries[-1] if self.entries else ""
         return last[0] if isinstance(last, tuple) else 0
 
+    def has_come_to(self, head: int) -> bool:
+        """Whether it will be given nothing more while ``head`` is the newest. After any other reset than that of a trimmed
+        log a reader goes on at the newest, and whether it had to be reset is for others to say."""
+        last = self.entries[-1] if self.entries else 0
+        return self.head >= head or (isinstance(last, str) and last != "trimmed")
+
 
 def gapless(stored: Stored, first: int = 1) -> None:
     """Numbers rise by one from ``first``, and no id has two of them."""

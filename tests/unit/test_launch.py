@@ -151,7 +151,7 @@ def test_a_failing_start_says_why_and_what_to_do(state, client, monkeypatch):
     assert not is_running(state)
     # The old failure is still in the log; the new one is told.
     monkeypatch.setenv("CLAUDE_LOOP_PORT", "many")
-    with pytest.raises(DaemonUnreachable, match="The setting port"):
+    with pytest.raises(DaemonUnreachable, match="CLAUDE_LOOP_PORT must be"):
         start(state, client)
 
 

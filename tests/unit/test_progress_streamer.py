@@ -678,7 +678,7 @@ async def test_settings_that_cannot_be_do_not_fail_the_caller(home, monkeypatch,
     monkeypatch.setenv("CLAUDE_LOOP_DURABILITY", "some")
     streamer = start_streaming(free_port())
     assert streamer.ws_server is None
-    assert "durability" in caplog.text
+    assert "CLAUDE_LOOP_DURABILITY" in caplog.text
 
 
 PROGRAM = """

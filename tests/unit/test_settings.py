@@ -61,7 +61,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(wrong, name):
 
 def test_a_file_that_is_not_toml_and_a_variable_that_is_no_list_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAUDE_LOOP_ALLOWED_HOSTS", "a, b")
-    with pytest.raises(SettingsRefused, match="allowed_hosts"):
+    with pytest.raises(SettingsRefused, match="CLAUDE_LOOP_ALLOWED_HOSTS"):
         load_settings()
     monkeypatch.delenv("CLAUDE_LOOP_ALLOWED_HOSTS")
     write_config(tmp_path, "port = = 1")

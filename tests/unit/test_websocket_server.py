@@ -387,7 +387,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(home):
 
 def test_a_setting_that_cannot_be_is_named(monkeypatch):
     monkeypatch.setenv("CLAUDE_LOOP_DURABILITY", "some")
-    with pytest.raises(SettingsRefused, match="durability"):
+    with pytest.raises(SettingsRefused, match="CLAUDE_LOOP_DURABILITY"):
         ClaudeLoopWebSocketServer()
 
 

@@ -21,7 +21,14 @@ from tests.support import eventually
 from tests.unit.transports.socketio_rig import Clients
 
 _STALLED = ('["subscribe",{"from":"start"}]', '["subscribe_prd",{"prd_id":"SLOW","history":1000}]')
+# A PRD with one event: the daemon lists the readers that name it, each with how far it has been given what there is.
+_UNREAD = '["subscribe_prd",{"prd_id":"UNREAD"}]'
 _GROWTH_MB = 20.0
+_TEXT = 2000
+# What the kernel takes for a client that reads nothing (its buffers, and some 4 MB on this side), and one round more.
+_TAKEN_MB = 8.0
+# The product's own bound of packets that wait for one client.
+_QUEUED = 1024
 
 
 def resident_mb(pid: int) -> float:
@@ -38,6 +45,8 @@ async def slow(world: World) -> None:
         world.tasks.spawn(one.run(daemon.url), one.transcript.name)
     async with aiohttp.ClientSession() as http, Clients(daemon) as clients:  # type: ignore[arg-type]
         # First the ring, the log's caches and the allocator reach their size: reading history costs memory once.
+        async with http.post(f"{daemon.url}/api/events", json={"type": "note.made", "prd_id": "UNREAD"}) as answer:
+            assert answer.status == 200, await answer.text()
         await _publish(http, daemon, 5)
         await _at_head(daemon, readers)
         early = SseReader("early")
@@ -47,14 +56,14 @@ async def slow(world: World) -> None:
         alone = await _latencies(http, daemon, readers[0], world.pick(20, 200))
         before = resident_mb(daemon.pid)
         for number in range(world.pick(8, 40)):
-            await clients.stalled("40", "420" + _STALLED[number % 4 == 3])
+            await clients.stalled("40", "420" + _STALLED[number % 4 == 3], "421" + _UNREAD)
             await _stalled_stream(world, daemon)
             await _half_open(world, daemon)
         dribbling = [world.tasks.spawn(_dribble(daemon), f"dribble {n}") for n in range(4)]
         await _publish(http, daemon, 4)
         beside = await _latencies(http, daemon, readers[0], world.pick(20, 200))
         await _at_head(daemon, readers)
-        await asyncio.sleep(1.0)  # what would pile up for those who do not read has had the time to
+        await _nothing_piles_up(world, daemon)
         grown = resident_mb(daemon.pid) - before
         if grown > _GROWTH_MB:
             raise Violation(f"{grown:.1f} MB for clients that do not read")
@@ -68,8 +77,39 @@ async def slow(world: World) -> None:
     world.count(grown_kb=round(1000 * grown), slow_ms=round(1000 * beside), alone_ms=round(1000 * alone))
 
 
+async def _nothing_piles_up(world: World, daemon: DaemonUnderTest) -> None:
+    """Of what there is the daemon hands a client that does not read as much as the kernel takes, whatever time it has.
+
+    How long it would need for more depends on the machine. So another reader, of the same kind and begun later, is
+    given everything meanwhile; then those that do not read have been given all that they ever will be.
+    """
+    witness = SocketIOReader("witness")
+    reading = world.tasks.spawn(witness.run(daemon.url), "witness")
+    unread: list[dict] = []
+
+    async def given_no_more() -> bool:
+        before = [(one["sid"], one["lag"]) for one in unread]
+        answer = await get_json(f"{daemon.url}/api/executions/UNREAD/debug")
+        head = (await get_json(f"{daemon.url}/status"))["log"]["head"]
+        unread[:] = sorted(answer["readers"], key=lambda one: one["sid"])
+        for one in unread:
+            _insist_bounded(one, head)
+        return witness.transcript.head >= head and before == [(one["sid"], one["lag"]) for one in unread]
+
+    await eventually(given_no_more, 60, "the witness at the end, and no change for those that do not read")
+    reading.cancel()
+
+
+def _insist_bounded(reader: dict, head: int) -> None:
+    if reader["queued"] > _QUEUED:
+        raise Violation(f"{reader['queued']} packets wait for a client that does not read")
+    given = (head - reader["lag"]) * _TEXT / 1e6
+    if reader["sub"] is not None and given > _TAKEN_MB:  # one of `subscribe_prd` begins its live events near the end
+        raise Violation(f"{given:.1f} MB were handed to a client that does not read")
+
+
 async def _publish(http: aiohttp.ClientSession, daemon: DaemonUnderTest, thousands: int) -> None:
-    line = orjson.dumps({"type": "note.made", "prd_id": "SLOW", "data": {"text": "x" * 2000}}) + b"\n"
+    line = orjson.dumps({"type": "note.made", "prd_id": "SLOW", "data": {"text": "x" * _TEXT}}) + b"\n"
     kind = {"Content-Type": "application/x-ndjson"}
     for _ in range(thousands):
         async with http.post(f"{daemon.url}/api/events", data=line * 1000, headers=kind) as answer:

@@ -122,7 +122,7 @@ async def race(world: World) -> None:
 
 
 async def units(world: World) -> None:
-    """The same with systemd's socket unit: connections start the daemon, while it is killed, stopped and started."""
+    """The same behind systemd's socket unit: connections start the daemon, between `up`, `down`, `serve` and SIGKILL."""
     if reason := missing("user-manager"):
         raise Skipped(reason)
     person = world.folder / "person"
@@ -135,24 +135,25 @@ async def units(world: World) -> None:
     daemon.port, daemon.url = manager.port, f"http://127.0.0.1:{manager.port}"
     await asyncio.to_thread(manager.run, "service", "install")
     load = Load(world, daemon, http=1, socketio=0)
+    for publisher in load.publishers:
+        publisher.pause = 0.2  # what is to be seen is who starts whom: the processor is for that
     load.start()  # nobody has started a daemon: the first connection, or the first line in the spool, does
     await load.progress(60)
     watching = world.tasks.spawn(_watch_for_two(daemon), "watch")
     activated = _service_pid(manager) != 0
     for _ in range(world.pick(1, 30)):
-        kinds = [world.dice.choice(("up", "down", "socket", "socket", "kill")) for _ in range(5)]
+        kinds = [world.dice.choice(("up", "down", "serve", "socket", "socket", "kill")) for _ in range(5)]
         outcomes = await asyncio.gather(*(_unit_command(world, daemon, manager, kind) for kind in kinds))
         for kind, (code, said) in zip(kinds, outcomes, strict=True):
             if "Traceback" in said or (kind == "down" and code != 0):
                 raise Violation(f"`{kind}` failed: {said[-500:]}")
-        await _up(daemon)
+        if world.dice.random() < 0.5:
+            await _up(daemon)
+        else:  # behind the socket again: a daemon that `up` or `serve` started beside it gives the port back first
+            assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
+            await asyncio.to_thread(manager.asked, "start", SOCKET, PATH)
         if watching.done():
             watching.result()
-        await load.progress(60)
-        activated += _service_pid(manager) != 0
-        # Behind the socket again: a daemon that `up` started beside it gives the port back first.
-        assert (await asyncio.to_thread(daemon.run, "down")).returncode == 0
-        await asyncio.to_thread(manager.asked, "start", SOCKET, PATH)
         await load.progress(60)
         activated += _service_pid(manager) != 0
         world.count(commands=len(kinds))
@@ -179,8 +180,7 @@ async def _unit_command(world: World, daemon: DaemonUnderTest, manager: UserMana
                 os.kill(pid, signal.SIGKILL)
                 daemon.kills += 1
         return 0, ""
-    done = await asyncio.to_thread(daemon.run, kind)
-    return done.returncode, done.stderr
+    return await _settled(world, daemon, kind)
 
 
 async def _up(daemon: DaemonUnderTest) -> None:
@@ -198,6 +198,10 @@ async def _up(daemon: DaemonUnderTest) -> None:
 
 async def _command(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     await asyncio.sleep(world.dice.uniform(0.0, 0.4))
+    return await _settled(world, daemon, kind)
+
+
+async def _settled(world: World, daemon: DaemonUnderTest, kind: str) -> tuple[int, str]:
     if kind != "serve":
         done = await asyncio.to_thread(daemon.run, kind)
         return done.returncode, done.stderr

@@ -136,6 +136,8 @@ def test_a_missing_field_is_named_and_the_event_is_emitted_all_the_same(state, a
         ["test.run", "story_id=S", "passed:=1", "failed:=0"],
         ["story.completed", "--story", "S", "status=completed"],
         ["mine.own"],
+        ["stage.started"],
+        ["task.started"],
         ["agent.resumed"],
     ],
 )
@@ -164,7 +166,20 @@ def test_the_fields_it_looks_for_are_those_of_the_catalogue():
     for type_, known in CATALOGUE.items():
         filled_in = {"status", "total"} if type_ == "test.run" else {"status"}
         wanted = set(known.adapter.json_schema().get("required", [])) - filled_in
-        assert set(REQUIRED.get(type_, ())) == wanted, type_
+        assert set(REQUIRED[type_]) == wanted, type_
+    assert set(REQUIRED) == set(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("type_", "near"), [("test.rnu", "test.run"), ("story.start", "story.started"), ("log.mesage", "log.message")]
+)
+def test_a_type_that_is_nearly_a_known_one_is_doubted_and_emitted_all_the_same(state, type_, near):
+    outcome = emit(type_)
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert outcome.stderr.startswith(f"claude-loop: {type_} is none of the known types; did you mean {near}?")
+    assert outcome.stderr.count("\n") == 1
+    assert [event["type"] for event in spooled(state)] == [type_]
+    assert emit(type_, "--quiet").output == ""
 
 
 def test_who_waits_hears_of_it(state):

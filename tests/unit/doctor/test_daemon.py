@@ -35,7 +35,7 @@ def test_no_settings_and_good_ones(tmp_path):
     assert only(checks.settings, looked(tmp_path)).level == "ok"
 
 
-@pytest.mark.parametrize("text", ["port = 99999999", "port = ", "[limits]\nnonsense = 1"])
+@pytest.mark.parametrize("text", ["port = 99999999", "port = ", "[limits]\nnonsense = 1", "prot = 18791"])
 def test_settings_that_keep_the_daemon_from_starting(tmp_path, text):
     configure(text)
     found = only(checks.settings, looked(tmp_path))
@@ -44,11 +44,12 @@ def test_settings_that_keep_the_daemon_from_starting(tmp_path, text):
     assert findings(checks.port, looked(tmp_path)) == []
 
 
-def test_a_setting_that_does_not_exist_is_told(tmp_path):
-    configure("prot = 18791\n")
+def test_a_setting_in_the_environment_is_looked_for_there(tmp_path, monkeypatch):
+    configure("port = 18791\n")
+    monkeypatch.setenv("CLAUDE_LOOP_DURABILITY", "some")
     found = only(checks.settings, looked(tmp_path))
-    assert found.level == "warning"
-    assert "prot" in found.sentence
+    assert "CLAUDE_LOOP_DURABILITY must be one of full, normal" in found.sentence
+    assert found.fix == "env | grep ^CLAUDE_LOOP_"
 
 
 def test_addresses_that_others_may_read(tmp_path):
@@ -64,6 +65,22 @@ def test_variables_that_mislead():
     found = findings(checks.surroundings, scene(environ=environ))
     assert [one.level for one in found] == ["warning", "warning"]
     assert "canary" not in str(found)
+
+
+def test_variables_that_are_nearly_settings():
+    others = ("HOME", "PROJECT", "PRD", "STORY", "RUN", "SESSION", "DISABLE", "URL", "TOKEN", "AUTOSTART", "LOCKS_DIR")
+    good = {f"CLAUDE_LOOP_{name}": "1" for name in (*others, "PORT", "LIMITS__CONNECTIONS", "MY_OWN")}
+    assert findings(checks.names, scene(environ=good)) == []
+    wrong = {"CLAUDE_LOOP_PROT": "canary", "CLAUDE_LOOP_LIMTS__CONNECTIONS": "1", "PROT": "1"}
+    first, second = findings(checks.names, scene(environ=good | wrong))
+    assert first.sentence == (
+        "CLAUDE_LOOP_LIMTS__CONNECTIONS is no setting. Did you mean CLAUDE_LOOP_LIMITS__CONNECTIONS?"
+    )
+    assert second == (
+        "warning",
+        "CLAUDE_LOOP_PROT is no setting. Did you mean CLAUDE_LOOP_PORT?",
+        "unset CLAUDE_LOOP_PROT",
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +145,19 @@ def test_a_port_that_systemd_holds_is_as_it_should_be(monkeypatch, port):
     assert only(checks.port, scene(port=port)).level == "ok"
     monkeypatch.setattr(checks, "holder", lambda *_: Holder(os.geteuid() + 1, None, ""))
     assert only(checks.port, scene(port=port)).level == "problem"
+
+
+@pytest.mark.requires("linux")
+def test_a_port_that_a_daemon_of_another_home_has_is_said_to_be_that_homes(monkeypatch, port):
+    home = prepared()
+    lock = InstanceLock(home)
+    lock.acquire()
+    monkeypatch.setattr(checks, "holder", lambda *_: Holder(os.geteuid(), os.getpid(), "python"))
+    try:
+        found = only(checks.port, scene(port=port))
+    finally:
+        lock.release()
+    assert f": the claude-loop daemon of {home.root}." in found.sentence
 
 
 def test_a_daemon_on_another_port_than_the_settings_say():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from claude_loop.doctor import agents, commands, daemon, home, machine, notifications, spool, units
+from claude_loop.doctor import agents, commands, daemon, events, home, machine, notifications, spool, units
 from claude_loop.doctor.examination import CHECKS, examine
 from claude_loop.doctor.finding import Finding, ok
 from claude_loop.doctor.scene import Scene
@@ -10,7 +10,7 @@ from tests.unit.doctor.scenes import scene
 
 
 def test_no_two_checks_have_one_name():
-    modules = (agents, commands, daemon, home, machine, notifications, spool, units)
+    modules = (agents, commands, daemon, events, home, machine, notifications, spool, units)
     assert len(CHECKS) == sum(len(module.CHECKS) for module in modules)
 
 

@@ -103,3 +103,18 @@ def test_incomplete() -> None:
         oracle.complete(saw(1, 2, 3, 4, 5, 6), 7)
     with pytest.raises(Violation, match="begins with seq 2"):
         oracle.complete(saw(2, 3, 4, 5, 6, 7), 7)
+
+
+@pytest.mark.parametrize(
+    ("entries", "has_come"),
+    [
+        ((1, 2, 3), True),
+        ((1, 2), False),
+        ((), False),
+        ((1, "epoch"), True),  # nothing is published any more: it would wait for ever at the newest
+        ((1, "trimmed"), False),
+        ((1, "epoch", 2), False),
+    ],
+)
+def test_whether_a_reader_will_be_given_more(entries: tuple[int | str, ...], has_come: bool) -> None:
+    assert saw(*entries).has_come_to(3) is has_come

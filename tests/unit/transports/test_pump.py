@@ -269,7 +269,8 @@ async def test_trimmed_while_lagging(bench: Bench) -> None:
         assert names.count("reset") == 1
         at = names.index("reset")
         reset = outlet.payloads[at][1]
-        assert reset == {"reason": "trimmed", "cursor": str(bench.hub.state.trimmed_cursor)}
+        sub = MATCH_ALL.key if make is BatchFeed else None
+        assert reset == {"reason": "trimmed", "cursor": str(bench.hub.state.trimmed_cursor), "sub": sub}
         outlet.frames = outlet.frames[at + 1 :]
         assert outlet.seqs == list(range(head - 49, head + 1))
 

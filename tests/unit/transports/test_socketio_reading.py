@@ -237,6 +237,7 @@ async def test_reset_at_connect_is_told(rig: Rig, clients: Clients) -> None:
     reset = await client.until("reset")
     assert greeting["subscription"]["reason"] == reset["reason"] == "epoch"
     assert greeting["subscription"]["cursor"] == reset["cursor"] == str(rig.hub.state.head_cursor)
+    assert greeting["subscription"]["sub"] == reset["sub"]
 
 
 async def test_subscribe_prd_announces_then_history_then_live(rig: Rig, clients: Clients) -> None:
