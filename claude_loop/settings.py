@@ -236,12 +236,16 @@ class _File(TomlConfigSettingsSource):
     def __call__(self) -> dict[str, Any]:
         for name in self.toml_data:
             if name not in self.settings_cls.model_fields:
-                raise _words({}).unknown((name,))
+                raise Words(Settings.model_json_schema(), _sources({}, {})).unknown((name,))
         return super().__call__()
 
 
 def _words(flags: Mapping[str, Any]) -> Words:
+    environ = {name.upper(): value for name, value in os.environ.items()}
+    return Words(Settings.model_json_schema(), _sources(flags, environ))
+
+
+def _sources(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Sources:
     path = config_file()
     file = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    environ = {name.upper(): value for name, value in os.environ.items()}
-    return Words(Settings.model_json_schema(), Sources(flags, environ, path, file))
+    return Sources(flags, environ, path, file)

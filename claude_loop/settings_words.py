@@ -44,7 +44,7 @@ class Sources:
         # A table may be given whole, as JSON, or each of its settings by itself.
         for length in range(len(place), 0, -1):
             variable = variable_of(place[:length])
-            if variable in self.environ:
+            if variable in self.environ and _holds(self.environ[variable], place[length:]):
                 return variable if length == len(place) else f"{variable}: {name}"
         # What is missing is in none; the table that lacks it is.
         return f"{self.path}: {name}" if _reaches(self.file, place[:-1] or place) else f"The setting {name}"
@@ -194,6 +194,16 @@ def _range(node: Mapping[str, Any]) -> str:
     if above is not None:
         return f" above {above:g}{upto}"
     return f", at least {least:g}{upto}" if least is not None else upto
+
+
+def _holds(text: str, rest: Place) -> bool:
+    """Whether a variable, which holds a whole table as JSON, has the setting itself or the table that lacks it."""
+    if not rest:
+        return True
+    try:
+        return _reaches(json.loads(text), rest[:-1] or rest)
+    except ValueError:
+        return True  # then it is the text that is wrong
 
 
 def _is_json(text: str) -> bool:

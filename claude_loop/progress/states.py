@@ -19,9 +19,12 @@ COUNTED_AS = {
 }
 
 NAMED_STORIES = 5
-# A promise may have any words: these say that nothing is left to do.
-_ALL_DONE = re.compile(r"\b(?:completed?|done|finished)\b", re.IGNORECASE)
-_NOT = re.compile(r"\bnot\b", re.IGNORECASE)
+# A promise may have any words. Those made of nothing but these say that nothing is left to do.
+_ALL_DONE = re.compile(
+    r"(?:(?:all|everything|the|task|tasks|work|project|prd|story|stories|is|are|has|have|been)\s+)*"
+    r"(?:complete|completed|done|finished)[.!]*",
+    re.IGNORECASE,
+)
 
 
 def judge_story(story: StoryDocument) -> tuple[StoryState, list[str]]:
@@ -110,8 +113,8 @@ def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
 
 
 def _promises_all(run: RunDocument) -> bool:
-    promise = run["promise"]
-    return promise is not None and _ALL_DONE.search(promise) is not None and _NOT.search(promise) is None
+    words = (run["promise"] or "").replace("_", " ").replace("-", " ").strip()
+    return _ALL_DONE.fullmatch(words) is not None
 
 
 def _missing_stories(run: RunDocument) -> list[str]:

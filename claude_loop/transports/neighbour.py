@@ -6,9 +6,10 @@ listens there learns nothing.
 
 from __future__ import annotations
 
-import http.client
 import os
 import shlex
+import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from claude_loop.transports.port_holder import Holder, holder
 from claude_loop.unit_files import SOCKET, UnitFiles, user_folder
 
 _ASK_SECONDS = 1.0
-_LOCK = "daemon.lock"
+_HEADERS_BYTES = 4096
+_OURS = b"\r\nServer: claude-loop\r\n"
+_LOCK, _LOG = "daemon.lock", "events.db"
 _ELSE = "choose another port with CLAUDE_LOOP_PORT or --port (0: any free one)."
 
 
@@ -75,7 +78,7 @@ def _home_of(pid: int) -> Path | None:
     try:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             file = Path(os.readlink(descriptor))
-            if file.name == _LOCK and file.is_absolute():
+            if file.name == _LOCK and (file.parent / _LOG).exists():
                 return file.parent
     except OSError:
         pass  # it has just ended
@@ -94,14 +97,21 @@ def _home_behind(port: int) -> Path | None:
 
 
 def _asked(address: str, port: int) -> Neighbour | None:
-    """Another user's process, or one that the system does not tell of."""
+    """Another user's process, or one that the system does not tell of. It may be anybody's: it gets a second, and is
+    read no further than the headers of ours go."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - a comparison
-    connection = http.client.HTTPConnection(reached, port, timeout=_ASK_SECONDS)
+    deadline = time.monotonic() + _ASK_SECONDS
+    said = b""
     try:
-        connection.request("GET", "/health", headers={"Connection": "close"})
-        named = connection.getresponse().getheader("Server")
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    return Neighbour() if named == "claude-loop" else None
+        with socket.create_connection((reached, port), timeout=_ASK_SECONDS) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            while len(said) < _HEADERS_BYTES and (left := deadline - time.monotonic()) > 0:
+                connection.settimeout(left)
+                if not (part := connection.recv(_HEADERS_BYTES)):
+                    break
+                said += part
+                if _OURS in said:
+                    return Neighbour()
+    except OSError:
+        pass  # it does not listen any more, or says too little in time
+    return None

@@ -103,6 +103,18 @@ def test_what_wins_is_named() -> None:
     assert refusal("port = 1", port=70_000).message == "The setting port must be a whole number from 0 to 65535."
 
 
+def test_a_name_in_the_file_is_not_put_on_a_variable_that_may_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_LOOP_PROJECT", "shop")
+    assert refusal("project = 'x'").message.startswith(f"{config_file()}: project is no setting.")
+
+
+def test_a_variable_with_a_table_is_named_for_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_LOOP_RETENTION", '{"events": 0}')
+    assert refusal().message.startswith("CLAUDE_LOOP_RETENTION: retention.events must be")
+    monkeypatch.setenv("CLAUDE_LOOP_RETENTION", '{"events": 5}')
+    assert refusal("[retention]\ndays = 0").message.startswith(f"{config_file()}: retention.days must be")
+
+
 def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     config_file().parent.mkdir()
     config_file().write_bytes(b"host = '\xff'")

@@ -337,7 +337,7 @@ def test_iterations():
         (PROVED, ["1 story not started"]),
     ],
 )
-@pytest.mark.parametrize("promise", ["COMPLETE", "All tasks done", "completed"])
+@pytest.mark.parametrize("promise", ["COMPLETE", "All tasks done", "completed", "ALL_DONE", "task-complete!"])
 def test_a_run_that_promised_all_and_leaves_stories_undone_has_failed(story, lacks, promise):
     world = play(
         f'run.started → plan.updated stories={TWO} → story.started → {story} → log.message level=info message=m promise="{promise}"'
@@ -347,7 +347,10 @@ def test_a_run_that_promised_all_and_leaves_stories_undone_has_failed(story, lac
     assert (world.run()["state"], world.run()["why"]) == ("failed", [f"promised {promise}", *lacks])
 
 
-@pytest.mark.parametrize("promise", ["INCOMPLETE", "not done", "BLOCKED", "STORY-1"])
+@pytest.mark.parametrize(
+    "promise",
+    ["INCOMPLETE", "not done", "BLOCKED", "STORY-1", "US-001 DONE", "ITERATION COMPLETE", "cannot be completed"],
+)
 def test_what_is_promised_and_is_not_that_all_is_done_changes_nothing(promise):
     world = play(
         f'run.started → story.started → test.run passed=0 failed=1 → log.message level=info message=m promise="{promise}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -67,6 +68,8 @@ def test_a_daemon_of_ours_is_known_by_the_lock_it_holds(tmp_path: Path) -> None:
     home = tmp_path / "a home"
     home.mkdir()
     with listening(str(home / "daemon.lock")) as port:
+        assert "claude-loop" not in clash("127.0.0.1", port).message  # any program may call a file so
+        (home / "events.db").touch()
         refusal = clash("127.0.0.1", port)
     assert refusal.message.startswith(f"Port {port} on 127.0.0.1 is taken by process ")
     assert refusal.message.endswith(f": the claude-loop daemon of {home}.")
@@ -111,6 +114,25 @@ def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         refusal = clash("127.0.0.1", silent.getsockname()[1])
     assert "is taken by a process of" in refusal.message
     assert "claude-loop" not in refusal.message
+
+
+@pytest.mark.usefixtures("somebody_else")
+def test_who_answers_byte_by_byte_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour, "_ASK_SECONDS", 0.2)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                while not over.wait(0.01):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert "claude-loop" not in clash("127.0.0.1", server.getsockname()[1]).message
+        over.set()
+        thread.join(10)
 
 
 def test_where_the_system_does_not_tell_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
