@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 # Statements of events.db, by how they begin, and what has happened once they have.
 _STATEMENTS = {
-    "INSERT INTO events": "commit.inserted",
+    "INSERT OR ROLLBACK INTO events": "commit.inserted",
     "INSERT OR REPLACE INTO spool_offsets": "commit.offsets",
     "DELETE FROM spool_offsets": "spool.row",
     "DELETE FROM events": "prune.deleted",
