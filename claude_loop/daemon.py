@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 
 import structlog
 
+from claude_loop.instance import is_running
 from claude_loop.observability.logs import configure_logging
+from claude_loop.paths import Home
 from claude_loop.settings import Settings
 from claude_loop.stop_deadline import end_process_after
 from claude_loop.supervision import TaskOwner
@@ -24,6 +27,10 @@ YOUNG_OBJECTS = (20_000, 50, 20)
 
 # Less than `down` waits before it kills: whoever looks into the log finds out what hung.
 STOP_SECONDS = 12.0
+
+# How often to look whether another daemon has let go of the home, and how long systemd is asked to wait each time.
+_LOOK_SECONDS = 0.3
+_EXTENSION_SECONDS = 30.0
 
 
 def run(settings: Settings, arguments: tuple[str, ...] = ()) -> None:
@@ -51,6 +58,8 @@ async def _serve(settings: Settings, arguments: tuple[str, ...]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if manager.started_us and not await _has_turn(manager, stop):
+        return
     server = ClaudeLoopWebSocketServer.from_settings(settings, inherited=inherited, arguments=arguments)
     await server.start()
     # What lives now lives as long as the process: the collector need not look at it again.
@@ -69,3 +78,23 @@ async def _serve(settings: Settings, arguments: tuple[str, ...]) -> None:
         await tasks.close()
         await server.stop()
         log.info("stopped")
+
+
+async def _has_turn(manager: ServiceManager, stop: asyncio.Event) -> bool:
+    """Wait while a daemon that somebody started by hand has the home; False if we are stopped meanwhile.
+
+    A unit that failed for it would be started for each event anew, until systemd has enough of that and starts it, its
+    socket and its path no more.
+    """
+    home = Home.from_environment()
+    waits = False
+    while is_running(home):
+        if not waits:
+            waits = True
+            log.info("waiting for the daemon that has this home", home=str(home.root))
+            manager.status(f"waiting for the daemon that has {home.root}")
+        manager.extend_start(_EXTENSION_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK_SECONDS)
+            return False
+    return True

@@ -29,10 +29,12 @@ class ServiceManager:
     failure to send is logged and answered with False.
     """
 
-    def __init__(self, address: str | None, watchdog_seconds: float | None = None) -> None:
+    def __init__(self, address: str | None, watchdog_seconds: float | None = None, *, started_us: bool = False) -> None:
         self._address = address
         self.watchdog_seconds = watchdog_seconds
         """Silence after which the manager kills the daemon; None when it does not watch."""
+        self.started_us = started_us
+        """Whether it is this process that it waits for; False also where it does not tell (before systemd 248)."""
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> ServiceManager:
@@ -40,11 +42,13 @@ class ServiceManager:
         address = environ.pop("NOTIFY_SOCKET", None)
         microseconds = environ.pop("WATCHDOG_USEC", "")
         watched_pid = environ.pop("WATCHDOG_PID", None)
+        # Inherited by whatever the service starts, a shell for example: then the pid is another's.
+        started_us = address is not None and environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
         if not microseconds.isdecimal() or int(microseconds) == 0:
-            return cls(address)
+            return cls(address, started_us=started_us)
         if watched_pid is not None and watched_pid != str(os.getpid()):
-            return cls(address)
-        return cls(address, int(microseconds) / 1_000_000)
+            return cls(address, started_us=started_us)
+        return cls(address, int(microseconds) / 1_000_000, started_us=started_us)
 
     def ready(self, status: str) -> bool:
         """The daemon listens and has its log open; ``status`` is a line for ``systemctl status``."""

@@ -12,8 +12,10 @@ import pytest
 
 from claude_loop.build import full_version
 from claude_loop.instance import DaemonNote
+from claude_loop.unit_files import SERVICE
+from tests.e2e.daemon import Daemon
 from tests.e2e.user_manager import UserManager
-from tests.support import ROOT
+from tests.support import ROOT, until
 
 
 @pytest.fixture
@@ -52,6 +54,22 @@ def test_installed_started_replaced_and_removed(manager, other_build):
     assert manager.asked("is-active", "claude-loop.service", "claude-loop.socket").split() == ["inactive", "inactive"]
     assert "removed" in manager.run("service", "uninstall")
     assert not os.listdir(manager.home.spool)
+
+
+@pytest.mark.requires("user-manager")
+def test_the_unit_waits_for_a_daemon_that_was_started_by_hand_and_takes_its_place(manager):
+    manager.starts(ROOT)
+    manager.run("service", "install")
+    units = ("claude-loop.service", "claude-loop.path", "claude-loop.socket")
+    with Daemon(manager.home.root, **manager.names) as by_hand:  # on a port of its own
+        assert by_hand.run("emit", "note.made").returncode == 0
+        until(lambda: manager.asked("show", "--property=StatusText", "--value", SERVICE).startswith("waiting"))
+        assert manager.asked("is-active", *units).split() == ["activating", "active", "active"]
+    until(lambda: manager.asked("is-active", *units).split() == ["active"] * 3)
+    note = DaemonNote.read(manager.home)
+    assert note is not None
+    assert str(note.pid) == manager.asked("show", "--property=MainPID", "--value", SERVICE).strip() != str(by_hand.pid)
+    manager.run("down")
 
 
 @pytest.mark.requires("user-manager")

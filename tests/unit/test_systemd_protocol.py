@@ -251,3 +251,12 @@ def _connected(port: int) -> socket.socket | None:
         return socket.create_connection(("127.0.0.1", port), 10)
     except ConnectionRefusedError:
         return None
+
+
+def test_whether_systemd_waits_for_this_very_process():
+    ours = {"NOTIFY_SOCKET": "/run/x", "SYSTEMD_EXEC_PID": str(os.getpid())}
+    assert ServiceManager.from_environment(dict(ours)).started_us
+    assert ServiceManager.from_environment(ours | {"WATCHDOG_USEC": "1000000"}).started_us
+    inherited = ours | {"SYSTEMD_EXEC_PID": str(os.getppid())}
+    for environ in (inherited, {"NOTIFY_SOCKET": "/run/x"}, {"SYSTEMD_EXEC_PID": str(os.getpid())}, {}):
+        assert not ServiceManager.from_environment(environ).started_us
