@@ -67,30 +67,47 @@ class GitWatch:
         self._poll = poll
         self._grace = grace
         self._watched: dict[str, Watched] = {}
+        self._finding = asyncio.Lock()
 
     async def run(self) -> None:
         await keep_looking(self.look, self._forget, self._poll, self._poll, "commits")
 
     def _forget(self) -> None:
-        self._watched.clear()
+        self._watched = {}
 
     async def look(self) -> bool:
         """One look at every run; whether there is one. Raises ``LoadError`` and ``OSError``."""
-        runs = await self._runs.current()
-        self._watched = {key: watched for key, watched in self._watched.items() if any(key == r.key for r in runs)}
-        for run in runs:
-            watched = self._watched.get(run.key) or await self._take_up(run)
-            watched.run = run
-            self._watched[run.key] = watched
-        for watched in self._watched.values():
-            try:
-                await asyncio.to_thread(self._find, watched)
-            except OSError as failure:  # of this repository: the others are not to wait for it
-                self._complain(watched, failure)
-            await self._tell(watched)
-            if watched.run.ended_at is not None:
+        every = await self._find_all()
+        for watched, is_over in every:
+            await self._tell(watched, is_over=is_over)
+            if is_over:
                 self._runs.close(watched.run)
-        return bool(runs)
+        return bool(every)
+
+    async def untold(self, run: WrappedRun) -> list[Made]:
+        """The commits of a run that were found by now and are still to be told, in their order: of somebody else's
+        repository git has not said that they are to be. Raises as ``look``."""
+        await self._find_all()
+        watched = self._watched.get(run.key)
+        ours = watched is not None and watched.repository is not None and watched.repository.ours
+        return [made for made, _ in watched.waiting.values()] if watched is not None and ours else []
+
+    async def _find_all(self) -> list[tuple[Watched, bool]]:
+        """Every run, and whether it was over when its commits were looked for: then there will be no more."""
+        async with self._finding:
+            runs = await self._runs.current()
+            before, now = self._watched, {run.key: run for run in runs}
+            self._watched = {key: before.get(key) or await self._take_up(run) for key, run in now.items()}
+            every = list(self._watched.values())
+            for watched in every:
+                watched.run = now[watched.run.key]
+                found: dict[str, tuple[Made, float]] = {}
+                try:
+                    await asyncio.to_thread(self._find, watched, found)
+                except OSError as failure:  # of this repository: the others are not to wait for it
+                    self._complain(watched, failure)
+                watched.waiting |= found
+            return [(watched, watched.run.ended_at is not None) for watched in every]
 
     async def _take_up(self, run: WrappedRun) -> Watched:
         stored = await events_of(self._hub, run, "commit.created", most=_MOST_KNOWN)
@@ -101,7 +118,8 @@ class GitWatch:
             watched.complained = True
             log.warning("a repository cannot be read", run=watched.run.run_id, reason=str(failure))
 
-    def _find(self, watched: Watched) -> None:
+    def _find(self, watched: Watched, found: dict[str, tuple[Made, float]]) -> None:
+        """Put what is to wait from now on into ``found``."""
         run, now = watched.run, self._clock.monotonic()
         if watched.repository is None:
             if now - watched.searched_at < _SEARCH_SECONDS and run.ended_at is None:
@@ -116,7 +134,7 @@ class GitWatch:
                 in_time = run.ended_at is None or made.at <= run.ended_at + 1000
                 if in_time and made.commit_hash not in watched.known:
                     watched.known.add(made.commit_hash)
-                    watched.waiting[made.commit_hash] = (made, now)
+                    found[made.commit_hash] = (made, now)
 
     def _added_trees(self, repository: Repository, run: WrappedRun) -> list[Any]:
         """Work trees made during a run in the main one, unless another wrapped run is at work in them."""
@@ -129,10 +147,9 @@ class GitWatch:
         }
         return [path for path in repository.added_work_trees(run.started_at / 1000) if str(path) not in others]
 
-    async def _tell(self, watched: Watched) -> None:
+    async def _tell(self, watched: Watched, *, is_over: bool) -> None:
         due = self._clock.monotonic() - self._grace
-        over = watched.run.ended_at is not None
-        ready = [made for made, found_at in watched.waiting.values() if over or found_at <= due]
+        ready = [made for made, found_at in watched.waiting.values() if is_over or found_at <= due]
         for start in range(0, len(ready), MOST_AT_ONCE):
             some = ready[start : start + MOST_AT_ONCE]
             assert watched.repository is not None  # noqa: S101 - where they were found

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import structlog
 
+from claude_loop.adopt.git_files import Made
 from claude_loop.adopt.prd_file import DEBOUNCE_SECONDS, PrdFile
 from claude_loop.adopt.story_starts import Start, StoryStarts
 from claude_loop.adopt.wrapped_runs import Tidy, WrappedRun, WrappedRuns, events_of, keep_looking
 from claude_loop.clock import Clock
 from claude_loop.events import OBSERVERS, Event
 from claude_loop.filters import Filter
+from claude_loop.formats.git_log import mentions
 from claude_loop.formats.prd_json import Plan, PlannedStory
 from claude_loop.hub import Hub
 from claude_loop.progress.keys import stories_prefix
@@ -53,7 +56,8 @@ class Watched:
 
 
 class PrdWatch:
-    """``run`` and ``hear`` until cancelled. ``poll`` and ``debounce`` are seconds."""
+    """``run`` until cancelled. ``poll`` and ``debounce`` are seconds. ``untold`` are the
+    commits of a run that were found and are not in the log yet."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class PrdWatch:
         runs: WrappedRuns,
         clock: Clock,
         tidy: Tidy,
+        untold: Callable[[WrappedRun], Awaitable[list[Made]]],
         *,
         poll: float = POLL_SECONDS,
         debounce: float = DEBOUNCE_SECONDS,
@@ -69,6 +74,7 @@ class PrdWatch:
         self._runs = runs
         self._clock = clock
         self._tidy = tidy
+        self._untold = untold
         self._poll = poll
         self._debounce = debounce
         self._watched: dict[str, Watched] = {}
@@ -139,7 +145,7 @@ class PrdWatch:
             return  # somebody has gone on with it after the run
         events = []
         if plan is not None:
-            events = self._plan_events(watched, plan, await self._last_commits(watched.run))
+            events = self._plan_events(watched, plan, await self._last_commits(watched.run, plan))
         # Whether the last story passes is not known while the file settles.
         if over is None and not watched.scripted and not watched.file.is_settling:
             events += self._starts(watched)
@@ -151,10 +157,17 @@ class PrdWatch:
         early = self._clock.now_us() // 1000 - run.started_at < _FIRST_WORD_MS
         return early and run.ended_at is None and run.passing is not None and watched.stored is None
 
-    async def _last_commits(self, run: WrappedRun) -> dict[str, int]:
-        """When the last commit of a story was made, as far as the log knows of one."""
+    async def _last_commits(self, run: WrappedRun, plan: Plan) -> dict[str, int]:
+        """When the last commit of a story was made, as far as the log or git knows of one."""
+        untold = await self._untold(run)  # first: what is told meanwhile is then in the log
         stories = await self._hub.log.entities(stories_prefix(run.project, run.prd_id, run.run_id))
-        return {story["story_id"]: story["last_commit"]["at"] for story in stories.values() if story["last_commit"]}
+        last = {story["story_id"]: story["last_commit"]["at"] for story in stories.values() if story["last_commit"]}
+        ids = {story.story_id for story in plan.stories}
+        for made in untold:
+            story_id = next((name for name in mentions(made.subject) if name in ids), None)
+            if story_id is not None:
+                last[story_id] = max(made.at, last.get(story_id, 0))
+        return last
 
     def _plan_events(self, watched: Watched, plan: Plan, commits: dict[str, int]) -> list[Event]:
         watched.plan = plan
@@ -182,10 +195,12 @@ class PrdWatch:
         self, watched: Watched, stories: list[PlannedStory], plan: Event, commits: dict[str, int]
     ) -> list[Event]:
         """They pass now. Of what nobody saw begin no more is known than that it was after what had passed before; of
-        several, that each was done about when its last commit was made."""
+        several, that each was done about when its last commit was made. Those without one were done ``together``: how
+        long each of them took is not known."""
         events, starts = [], watched.starts
         since, after = starts.since, starts.passed_at
         in_order = sorted(stories, key=lambda story: commits.get(story.story_id, plan.at))
+        together = sum(commits.get(story.story_id, plan.at) >= plan.at for story in stories)
         for story in in_order:
             name = _digest(plan.id, story.story_id)
             began_at = starts.begun.get(story.story_id)
@@ -195,7 +210,9 @@ class PrdWatch:
             if began_at is None:
                 data = self._start_data(story, Start(start_at), after) | {"until": done_at}
                 events.append(self._event(watched, "story.started", data, f"start.{name}", story.story_id, start_at))
-            done = {"success": True, "status": "completed"}
+            done: dict[str, Any] = {"success": True, "status": "completed"}
+            if together > 1 and done_at == plan.at:
+                done["together"] = together
             events.append(self._event(watched, "story.completed", done, f"pass.{name}", story.story_id, done_at))
             starts.passed(story.story_id, done_at)
             if done_at < plan.at:
@@ -208,8 +225,9 @@ class PrdWatch:
             return []
         events, after = [], watched.starts.passed_at
         for start in watched.starts.due(current.story_id):
-            number = [] if start.iteration is None else [start.iteration]
-            name = f"start.{_digest(watched.plan_id, current.story_id, number)}"
+            # A script may run its loop twice over the same plan: the numbers begin again.
+            begun = [] if start.iteration is None else [start.iteration, start.at]
+            name = f"start.{_digest(watched.plan_id, current.story_id, begun)}"
             data = self._start_data(current, start, after)
             events.append(self._event(watched, "story.started", data, name, current.story_id, start.at))
         return events

@@ -47,6 +47,8 @@ class StoryStarts:
             if event.type == "story.completed":
                 self.passed(story_id, event.at)
             elif event.type == "story.started" and "until" not in event.data:
+                if story_id != self._current:  # the plan turned up, was extended or in another order: since then
+                    self.since = max(self.since, event.at)
                 self._told = self._told + 1 if story_id == self._current else 1
                 self._current, self.begun[story_id] = story_id, event.at
                 self._taken = sum(begun.at >= self.since and begun.seq < event.seq for begun in iterations)

@@ -15,5 +15,7 @@ from claude_loop.supervision import TaskOwner
 def watch_wrapped_runs(tasks: TaskOwner, hub: Hub, runs: Path, clock: Clock, tidy: Tidy) -> None:
     """Start both watches. ``runs`` is where the wrapper leaves a directory for each run."""
     # Each has its own list: one may be through with a run that the other must still look at.
-    tasks.spawn(GitWatch(hub, WrappedRuns(hub, runs, clock), clock, tidy).run(), "commits of runs")
-    tasks.spawn(PrdWatch(hub, WrappedRuns(hub, runs, clock), clock, tidy).run(), "plans of runs")
+    git = GitWatch(hub, WrappedRuns(hub, runs, clock), clock, tidy)
+    plans = PrdWatch(hub, WrappedRuns(hub, runs, clock), clock, tidy, git.untold)
+    tasks.spawn(git.run(), "commits of runs")
+    tasks.spawn(plans.run(), "plans of runs")

@@ -166,6 +166,7 @@ class Draft:
         run, ended_at = self.run, self.run["finished_at"]
         if ended_at is not None and (self.moment > ended_at or self.event.source not in OBSERVERS):
             run["finished_at"] = run["prd_success"] = run["run_success"] = run["exit_code"] = None
+            run["promise"] = run["promised_at"] = None  # it was of what was done until then
 
     def documents(self) -> dict[str, Document]:
         """Everything touched, as it is after the events taken, None where it is gone; the draft is then used up."""

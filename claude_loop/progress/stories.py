@@ -58,6 +58,8 @@ def started(draft: Draft) -> None:
     if draft.event.source in OBSERVERS:
         _adopt(draft, story)
     draft.run_draft.settle(story)
+    if draft.run["finished_at"] is not None:  # told late: nobody works on it any more
+        leave_open_stories(draft)
 
 
 def _keep_proof(draft: Draft, story: StoryDocument) -> None:
@@ -117,7 +119,8 @@ def completed(draft: Draft) -> None:
     story["done_before"] = False
     done = success is not False
     was_done = story["completed"] and story["success"] is not False
-    _end_attempt(draft, story, "completed" if done else "failed")
+    is_timed = not _was_with_others(draft)
+    _end_attempt(draft, story, "completed" if done else "failed", is_timed=is_timed)
     story["completed"] = True
     story["success"] = success
     story["blocked"] = None
@@ -127,9 +130,14 @@ def completed(draft: Draft) -> None:
     _leave(draft.run, story)
     draft.run_draft.settle(story)
     if done and not was_done:
-        if story["attempt"]:
+        if story["attempt"] and is_timed:
             record_story_time(draft.run, story["worked_ms"])
         estimate_end(draft.run, draft.moment)
+
+
+def _was_with_others(draft: Draft) -> bool:
+    """Several passed unseen, ``together``: the span is that of all of them."""
+    return draft.event.source in OBSERVERS and (count(draft.data, "together") or 0) > 1
 
 
 def blocked(draft: Draft) -> None:
@@ -256,20 +264,22 @@ def _stands_in_for(last: CommitSummary | None, amends: str | None) -> bool:
     return amends is not None and last is not None and len(last["hash"]) >= 7 and amends.startswith(last["hash"])
 
 
-def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome) -> None:
-    """Close the last attempt; one that was closed already only changes its outcome and end."""
+def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome, *, is_timed: bool = True) -> None:
+    """Close the last attempt; one that was closed already only changes its outcome and end. One that is not timed
+    adds nothing to what was worked."""
     if not story["attempts"]:
         return
     last = story["attempts"][-1]
     if last["worked_ms"] is not None and outcome_ in ("restarted", "left", "blocked"):
         return
+    ended_at = draft.moment if outcome_ != "left" else draft.run["finished_at"] or draft.moment
     waited = draft.run["waited_ms"] - story["waited_before_ms"]
-    worked = max(0, draft.moment - last["started_at"] - waited)
+    worked = max(0, ended_at - last["started_at"] - waited) if is_timed else 0
     story["worked_ms"] += worked - (last["worked_ms"] or 0)
     ended: Attempt = {
         "attempt": last["attempt"],
         "started_at": last["started_at"],
-        "finished_at": max(draft.moment, last["started_at"]),
+        "finished_at": max(ended_at, last["started_at"]),
         "worked_ms": worked,
         "outcome": outcome_,
     }

@@ -35,7 +35,7 @@ class Tee:
         self._times = Times(directory)
 
     def keep(self, data: bytes) -> None:
-        """``write`` it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
+        """Write it, soon. Whoever calls this calls ``flush`` when nothing has come for ``HOLD_MILLISECONDS``."""
         self._pieces.append(data)
         self._came.append(time.time_ns())
         self.held += 1
@@ -59,10 +59,6 @@ class Tee:
     def lost(self) -> int:
         """Bytes that could not be kept since the last that could."""
         return self._lost
-
-    def write(self, data: bytes) -> None:
-        self.keep(data)
-        self.flush()
 
     def _put(self, data: bytes) -> int:
         """How many bytes of it could not be written."""

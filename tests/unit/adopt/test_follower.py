@@ -46,7 +46,8 @@ class Run:
         self.tee = Tee(str(self.directory))
 
     def prints(self, text: bytes) -> None:
-        self.tee.write(text)
+        self.tee.keep(text)
+        self.tee.flush()
 
     def ends(self) -> None:
         (self.directory / "end.json").write_text('{"exit_code": 0}')

@@ -126,6 +126,28 @@ async def test_a_restart_and_an_expired_reflog_tell_nothing_twice(world, git):
     assert await hashes(world) == made
 
 
+async def test_a_commit_that_somebody_asks_for_while_the_last_ones_are_told_is_told_at_the_next_look(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world, grace=1000)
+    await watch.look()
+    (run,) = await world.wrapped().current()
+    tell, made = watch._tell, []
+
+    async def ends_meanwhile(watched, **more):
+        await tell(watched, **more)
+        made.append(git.commit("the last one"))
+        await world.end()
+        assert [each.commit_hash for each in await watch.untold(run)] == made
+
+    watch._tell = ends_meanwhile
+    await watch.look()
+    assert await hashes(world) == []
+    watch._tell = tell
+    await watch.look()
+    assert (await hashes(world), await watch.untold(run)) == (made, [])
+
+
 async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_nobodys(world, git):
     git.init()
     await world.begin()

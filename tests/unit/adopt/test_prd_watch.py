@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from claude_loop.adopt.git_watch import GitWatch
 from claude_loop.adopt.prd_watch import PrdWatch
 from claude_loop.clock import ManualClock
-from tests.unit.adopt.world import CLOCK, TIDY
+from tests.unit.adopt.world import CLOCK, TIDY, Git
 
 
 def watch_of(world, debounce=0.0, clock=CLOCK):
-    return PrdWatch(world.hub, world.wrapped(), clock, TIDY, debounce=debounce)
+    commits = GitWatch(world.hub, world.wrapped(), clock, TIDY)
+    return PrdWatch(world.hub, world.wrapped(), clock, TIDY, commits.untold, debounce=debounce)
 
 
 def plan(**passes: bool) -> dict[str, Any]:
@@ -199,6 +201,44 @@ async def test_each_iteration_without_a_pass_is_an_attempt_though_nobody_was_the
     assert [start.at for start in starts] == [e.at for e in await world.told("output", "iteration.started")]
 
 
+async def test_a_loop_that_is_run_twice_over_the_same_plan_has_an_attempt_for_each_iteration(world):
+    write(world.cwd / "prd.json", plan(US_1=False))
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 10_000_000)
+    watch = watch_of(world)
+    for n, number in enumerate((1, 2, 3, 1, 2, 3)):
+        await iteration(world, number, at=ago(9 - n))
+        await watch.look()
+    assert await attempts(world) == {"US-1": 6}
+    await watch_of(world).look()
+    assert await attempts(world) == {"US-1": 6}
+
+
+@pytest.mark.parametrize("before", [{}, {"US_1": True}])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_iterations_from_before_a_plan_turned_up_or_was_extended_are_of_no_story_of_it(world, before, restarts):
+    file = world.cwd / "prd.json"
+    await world.begin(started_at=CLOCK.now_us() - 100_000_000)
+    watch = watch_of(world)
+
+    async def look(stories, seconds):
+        if stories:
+            write(file, plan(**stories))
+            os.utime(file, (ago(seconds) / 1000, ago(seconds) / 1000))
+        await watch.look()
+
+    await look(before, 90)
+    for number, seconds in ((1, 80), (2, 70)):
+        await iteration(world, number, at=ago(seconds))
+    await look(before | {"US_2": False}, 60)
+    # The first iteration from then on is what its beginning was meant for.
+    for number, told in ((None, 1), (3, 1), (4, 2)):
+        if number is not None:
+            await iteration(world, number, at=ago(60 - 10 * (number - 2)))
+        watch = watch_of(world) if restarts else watch
+        await watch.look()
+        assert (await attempts(world)) == {"US-2": told}
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_a_loop_that_takes_another_story_than_the_next_has_not_tried_the_next_twice(world, restarts):
     file = world.cwd / "prd.json"
@@ -278,6 +318,44 @@ async def test_of_several_that_passed_while_nobody_looked_each_was_done_with_its
     }
     await watch_of(world).look()
     assert await attempts(world) == dict.fromkeys(spans, 1)
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_commit_that_only_git_knows_says_when_its_story_was_done(world, is_over):
+    """The daemon finds the commits and the plan at once, and lets the commits wait."""
+    git, file = Git(world.cwd), world.cwd / "prd.json"
+    git.init()
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 60_000_000)
+    write(file, plan(US_1=True, US_2=True))
+    os.utime(file, (ago(5) / 1000, ago(5) / 1000))
+    made_at = ago(40) // 1000
+    git.commit("feat: [US-2] - Total", at=made_at)
+    git.commit("US-1 and that is all", at=ago(20) / 1000)
+    if is_over:
+        await world.end()
+    watch = watch_of(world)
+    await watch.look()
+    assert await world.told("git") == []
+    done = await world.told("prd.json", "story.completed")
+    passed_at = round(file.stat().st_mtime * 1000)
+    assert [(event.story_id, event.at) for event in done] == [("US-2", made_at * 1000), ("US-1", passed_at)]
+
+
+async def test_of_several_that_passed_in_one_span_it_is_not_known_how_long_each_took(world):
+    """Its estimate would be that of all of them for each that is left."""
+    file = world.cwd / "prd.json"
+    await world.begin(passing=[], started_at=CLOCK.now_us() - 7200_000_000)
+    write(file, plan(US_1=True, US_2=True, US_3=True, US_4=True, US_5=False))
+    made_at = ago(3600)
+    await world.publish("commit.created", {"commit_hash": "abc1234"}, run_id="R1", story_id="US-1", at=made_at)
+    await watch_of(world).look()
+    (run,) = (await world.hub.log.entities("run/")).values()
+    stories = {s["story_id"]: s for s in (await world.hub.log.entities("story/")).values()}
+    first = made_at - json.loads((world.runs / "R1/run.json").read_text())["started_at"] // 1000
+    assert (run["story_times_ms"], run["estimate"]) == ([first], None)
+    assert [stories[f"US-{n}"]["worked_ms"] for n in (1, 2, 3, 4)] == [first, 0, 0, 0]
+    done = await world.told("prd.json", "story.completed")
+    assert [event.data.get("together") for event in done] == [None, 3, 3, 3]
 
 
 async def test_what_the_command_has_told_of_its_plan_is_waited_for_and_not_told_again(world):

@@ -372,6 +372,16 @@ def test_a_promise_of_what_only_lacks_proof_is_a_claim():
     assert world.run()["state"] == "done·claimed"
 
 
+def test_a_promise_does_not_judge_the_work_that_was_begun_after_the_end():
+    world = play(
+        "run.started → story.started → story.completed success=true → log.message level=info message=m promise=COMPLETE"
+    )
+    world.play("prd.completed success=true → story.started story=US-002")
+    assert (world.run()["promise"], world.run()["promised_at"]) == (None, None)
+    world.play("prd.completed success=true")
+    assert world.run()["state"] == "done·claimed"
+
+
 def test_what_an_agent_promised_last_is_kept_with_its_time_and_finishes_nothing():
     world = play("prd.started → log.message level=info message=hello")
     assert (world.run()["promise"], world.run()["promised_at"]) == (None, None)

@@ -203,3 +203,18 @@ def test_errors_and_progress_belong_to_their_story():
     assert story["progress"] == {"at": world.now_ms, "current": 1, "total": 4, "message": "a b"}
     assert run["progress"] is None
     assert play("progress.updated current=1 total=4").run()["progress"]["current"] == 1
+
+
+def test_a_start_that_an_observer_tells_after_the_end_leaves_no_story_at_work():
+    world = play("run.started → 10 min → run.completed success=true")
+    ended_at = world.now_ms
+    world.say("story.started", source="prd.json", story="US-001", at=ended_at - 300_000)
+    assert (world.run()["running"], world.run()["current"]) == ([], None)
+    assert world.story()["why"] == ["the run ended before attempt 1 was completed"]
+    (attempt,) = world.story()["attempts"]
+    assert (attempt["finished_at"], attempt["worked_ms"]) == (ended_at, 300_000)
+    world.say("story.completed", source="prd.json", story="US-001", success=True, at=ended_at - 100_000)
+    (attempt,) = world.story()["attempts"]
+    assert (attempt["outcome"], attempt["worked_ms"], world.story()["worked_ms"]) == ("completed", 200_000, 200_000)
+    assert world.story()["state"] == "done·claimed"
+    assert world.run()["finished_at"] == ended_at

@@ -23,6 +23,11 @@ def small(monkeypatch):
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
 
 
+def write(tee, data):
+    tee.keep(data)
+    tee.flush()
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("output.*"))}
 
@@ -43,8 +48,8 @@ def moments(monkeypatch):
 
 def test_segments_are_filled_to_the_last_byte(tmp_path, small):
     tee = Tee(str(tmp_path))
-    tee.write(b"0123456")
-    tee.write(b"789abcdefghijkl")
+    write(tee, b"0123456")
+    write(tee, b"789abcdefghijkl")
     assert contents(tmp_path) == {
         "output.000001": b"0123456789",
         "output.000002": b"abcdefghij",
@@ -56,11 +61,11 @@ def test_segments_are_filled_to_the_last_byte(tmp_path, small):
 
 def test_with_too_many_waiting_it_waits_too_and_says_what_is_missing(tmp_path, small, monkeypatch):
     tee = Tee(str(tmp_path))
-    tee.write(b"x" * 30)
-    tee.write(b"not kept")
+    write(tee, b"x" * 30)
+    write(tee, b"not kept")
     assert (tee.lost, len(contents(tmp_path))) == (8, 3)
     monkeypatch.setattr(module, "MOST_SEGMENTS", 20)
-    tee.write(b"kept")
+    write(tee, b"kept")
     text = b"".join(contents(tmp_path).values())
     assert b"8 bytes of output were not kept: too much of it waits for the daemon" in text.replace(b"\n", b"")
     assert text.endswith(b"kept")
@@ -73,13 +78,13 @@ def test_a_full_disk_is_noted_once_there_is_room(tmp_path, monkeypatch):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
-        tee.write(b"0123456789")
-        tee.write(b"lost too")
+        write(tee, b"0123456789")
+        write(tee, b"lost too")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert tee.lost == 14
-    tee.write(b"kept")
+    write(tee, b"kept")
     assert contents(tmp_path)["output.000001"] == (
         b"0123\n[claude-loop: 14 bytes of output were not kept: File too large]\nkept"
     )
@@ -89,7 +94,7 @@ def test_no_link_is_followed(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"precious")
     (tmp_path / "output.000001").symlink_to(tmp_path / "elsewhere")
     tee = Tee(str(tmp_path))
-    tee.write(b"data")
+    write(tee, b"data")
     assert (tmp_path / "elsewhere").read_bytes() == b"precious"
     assert tee.lost == 4
 
@@ -132,7 +137,7 @@ def test_the_times_of_each_segment_lie_beside_it(tmp_path, small, moments):
     tee = Tee(str(tmp_path))
     moments += [1, 2, 3]
     for piece in (b"0123456", b"789", b"abc"):
-        tee.write(piece)
+        write(tee, piece)
     assert noted(tmp_path) == {"times.000001": [(0, 1), (7, 2)], "times.000002": [(10, 3)]}
 
 
@@ -141,8 +146,8 @@ def test_times_that_cannot_be_noted_keep_no_output_back(tmp_path, moments):
     (tmp_path / "times.000001").symlink_to(tmp_path / "elsewhere")
     moments += [1, 2]
     tee = Tee(str(tmp_path))
-    tee.write(b"one")
-    tee.write(b"two")
+    write(tee, b"one")
+    write(tee, b"two")
     assert contents(tmp_path) == {"output.000001": b"onetwo"}
     assert ((tmp_path / "elsewhere").read_bytes(), tee.lost) == (b"precious", 0)
 
@@ -152,5 +157,5 @@ def test_of_a_segment_with_very_many_pieces_the_first_times_are_noted(tmp_path, 
     moments += [1, 2, 3]
     tee = Tee(str(tmp_path))
     for _ in range(3):
-        tee.write(b"x")
+        write(tee, b"x")
     assert noted(tmp_path) == {"times.000001": [(0, 1), (1, 2)]}
