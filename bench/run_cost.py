@@ -10,6 +10,11 @@ time is taken by itself, from its first instruction to its last, and the start a
 their own; on a busy machine its processor time says more than the clock. A
 keystroke's echo is the time from writing one byte into the terminal until one comes back, while `cat` runs.
 Output is a file of lines that `cat` prints, into a pipe and into the terminal. A daemon reads along where a row says so.
+
+Limit. A command in a wrapped terminal prints into a terminal of its own, and from there into the one outside: the kernel
+looks at every character twice where it did once, some 4 KB at a time, on two threads of one core. util-linux's script does
+just that, in C, and keeps nothing; its row says what that comes to. What ours takes beyond it is Python's three calls
+for each of those pieces (read, keep, write). Where a bare terminal passes 50 MB/s itself, a wrapped one cannot.
 """
 
 from __future__ import annotations
