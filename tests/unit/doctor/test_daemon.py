@@ -150,6 +150,7 @@ def test_a_port_that_systemd_holds_is_as_it_should_be(monkeypatch, port):
 @pytest.mark.requires("linux")
 def test_a_port_that_a_daemon_of_another_home_has_is_said_to_be_that_homes(monkeypatch, port):
     home = prepared()
+    home.database.touch()
     lock = InstanceLock(home)
     lock.acquire()
     monkeypatch.setattr(checks, "holder", lambda *_: Holder(os.geteuid(), os.getpid(), "python"))
