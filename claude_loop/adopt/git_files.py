@@ -72,17 +72,22 @@ class WorkTree:
         return self._made(whole.split("\n"), since, now[2] // 1_000_000)
 
     def _made(self, lines: list[str], since: int, changed_at: int) -> list[Made]:
-        """An entry has whole seconds; when the last one came, the file's own time says more exactly."""
-        branch = self._branch()
+        """An entry has whole seconds; when the last one came, the file's own time says more exactly, and of others that
+        of the commit's object, while it is a file of its own."""
+        branch, objects = self._branch(), _common(self.git_dir) / "objects"
         found = []
         for number, line in enumerate(lines, 1):
             entry = _ENTRY.match(line)
             seconds = int(entry["at"]) if entry else 0
             if entry is None or seconds < since // 1000:
                 continue
-            exact = number == len(lines) and changed_at // 1000 == seconds
+            last = number == len(lines) and changed_at // 1000 == seconds
+            at = changed_at if last else _written_at(objects, entry["new"], seconds)
+            # One of the very second in which a run began may have been just before it.
+            if at is not None and at < since:
+                continue
             amends = entry["old"] if entry["how"] == "commit (amend)" else None
-            at = changed_at if exact else seconds * 1000
+            at = seconds * 1000 if at is None else at
             found.append(Made(entry["new"], entry["subject"][:500], at, branch, amends))
         return found
 
@@ -138,6 +143,15 @@ def _common(git_dir: Path) -> Path:
         return (git_dir / read_small_file(git_dir / "commondir", 4096).decode().strip()).resolve()
     except FileNotFoundError:
         return git_dir
+
+
+def _written_at(objects: Path, name: str, seconds: int) -> int | None:
+    """When an object was written, in milliseconds since the epoch; None if unknown, or not about ``seconds``."""
+    try:
+        written = (objects / name[:2] / name[2:]).stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return None  # packed
+    return written if 0 <= written // 1000 - seconds <= 1 else None
 
 
 def _made_at(git_dir: Path) -> float:

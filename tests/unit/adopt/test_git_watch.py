@@ -68,6 +68,21 @@ async def test_a_commit_of_the_same_second_before_the_run_is_not_its_own(world, 
     assert await hashes(world) == [later]
 
 
+async def test_nor_is_it_where_the_first_look_comes_after_the_next_commit(world, git):
+    git.init()
+    await next_second()
+    before = git.commit("just before the run")
+    await world.begin()
+    first = git.commit("the first of the run")
+    second = git.commit("the second of the run")
+    watch = watch_of(world)
+    await watch.look()
+    assert before not in await hashes(world)
+    assert await hashes(world) == [first, second]
+    times = [event.at for event in await world.told("git")]
+    assert times == sorted(set(times))  # of one second, and told apart all the same
+
+
 async def test_a_repository_may_come_later_and_begin_without_commits(world, git, monkeypatch):
     monkeypatch.setattr("claude_loop.adopt.git_watch._SEARCH_SECONDS", 0.0)
     await world.begin()
