@@ -232,7 +232,12 @@ def report(found: dict[int, dict[str, float]]) -> None:
     line(f"{MISSED:,} missed events by SSE", "resume", lambda ms: f"{ms:.0f} ms")
     line("NDJSON", "ingest", lambda rate: f"{rate:,.0f} events/s")
     later = found[largest]["resume"] / found[smallest]["resume"]
-    row("missed events by SSE: at the largest size against the smallest", f"{later:.2f} ×", "≤ 1.5 ×", reached=later <= 1.5)
+    row(
+        "missed events by SSE: at the largest size against the smallest",
+        f"{later:.2f} ×",
+        "≤ 1.5 ×",
+        reached=later <= 1.5,
+    )
 
 
 if __name__ == "__main__":
