@@ -28,7 +28,8 @@ emit_prd_completed() {
   __claude_loop_values __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
 }
 emit_story_started() {
-  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${1-}" "${2-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" \
+    "${EPOCHREALTIME-}" 2>/dev/null || (( 1 ))
 }
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
@@ -52,7 +53,7 @@ emit_waiting() {
 }
 emit_resumed() {
   \builtin local __cl_data; __cl_data=''
-  __claude_loop_emit '"agent.resumed"' '' "${1-}" '' 2>/dev/null || (( 1 ))
+  __claude_loop_send '"agent.resumed"' "${1-}" '' 2>/dev/null || (( 1 ))
 }
 emit_event() {
   \builtin local __cl_json; __cl_json=$*
@@ -81,7 +82,7 @@ __claude_loop_prd() { # PRD STORIES
   __cl_data=',"status":"running"'
   if [[ -n $2 ]]; then __claude_loop_count total_stories "$2"; fi
   if [[ -z ${__claude_loop_executed-} ]]; then __claude_loop_owner; fi
-  __claude_loop_emit '"prd.started"' '' "$1" ''
+  __claude_loop_send '"prd.started"' "$1" ''
 }
 
 # TYPE PRD STORY SUCCESS: anything but true and false, "" too, goes as it is: the daemon marks it, nobody guesses
@@ -91,7 +92,7 @@ __claude_loop_success() {
     (false) __cl_data=',"success":false,"status":"failed"' ;;
     (*) __claude_loop_text success "$4" ;;
   esac
-  __claude_loop_emit "\"$1\"" '' "$2" "$3"
+  __claude_loop_send "\"$1\"" "$2" "$3"
 }
 
 emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
@@ -110,12 +111,12 @@ emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
     esac
     case $__cl_json in
       (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
-      ('') __cl_data=,\"passed\":$3,\"failed\":$4 ;;
+      ('') __cl_data=\"passed\":$3,\"failed\":$4 ;;
       (*)
         \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}"
-        __cl_data=,\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}] ;;
+        __cl_data=\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}] ;;
     esac
-    __claude_loop_emit '"test.run"' '' "$1" "$2"
+    __claude_loop_emit '"test.run"' '' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}"
   } 2>/dev/null || (( 1 ))
 }
 
@@ -123,7 +124,7 @@ __claude_loop_results() { # the same, with care
   __claude_loop_count passed "${3-}"
   __claude_loop_count failed "${4-}"
   if (( $# > 4 )); then __claude_loop_names "$@"; fi
-  __claude_loop_emit '"test.run"' '' "${1-}" "${2-}"
+  __claude_loop_send '"test.run"' "${1-}" "${2-}"
 }
 
 __claude_loop_names() { # PRD STORY PASSED FAILED NAME...: up to 50, as many as the payload takes
@@ -171,48 +172,48 @@ emit_error() { # PRD STORY MESSAGE
             esac ;;
           (*) __cl_json=${__cl_text//\\/\\\\} ;;
         esac
-        __cl_data=,\"error\":\"${__cl_json//\"/\\\"}\" ;;
-      (*) __cl_data=,\"error\":\"$__cl_text\" ;;
+        __cl_data=\"error\":\"${__cl_json//\"/\\\"}\" ;;
+      (*) __cl_data=\"error\":\"$__cl_text\" ;;
     esac
-    __claude_loop_emit '"error.occurred"' '' "${1-}" "${2-}"
+    __claude_loop_emit '"error.occurred"' '' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}"
   } 2>/dev/null || (( 1 ))
 }
 
 __claude_loop_failure() { # PRD STORY: the same, with care
   __claude_loop_message error
-  __claude_loop_emit '"error.occurred"' '' "$1" "$2"
+  __claude_loop_send '"error.occurred"' "$1" "$2"
 }
 
 __claude_loop_commit() { # PRD STORY HASH
   __claude_loop_text commit_hash "$3"
   if [[ -n $__cl_text ]]; then __claude_loop_message subject; fi
-  __claude_loop_emit '"commit.created"' '' "$1" "$2"
+  __claude_loop_send '"commit.created"' "$1" "$2"
 }
 
 __claude_loop_log() { # PRD STORY LEVEL
   __claude_loop_text level "$3"
   __claude_loop_message message
-  __claude_loop_emit '"log.message"' '' "$1" "$2"
+  __claude_loop_send '"log.message"' "$1" "$2"
 }
 
 __claude_loop_steps() { # PRD STORY CURRENT TOTAL
   __claude_loop_number current "$3"
   __claude_loop_number total "$4"
   if [[ -n $__cl_text ]]; then __claude_loop_message message; fi
-  __claude_loop_emit '"progress.updated"' '' "$1" "$2"
+  __claude_loop_send '"progress.updated"' "$1" "$2"
 }
 
 __claude_loop_turn() { # PRD N MAX
   __claude_loop_count iteration "$2"
   if [[ -n $3 ]]; then __claude_loop_count max_iterations "$3"; fi
-  __claude_loop_emit '"iteration.started"' '' "$1" ''
+  __claude_loop_send '"iteration.started"' "$1" ''
 }
 
 __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_text for "$2"
   __claude_loop_message reason
   if [[ -n $3 ]]; then __claude_loop_number until "$3"; fi
-  __claude_loop_emit '"agent.waiting"' '' "$1" ''
+  __claude_loop_send '"agent.waiting"' "$1" ''
 }
 
 # The arguments of emit_event as bash quotes them, see emit_error. Status 1: __claude_loop_arguments can tell.
@@ -255,7 +256,7 @@ __claude_loop_pairs() {
     esac
   done
   case $__cl_prd$__cl_story in (*[\\\"]*) \builtin return 1 ;; esac
-  __claude_loop_emit "\"${__cl_type:1:-1}\"" '' "$__cl_prd" "$__cl_story" || (( 1 ))
+  __claude_loop_send "\"${__cl_type:1:-1}\"" "$__cl_prd" "$__cl_story" || (( 1 ))
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
@@ -281,8 +282,8 @@ __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
   # What is no key=value is kept where somebody will see it.
   if [[ -n $__cl_bare ]]; then __cl_data+=",\"_arguments\":[${__cl_bare:1}]"; fi
   case $__cl_run$__cl_session$__cl_project in
-    ('') __claude_loop_emit "$__cl_type" '' "$__cl_prd" "$__cl_story" ;;
-    (*) __claude_loop_emit "$__cl_type" '' "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project" ;;
+    ('') __claude_loop_send "$__cl_type" "$__cl_prd" "$__cl_story" ;;
+    (*) __claude_loop_send "$__cl_type" "$__cl_prd" "$__cl_story" "$__cl_run" "$__cl_session" "$__cl_project" ;;
   esac
 }
 
@@ -543,53 +544,98 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 
 # ---- The record and its file ---------------------------------------------------------------------------------
 
-# TYPE DATA PRD STORY [RUN SESSION PROJECT], with DATA "" for what is in __cl_data after its first comma.
+__claude_loop_send() { # TYPE PRD STORY [RUN SESSION PROJECT]: with what is in __cl_data after its first comma
+  __cl_data=${__cl_data:1}
+  case $# in
+    (3) __claude_loop_emit "$1" '' "${2:-${CLAUDE_LOOP_PRD-}}" "${3:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
+    (*) __claude_loop_slowly "$1" '' "${2:-${CLAUDE_LOOP_PRD-}}" "${3:-${CLAUDE_LOOP_STORY-}}" '' "$4" "$5" "$6" ;;
+  esac
+}
+
+# TYPE DATA PRD STORY TIME: the ids are those of the context where none were given; DATA "" for what is in __cl_data.
 __claude_loop_emit() {
-  \builtin local __cl_key __cl_known __cl_record __cl_tail __cl_prd __cl_story __cl_now
-  # What decides how and where a record is written and on its project, run and session, in one string: mostly it is that
-  # of the call before. What is remembered of that call is read in one command, since a trap may change it.
+  # What decides how and where a record is written and on its project, run and session, and the second: mostly all of it
+  # is as in the call before. No variable of its own, because that costs more than it saves. What is remembered does not
+  # change while this runs: a trap that emits meanwhile leaves it alone, see __claude_loop_remember. [!A] does not match
+  # a with nocasematch.
+  case a$-${BASHPID-}.${BASH_SUBSHELL-}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME:-^${XDG_STATE_HOME-}^${HOME-}}^\
+${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^$5 in
+    ([!A]"${__claude_loop_known:--}"*) ;;
+    (*) __claude_loop_slowly "$@"; \builtin return 0 ;;
+  esac
+  # Ids that need no escaping are remembered too. That further ^ blur where one ends does no harm.
+  case $3^$4 in
+    ("${__claude_loop_prd-}^${__claude_loop_story-}" | "${__claude_loop_prd-}^" | "^${__claude_loop_story-}" | ^) ;;
+    (*) __claude_loop_slowly "$@"; \builtin return 0 ;;
+  esac
+  [[ -e $__claude_loop_file ]] || __claude_loop_create "$__claude_loop_file" || { __claude_loop_lost=1; \builtin return 0; }
+  # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
+  # stdio makes two or three of more.
+  \builtin printf %s "$__claude_loop_start$(( ++__claude_loop_n ))\",\"type\":$1$__claude_loop_head\
+${3:+,\"prd_id\":\"$3\"}${4:+,\"story_id\":\"$4\"}$__claude_loop_time${5:11}Z\",\"data\":{${2:-$__cl_data}}}
+" >>"$__claude_loop_file" || __claude_loop_lost=1
+}
+
+# The same, where not all is as it was in the call before, and with [RUN SESSION PROJECT].
+__claude_loop_slowly() {
+  \builtin local __cl_key __cl_known __cl_record __cl_tail __cl_prd __cl_story __cl_time __cl_now __cl_own
+  # What is remembered is read in one command, since a trap may change it.
   __cl_known=${__claude_loop_known-} __cl_record=${__claude_loop_head-} __cl_tail=${__claude_loop_tail-} \
-    __cl_prd=${3:-${CLAUDE_LOOP_PRD-}} __cl_story=${4:-${CLAUDE_LOOP_STORY-}} \
-    __cl_key=a$-${BASHPID-}.${BASH_SUBSHELL-}${__cl_odd-}${5+=$5^$6^$7}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME-}^\
-${XDG_STATE_HOME-}^${HOME-}^${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}
-  case $__cl_key in
-    (A*) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 0 ;; # nocasematch
-    ("$__cl_known") ;;
+    __cl_own=${__claude_loop_own-} __cl_prd=$3 __cl_story=$4 \
+    __cl_key=$-${BASHPID-}.${BASH_SUBSHELL-}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME:-^${XDG_STATE_HOME-}^${HOME-}}^\
+${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^
+  # shellcheck disable=SC2195 # A matches with nocasematch
+  case a${__cl_odd-}$#$__cl_key in
+    (A*) __claude_loop_oddly __claude_loop_slowly "$@"; \builtin return 0 ;;
+    ("a5${__cl_known%^*}^") ;; # another second, or other ids
     (*) __claude_loop_look_around "$@" || \builtin return 0 ;;
   esac
-  # Ids that need no escaping are remembered too.
-  case $__cl_prd in ('' | "${__claude_loop_plain_prd-}") ;; (*) __claude_loop_look_at prd "$__cl_prd" ;; esac
-  case $__cl_story in ('' | "${__claude_loop_plain_story-}") ;; (*) __claude_loop_look_at story "$__cl_story" ;; esac
-  # The second in front of the microseconds becomes a date, mostly that of the call before.
-  __cl_now=${EPOCHREALTIME-} __cl_now=${__cl_now/${__claude_loop_second-}/${__claude_loop_date-}}
+  case $__cl_prd in ('' | "${__claude_loop_prd-}") ;; (*) __claude_loop_look_at prd "$__cl_prd" ;; esac
+  case $__cl_story in ('' | "${__claude_loop_story-}") ;; (*) __claude_loop_look_at story "$__cl_story" ;; esac
+  # The second in front of the microseconds becomes a date, mostly that of the call before. Not TIME, which is from
+  # before the name of a new file.
+  __cl_time=${EPOCHREALTIME-}
+  __cl_now=${__cl_time/${__claude_loop_second-}/${__claude_loop_date-}}
   case $__cl_now in (*T*) ;; (*) __claude_loop_make_date ;; esac
+  case ${__cl_odd-}$#:${#__cl_time} in (5:17) __claude_loop_remember ;; esac
   # The newline in front ends whatever a full disk or a crash tore off before. Quotes only where they have to be: inside
   # of them bash takes twice as long.
   __cl_known=$__claude_loop_file \
-    __cl_record=$'\n{"id":"'$__claude_loop_stem.$(( ++__claude_loop_n ))'","type":'$1$__cl_record\
+    __cl_record=$__claude_loop_start$(( ++__claude_loop_n ))'","type":'$1$__cl_record\
 ${__cl_prd:+',"prd_id":"'$__cl_prd\"}${__cl_story:+',"story_id":"'$__cl_story\"}$__cl_tail$__cl_now\
-'Z","data":{'${2:-${__cl_data:1}}$'}}\n'
+'Z","data":{'${2:-$__cl_data}$'}}\n'
   [[ -e $__cl_known ]] || __claude_loop_create "$__cl_known" || __cl_known=''
-  # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
-  # stdio makes two or three of more.
   case ${__claude_loop_level-} in
     ([45]) \builtin printf %s "$__cl_record" >>"$__cl_known" || __claude_loop_lost=1 ;;
     (*) __claude_loop_old_append "$__cl_known" ;;
   esac
 }
 
+# What __claude_loop_emit goes by. Not for a call that a trap of the caller's makes within another: that one has
+# perhaps compared what is remembered and is about to use it.
+__claude_loop_remember() {
+  case ${FUNCNAME[*]-} in (*__claude_loop_emit*__claude_loop_emit*) \builtin return 0 ;; esac
+  # All of it, and in one command: with `set -a` and `exec` another bash inherits what was set while that was on.
+  # shellcheck disable=SC2269 # for that reason
+  __claude_loop_known=$__cl_key${__cl_time:0:10} __claude_loop_head=$__cl_record __claude_loop_tail=$__cl_tail \
+    __claude_loop_time=$__cl_tail${__cl_now%??????} __claude_loop_start=$__claude_loop_start \
+    __claude_loop_file=$__claude_loop_file
+  # Such a trap may have begun another file before.
+  if [[ ${__claude_loop_own-} != "$__cl_own" ]]; then __claude_loop_known=''; fi
+}
+
 __claude_loop_look_at() { # prd|story ID
   if [[ $2 != *[[:cntrl:]\\\"]* && $2 != *[![:ascii:]]* && ${#2} -le 512 ]]; then
-    \builtin printf -v "__claude_loop_plain_$1" %s "$2"
+    \builtin printf -v "__claude_loop_$1" %s "$2"
   else
     __claude_loop_in_bytes __claude_loop_escape_ids "$1"
   fi
 }
 
-# What __claude_loop_emit was called with, where not all is as it was in the call before. Status 1: leave it at that.
+# What __claude_loop_slowly was called with, where more than second and ids is new. Status 1: leave it at that.
 __claude_loop_look_around() {
   case ${__cl_forking-}${__cl_odd:-${CLAUDE_LOOP_DISABLE:-0}${BASHPID:+${__claude_loop_level-}}:$-} in
-    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*) __claude_loop_oddly __claude_loop_emit "$@"; \builtin return 1 ;;
+    ([!0]* | 0[!5]* | 05[!:]* | 05:*k*) __claude_loop_oddly __claude_loop_slowly "$@"; \builtin return 1 ;;
   esac
   case $__cl_key in
     (*[![:ascii:]]*) __claude_loop_in_bytes __claude_loop_prepare "$@" ;;
@@ -668,9 +714,9 @@ __claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL tha
   fi
 }
 
-__claude_loop_prepare() { # what __claude_loop_emit was called with
-  \builtin local __cl_run="${5:-${CLAUDE_LOOP_RUN-}}" __cl_session="${6:-${CLAUDE_LOOP_SESSION-}}" \
-    __cl_project="${7:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
+__claude_loop_prepare() { # what __claude_loop_slowly was called with
+  \builtin local __cl_run="${6:-${CLAUDE_LOOP_RUN-}}" __cl_session="${7:-${CLAUDE_LOOP_SESSION-}}" \
+    __cl_project="${8:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}"
   if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
     __cl_all=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
@@ -684,11 +730,11 @@ __claude_loop_prepare() { # what __claude_loop_emit was called with
   __cl_tail=${__cl_run:+",\"run_id\":\"$__cl_run\""}${__cl_session:+",\"session_id\":\"$__cl_session\""}
   __cl_tail+=',"source":"bash","timestamp":"'
   if [[ $__cl_home != /* ]]; then __claude_loop_relative_home; fi
-  if [[ $__cl_pid.${BASH_SUBSHELL-}.$__cl_home != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
-  # With further ^ two keys could be the same text.
-  __cl_all=${__cl_key//[!^]/}
-  if (( ${#__cl_all} != ($# > 4 ? 10 : 8) )); then __cl_key=''; fi
-  __claude_loop_known=$__cl_key __claude_loop_head=$__cl_record __claude_loop_tail=$__cl_tail
+  __cl_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home
+  if [[ $__cl_own != "${__claude_loop_own-}" ]]; then __claude_loop_new_file; fi
+  # With further ^ two keys could be the same text: this one is not to be found again.
+  case ${CLAUDE_LOOP_DISABLE-}${CLAUDE_LOOP_HOME-}${XDG_STATE_HOME-}${HOME-}${PWD-}${CLAUDE_LOOP_PROJECT-}\
+${CLAUDE_LOOP_RUN-}${CLAUDE_LOOP_SESSION-} in (*^*) __cl_key=^ ;; esac
 }
 
 __claude_loop_relative_home() { # XDG says to ignore relative paths; CLAUDE_LOOP_HOME may be one
@@ -729,8 +775,9 @@ __claude_loop_new_file() { # one for every process: a child inherits all of this
   # The C library writes the first newline of all by itself, since it has no buffer yet. Let that not be a record's.
   \builtin printf '\n' >/dev/null
   # One command: a trap that emits between two of these would number two records alike.
-  __claude_loop_own=$__cl_pid.${BASH_SUBSHELL-}.$__cl_home __claude_loop_n=0 __claude_loop_lost='' \
-    __claude_loop_stem=$__cl_all __claude_loop_file=$__cl_home/spool/$__cl_all.jsonl
+  __claude_loop_own=$__cl_own __claude_loop_n=0 __claude_loop_lost='' __claude_loop_known='' \
+    __claude_loop_stem=$__cl_all __claude_loop_start=$'\n{"id":"'$__cl_all. \
+    __claude_loop_file=$__cl_home/spool/$__cl_all.jsonl
 }
 
 __claude_loop_make_date() { # __cl_now becomes a date in UTC: `printf %(…)T` would need a TZ, and bash 4.2
@@ -937,7 +984,8 @@ case ${CLAUDE_LOOP_EMIT_COMPAT-} in # what may be used: the bash that runs, or a
   (2) __claude_loop_level=2 ;; # and no /proc, no GNU date
   (*) __claude_loop_level=$(( BASH_VERSINFO[0] < 5 ? BASH_VERSINFO[0] : 5 )) ;;
 esac
-__claude_loop_known='' __claude_loop_executed='' __claude_loop_source=${BASH_SOURCE[0]-}
+\builtin unset -v __claude_loop_known
+__claude_loop_executed='' __claude_loop_source=${BASH_SOURCE[0]-}
 if [[ $__claude_loop_source != /* ]]; then __claude_loop_source=${PWD-}/$__claude_loop_source; fi
 
 if [[ ${BASH_SOURCE[0]-} == "$0" ]]; then # a command, for other shells: emit_progress.sh emit_error PRD STORY TEXT
