@@ -55,13 +55,6 @@ emit_resumed() {
   \builtin local __cl_data; __cl_data=''
   __claude_loop_send '"agent.resumed"' "${1-}" '' 2>/dev/null || (( 1 ))
 }
-emit_event() {
-  \builtin local __cl_json; __cl_json=$*
-  if (( ${__claude_loop_level:-0} < 5 || ! $# || ${#__cl_json} > 999 )) || ! __claude_loop_pairs "${@@Q}"; then
-    __claude_loop_values __claude_loop_arguments "$@"
-  fi 2>/dev/null || (( 1 ))
-}
-
 # Wait until what this shell emitted is committed; the only function here that fails. Status 1: not within
 # SECONDS (5), or something could not be written at all.
 emit_flush() {
@@ -97,26 +90,25 @@ __claude_loop_success() {
 
 emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
   {
-    \builtin local __cl_data __cl_json
-    __cl_json=€€ # see emit_error
-    case ${3-}:${4-} in
-      (*[!0123456789:]* | 0?*:* | *:0?* | :* | *: | *:*:* | ????????????????*) __cl_json=\\ ;;
+    case $#:${3-}:${4-} in
+      ([0123]:* | *:*[!0123456789:]* | *:0?*:* | *:0?* | *::* | *: | *:*:*:* | ??????????????????*)
+        __claude_loop_values __claude_loop_results "$@" ;;
+      (4:*)
+        __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4" "${1:-${CLAUDE_LOOP_PRD-}}" \
+          "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
       (*)
-        __cl_data=$*
-        case $#:${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
-          (4:*) __cl_json='' ;;
-          (*:5[26]:? | *:5[26]:?? | *:5[26]:???) __cl_json=${__cl_data@Q} ;;
-          (*) __cl_json=\\ ;;
-        esac ;;
-    esac
-    case $__cl_json in
-      (\$* | *[\\\"]*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
-      ('') __cl_data=\"passed\":$3,\"failed\":$4 ;;
-      (*)
+        \builtin local __cl_data __cl_json
+        __cl_data=$* __cl_json=€€ # see emit_error
+        case ${__claude_loop_level-}${#__cl_json}:${#__cl_data} in
+          (5[26]:? | 5[26]:?? | 5[26]:???) __cl_json=${__cl_data@Q} ;;
+        esac
+        case $__cl_json in
+          (€€ | \$* | *\\* | *\"*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
+        esac
         \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}"
-        __cl_data=\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}] ;;
+        __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}]" \
+          "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
     esac
-    __claude_loop_emit '"test.run"' '' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}"
   } 2>/dev/null || (( 1 ))
 }
 
@@ -145,38 +137,46 @@ __claude_loop_message() { # KEY: __cl_text under it
   __cl_data+=",\"$1\":$__cl_json"
 }
 
-# What bash quotes with $'…' is nearly a JSON string. Where more than ", ESC and ' is different, and for a long text,
+# What bash quotes with $'…' is nearly a JSON string, see __claude_loop_unquote. Where it is not, and for a long text,
 # there is __claude_loop_string.
 emit_error() { # PRD STORY MESSAGE
   {
-    \builtin local __cl_data __cl_json __cl_text
-    __cl_data=€€ __cl_json='$\0' __cl_text=${3-} # two characters in UTF-8, six where they are bytes
-    # shellcheck disable=SC2195 # A matches with nocasematch
-    case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
-      (A* | *k*) ;;
-      (*::5[26]:? | *::5[26]:?? | *::5[26]:???) __cl_json=${__cl_text@Q} ;;
+    \builtin local __cl_data __cl_json
+    __cl_data=€€ __cl_json='$\0' # two characters in UTF-8, six where they are bytes
+    case ${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${3+${#3}} in
+      (:5[26]:? | :5[26]:?? | :5[26]:???) __cl_json=${3@Q} ;;
     esac
-    case $__cl_json in
-      (*[\\\"]*)
+    case $__cl_json in # *[\\\"]* takes three times as long
+      (*\\* | *\"*)
         case ${LC_ALL-} in # bytes are faster to replace than characters; set back to these it makes no complaint
-          ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" || __cl_json='$\0' ;;
-          (*) __cl_json='$\0' ;; # __claude_loop_check_locale has to see it
-        esac
-        case $__cl_json in
-          (\$*\\[abfv0123456789]* | \$*\\\\[E\']*)
-            __claude_loop_values __claude_loop_failure "${1-}" "${2-}"; \builtin return 0 ;;
-          (\$*)
-            __cl_json=${__cl_json:2:-1}
-            case $__cl_json in
-              (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;;
-            esac ;;
-          (*) __cl_json=${__cl_text//\\/\\\\} ;;
-        esac
-        __cl_data=\"error\":\"${__cl_json//\"/\\\"}\" ;;
-      (*) __cl_data=\"error\":\"$__cl_text\" ;;
+          ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" && __claude_loop_unquote ;;
+          (*) (( 0 )) ;; # __claude_loop_check_locale has to see it
+        esac || {
+          \builtin local __cl_text
+          __cl_text=${3-}
+          __claude_loop_values __claude_loop_failure "${1-}" "${2-}"
+          \builtin return 0
+        }
+        __cl_data=\"error\":\"$__cl_json\" ;;
+      (*) __cl_data=\"error\":\"$3\" ;;
     esac
     __claude_loop_emit '"error.occurred"' '' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}"
   } 2>/dev/null || (( 1 ))
+}
+
+# __cl_json as bash quotes it, and with something to escape, becomes what stands between the quotes of a JSON string. To
+# be called in the C locale. Status 1: more than ", ESC, ' and \ is different.
+__claude_loop_unquote() {
+  case $__cl_json in
+    (\$*\\[abfv0123456789]* | \$*\\\\[E\']*) \builtin return 1 ;;
+    (\$*)
+      __cl_json=${__cl_json:2:-1}
+      case $__cl_json in (*\\\'*) __cl_json=${__cl_json//\\\'/\'} ;; esac
+      case $__cl_json in (*\\E*) __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
+    (*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
+    (*) __cl_json=${__cl_json:1:-1} ;;
+  esac
+  case $__cl_json in (*\"*) __cl_json=${__cl_json//\"/\\\"} ;; esac
 }
 
 __claude_loop_failure() { # PRD STORY: the same, with care
@@ -216,47 +216,51 @@ __claude_loop_wait() { # PRD FOR UNTIL
   __claude_loop_send '"agent.waiting"' "$1" ''
 }
 
-# The arguments of emit_event as bash quotes them, see emit_error. Status 1: __claude_loop_arguments can tell.
-__claude_loop_pairs() {
-  \builtin local __cl_data __cl_type __cl_prd __cl_story __cl_key
-  __cl_data='' __cl_type=$1 __cl_prd='' __cl_story='' __cl_key=€€
-  # shellcheck disable=SC2195 # A matches with nocasematch
-  case a$-:${__cl_odd-}${__cl_forking-}${BASH_COMPAT-}:${#__cl_key}${LC_ALL-} in
-    (A* | *k*:*:*) \builtin return 1 ;;
-    (*::6* | *::2 | *::2"${__claude_loop_locale-}") \builtin local "LC_ALL=C" || \builtin return 1 ;;
-    (*::2*) \builtin local __cl_locale="$LC_ALL" "LC_ALL=C" && __claude_loop_check_locale; \builtin return 1 ;;
-    (*) \builtin return 1 ;;
-  esac
-  case $1 in (\$* | *[\\\"]*) \builtin return 1 ;; esac
-  case $* in (*\\[abfv0123456789]* | *\\\\[E\']*) \builtin return 1 ;; esac
-  \builtin shift
-  for __cl_json do
-    case $__cl_json in
-      (\$*)
-        __cl_json=${__cl_json:2:-1}
-        case $__cl_json in (*\\[E\']*) __cl_json=${__cl_json//\\\'/\'} __cl_json=${__cl_json//\\E/\\u001b} ;; esac ;;
-      (\'*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
-      (*) __cl_json=${__cl_json:1:-1} ;;
+# The arguments as bash quotes them: first the type, then pairs, of which most are simple. __cl_key: €€ before the type,
+# "" where __claude_loop_arguments has to tell.
+emit_event() { # TYPE [key=value | key:=JSON]...
+  {
+    \builtin local __cl_data __cl_json __cl_key __cl_prd __cl_story
+    __cl_json=$* __cl_data='' __cl_key=€€ __cl_prd='' __cl_story=''
+    case ${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_key}:${#__cl_json} in
+      (:5[26]:? | :5[26]:?? | :5[26]:???)
+        for __cl_json in "${@@Q}"; do
+          case $__cl_json in
+            (*\\* | *\"* | \$*)
+              case $__cl_key:${LC_ALL-} in # see emit_error
+                (€*) (( 0 )) ;;
+                (*:C) __claude_loop_unquote ;;
+                (*: | *:"${__claude_loop_locale-}") \builtin local "LC_ALL=C" && __claude_loop_unquote ;;
+                (*) (( 0 )) ;;
+              esac || { __cl_key=''; \builtin break; } ;;
+            (*) __cl_json=${__cl_json:1:-1} ;;
+          esac
+          case $__cl_key in (€€) __cl_key=-; \builtin continue ;; esac
+          case $__cl_json in (*=*) ;; (*) __cl_key=''; \builtin break ;; esac
+          __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}+1}
+          case $__cl_key in
+            (prd) __cl_prd=$__cl_json ;;
+            (story) __cl_story=$__cl_json ;;
+            (: | *\\* | *\"* | prd: | story: | run | run: | session | session: | project | project:) __cl_key='' ;;
+            (*:)
+              case $__cl_json in
+                (true | false | null) ;;
+                ('' | 0?* | *[!0123456789]* | ???????????????????*) __cl_key=''; \builtin break ;;
+              esac
+              __cl_data+=${__cl_data:+,}\"${__cl_key%:}\":$__cl_json ;;
+            (*) __cl_data+=${__cl_data:+,}\"$__cl_key\":\"$__cl_json\" ;;
+          esac
+          case $__cl_key in ('') \builtin break ;; esac
+        done ;;
+      (*) __cl_key='' ;;
     esac
-    case $__cl_json in (*=*) ;; (*) \builtin return 1 ;; esac
-    __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}+1}
-    case $__cl_key in
-      ('' | : | *[\\\"]* | prd: | story: | run | run: | session | session: | project | project:) \builtin return 1 ;;
-      (prd) __cl_prd=$__cl_json ;;
-      (story) __cl_story=$__cl_json ;;
-      (*:)
-        case $__cl_json in
-          (true | false | null) ;;
-          ('' | 0?* | *[!0123456789]* | ???????????????????*) \builtin return 1 ;;
-        esac
-        __cl_data+=,\"${__cl_key%:}\":$__cl_json ;;
+    case $__cl_key:$__cl_prd$__cl_story in
+      (:* | €* | *\\* | *\"*) __claude_loop_values __claude_loop_arguments "$@" ;;
       (*)
-        case $__cl_json in (*\"*) __cl_json=${__cl_json//\"/\\\"} ;; esac
-        __cl_data+=,\"$__cl_key\":\"$__cl_json\" ;;
+        __claude_loop_emit "\"$1\"" '' "${__cl_prd:-${CLAUDE_LOOP_PRD-}}" "${__cl_story:-${CLAUDE_LOOP_STORY-}}" \
+          "${EPOCHREALTIME-}" ;;
     esac
-  done
-  case $__cl_prd$__cl_story in (*[\\\"]*) \builtin return 1 ;; esac
-  __claude_loop_send "\"${__cl_type:1:-1}\"" "$__cl_prd" "$__cl_story" || (( 1 ))
+  } 2>/dev/null || (( 1 ))
 }
 
 __claude_loop_arguments() { # TYPE [key=value | key:=JSON]...
@@ -565,7 +569,7 @@ ${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^$5 i
   esac
   # Ids that need no escaping are remembered too. That further ^ blur where one ends does no harm.
   case $3^$4 in
-    ("${__claude_loop_prd-}^${__claude_loop_story-}" | "${__claude_loop_prd-}^" | "^${__claude_loop_story-}" | ^) ;;
+    ("$__claude_loop_prd^$__claude_loop_story" | "$__claude_loop_prd^" | "^$__claude_loop_story" | ^) ;;
     (*) __claude_loop_slowly "$@"; \builtin return 0 ;;
   esac
   [[ -e $__claude_loop_file ]] || __claude_loop_create "$__claude_loop_file" || { __claude_loop_lost=1; \builtin return 0; }
@@ -619,7 +623,7 @@ __claude_loop_remember() {
   # shellcheck disable=SC2269 # for that reason
   __claude_loop_known=$__cl_key${__cl_time:0:10} __claude_loop_head=$__cl_record __claude_loop_tail=$__cl_tail \
     __claude_loop_time=$__cl_tail${__cl_now%??????} __claude_loop_start=$__claude_loop_start \
-    __claude_loop_file=$__claude_loop_file
+    __claude_loop_file=$__claude_loop_file __claude_loop_prd=${__claude_loop_prd-} __claude_loop_story=${__claude_loop_story-}
   # Such a trap may have begun another file before.
   if [[ ${__claude_loop_own-} != "$__cl_own" ]]; then __claude_loop_known=''; fi
 }
