@@ -28,8 +28,7 @@ emit_prd_completed() {
   __claude_loop_values __claude_loop_success prd.completed "${1-}" '' "${2-true}" 2>/dev/null || (( 1 ))
 }
 emit_story_started() {
-  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" \
-    "${EPOCHREALTIME-}" 2>/dev/null || (( 1 ))
+  __claude_loop_emit '"story.started"' '"status":"in_progress"' "${EPOCHREALTIME-}" "$@" 2>/dev/null || (( 1 ))
 }
 emit_story_completed() {
   __claude_loop_values __claude_loop_success story.completed "${1-}" "${2-}" "${3-true}" 2>/dev/null || (( 1 ))
@@ -94,8 +93,7 @@ emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
       ([0123]:* | *:*[!0123456789:]* | *:0?*:* | *:0?* | *::* | *: | *:*:*:* | ??????????????????*)
         __claude_loop_values __claude_loop_results "$@" ;;
       (4:*)
-        __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4" "${1:-${CLAUDE_LOOP_PRD-}}" \
-          "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
+        __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4" "${EPOCHREALTIME-}" "$1" "$2" ;;
       (*)
         \builtin local __cl_data __cl_json
         __cl_data=$* __cl_json=€€ # see emit_error
@@ -106,8 +104,8 @@ emit_test_run() { # PRD STORY PASSED FAILED [NAME]...
           (€€ | \$* | *\\* | *\"*) __claude_loop_values __claude_loop_results "$@"; \builtin return 0 ;;
         esac
         \builtin printf -v __cl_data ',{"name":"%s"}' "${@:5:50}"
-        __claude_loop_emit '"test.run"' "\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}]" \
-          "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
+        __cl_data=\"passed\":$3,\"failed\":$4,\"failures\":[${__cl_data:1}]
+        __claude_loop_emit '"test.run"' '' "${EPOCHREALTIME-}" "$1" "$2" ;;
     esac
   } 2>/dev/null || (( 1 ))
 }
@@ -157,15 +155,15 @@ emit_error() { # PRD STORY MESSAGE
           __claude_loop_values __claude_loop_failure "${1-}" "${2-}"
           \builtin return 0
         }
-        __cl_data=\"error\":\"$__cl_json\" ;;
+        __cl_data=\"error\":\"${__cl_json//\"/\\\"}\" ;;
       (*) __cl_data=\"error\":\"$3\" ;;
     esac
-    __claude_loop_emit '"error.occurred"' '' "${1:-${CLAUDE_LOOP_PRD-}}" "${2:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}"
+    __claude_loop_emit '"error.occurred"' '' "${EPOCHREALTIME-}" "${1-}" "${2-}"
   } 2>/dev/null || (( 1 ))
 }
 
-# __cl_json as bash quotes it, and with something to escape, becomes what stands between the quotes of a JSON string. To
-# be called in the C locale. Status 1: more than ", ESC, ' and \ is different.
+# __cl_json as bash quotes it, and with something to escape, becomes what stands between the quotes of a JSON string, but
+# for ". To be called in the C locale. Status 1: more than ESC, ' and \ is different.
 __claude_loop_unquote() {
   case $__cl_json in
     (\$*\\[abfv0123456789]* | \$*\\\\[E\']*) \builtin return 1 ;;
@@ -176,7 +174,6 @@ __claude_loop_unquote() {
     (*\\*) __cl_json=${__cl_json:1:-1} __cl_json=${__cl_json//\'\\\'\'/\'} __cl_json=${__cl_json//\\/\\\\} ;;
     (*) __cl_json=${__cl_json:1:-1} ;;
   esac
-  case $__cl_json in (*\"*) __cl_json=${__cl_json//\"/\\\"} ;; esac
 }
 
 __claude_loop_failure() { # PRD STORY: the same, with care
@@ -248,7 +245,7 @@ emit_event() { # TYPE [key=value | key:=JSON]...
                 ('' | 0?* | *[!0123456789]* | ???????????????????*) __cl_key=''; \builtin break ;;
               esac
               __cl_data+=${__cl_data:+,}\"${__cl_key%:}\":$__cl_json ;;
-            (*) __cl_data+=${__cl_data:+,}\"$__cl_key\":\"$__cl_json\" ;;
+            (*) __cl_data+=${__cl_data:+,}\"$__cl_key\":\"${__cl_json//\"/\\\"}\" ;;
           esac
           case $__cl_key in ('') \builtin break ;; esac
         done ;;
@@ -257,8 +254,7 @@ emit_event() { # TYPE [key=value | key:=JSON]...
     case $__cl_key:$__cl_prd$__cl_story in
       (:* | €* | *\\* | *\"*) __claude_loop_values __claude_loop_arguments "$@" ;;
       (*)
-        __claude_loop_emit "\"$1\"" '' "${__cl_prd:-${CLAUDE_LOOP_PRD-}}" "${__cl_story:-${CLAUDE_LOOP_STORY-}}" \
-          "${EPOCHREALTIME-}" ;;
+        __claude_loop_emit "\"$1\"" '' "${EPOCHREALTIME-}" "$__cl_prd" "$__cl_story" ;;
     esac
   } 2>/dev/null || (( 1 ))
 }
@@ -551,57 +547,66 @@ __claude_loop_reduce_scalars() { # numbers, true, false and null become #, and s
 __claude_loop_send() { # TYPE PRD STORY [RUN SESSION PROJECT]: with what is in __cl_data after its first comma
   __cl_data=${__cl_data:1}
   case $# in
-    (3) __claude_loop_emit "$1" '' "${2:-${CLAUDE_LOOP_PRD-}}" "${3:-${CLAUDE_LOOP_STORY-}}" "${EPOCHREALTIME-}" ;;
-    (*) __claude_loop_slowly "$1" '' "${2:-${CLAUDE_LOOP_PRD-}}" "${3:-${CLAUDE_LOOP_STORY-}}" '' "$4" "$5" "$6" ;;
+    (3) __claude_loop_emit "$1" '' "${EPOCHREALTIME-}" "$2" "$3" ;;
+    (*) __claude_loop_slowly "$1" '' "$2" "$3" "$4" "$5" "$6" ;;
   esac
 }
 
-# TYPE DATA PRD STORY TIME: the ids are those of the context where none were given; DATA "" for what is in __cl_data.
+# TYPE DATA TIME [PRD STORY], with DATA "" for what is in __cl_data.
 __claude_loop_emit() {
   # What decides how and where a record is written and on its project, run and session, and the second: mostly all of it
   # is as in the call before. No variable of its own, because that costs more than it saves. What is remembered does not
   # change while this runs: a trap that emits meanwhile leaves it alone, see __claude_loop_remember. [!A] does not match
   # a with nocasematch.
   case a$-${BASHPID-}.${BASH_SUBSHELL-}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME:-^${XDG_STATE_HOME-}^${HOME-}}^\
-${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^$5 in
+${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^$3 in
     ([!A]"${__claude_loop_known:--}"*) ;;
-    (*) __claude_loop_slowly "$@"; \builtin return 0 ;;
+    (*) __claude_loop_slowly "$1" "$2" "${4-}" "${5-}"; \builtin return 0 ;;
   esac
-  # Ids that need no escaping are remembered too. That further ^ blur where one ends does no harm.
-  case $3^$4 in
+  # Ids that need no escaping are remembered too; " is none. That further ^ blur where one ends does no harm.
+  case ${4:-${CLAUDE_LOOP_PRD:+\"}}^${5:-${CLAUDE_LOOP_STORY:+\"}} in
     ("$__claude_loop_prd^$__claude_loop_story" | "$__claude_loop_prd^" | "^$__claude_loop_story" | ^) ;;
-    (*) __claude_loop_slowly "$@"; \builtin return 0 ;;
+    (*)
+      __claude_loop_other_ids "$1" "$2" "$3" "${4:-${CLAUDE_LOOP_PRD-}}" "${5:-${CLAUDE_LOOP_STORY-}}"
+      \builtin return 0 ;;
   esac
   [[ -e $__claude_loop_file ]] || __claude_loop_create "$__claude_loop_file" || { __claude_loop_lost=1; \builtin return 0; }
   # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
   # stdio makes two or three of more.
   \builtin printf %s "$__claude_loop_start$(( ++__claude_loop_n ))\",\"type\":$1$__claude_loop_head\
-${3:+,\"prd_id\":\"$3\"}${4:+,\"story_id\":\"$4\"}$__claude_loop_time${5:11}Z\",\"data\":{${2:-$__cl_data}}}
+${4:+,\"prd_id\":\"$4\"}${5:+,\"story_id\":\"$5\"}$__claude_loop_time${3:11}Z\",\"data\":{${2:-$__cl_data}}}
 " >>"$__claude_loop_file" || __claude_loop_lost=1
 }
 
-# The same, where not all is as it was in the call before, and with [RUN SESSION PROJECT].
+__claude_loop_other_ids() { # the same, with ids from the context or new ones
+  case $4^$5 in
+    ("$__claude_loop_prd^$__claude_loop_story") __claude_loop_emit "$@" ;;
+    (*) __claude_loop_slowly "$1" "$2" "$4" "$5" ;;
+  esac
+}
+
+# TYPE DATA PRD STORY [RUN SESSION PROJECT]: where not all is as it was in the call before.
 __claude_loop_slowly() {
   \builtin local __cl_key __cl_known __cl_record __cl_tail __cl_prd __cl_story __cl_time __cl_now __cl_own
   # What is remembered is read in one command, since a trap may change it.
   __cl_known=${__claude_loop_known-} __cl_record=${__claude_loop_head-} __cl_tail=${__claude_loop_tail-} \
-    __cl_own=${__claude_loop_own-} __cl_prd=$3 __cl_story=$4 \
+    __cl_own=${__claude_loop_own-} __cl_prd=${3:-${CLAUDE_LOOP_PRD-}} __cl_story=${4:-${CLAUDE_LOOP_STORY-}} \
     __cl_key=$-${BASHPID-}.${BASH_SUBSHELL-}^${CLAUDE_LOOP_DISABLE-}^${CLAUDE_LOOP_HOME:-^${XDG_STATE_HOME-}^${HOME-}}^\
 ${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^
   # shellcheck disable=SC2195 # A matches with nocasematch
   case a${__cl_odd-}$#$__cl_key in
     (A*) __claude_loop_oddly __claude_loop_slowly "$@"; \builtin return 0 ;;
-    ("a5${__cl_known%^*}^") ;; # another second, or other ids
+    ("a4${__cl_known%^*}^") ;; # another second, or other ids
     (*) __claude_loop_look_around "$@" || \builtin return 0 ;;
   esac
   case $__cl_prd in ('' | "${__claude_loop_prd-}") ;; (*) __claude_loop_look_at prd "$__cl_prd" ;; esac
   case $__cl_story in ('' | "${__claude_loop_story-}") ;; (*) __claude_loop_look_at story "$__cl_story" ;; esac
-  # The second in front of the microseconds becomes a date, mostly that of the call before. Not TIME, which is from
-  # before the name of a new file.
+  # The second in front of the microseconds becomes a date, mostly that of the call before. The time is taken after the
+  # name of a new file.
   __cl_time=${EPOCHREALTIME-}
   __cl_now=${__cl_time/${__claude_loop_second-}/${__claude_loop_date-}}
   case $__cl_now in (*T*) ;; (*) __claude_loop_make_date ;; esac
-  case ${__cl_odd-}$#:${#__cl_time} in (5:17) __claude_loop_remember ;; esac
+  case ${__cl_odd-}$#:${#__cl_time} in (4:17) __claude_loop_remember ;; esac
   # The newline in front ends whatever a full disk or a crash tore off before. Quotes only where they have to be: inside
   # of them bash takes twice as long.
   __cl_known=$__claude_loop_file \
@@ -719,8 +724,8 @@ __claude_loop_check_locale() { # bash sets LC_ALL back itself; for an LC_ALL tha
 }
 
 __claude_loop_prepare() { # what __claude_loop_slowly was called with
-  \builtin local __cl_run="${6:-${CLAUDE_LOOP_RUN-}}" __cl_session="${7:-${CLAUDE_LOOP_SESSION-}}" \
-    __cl_project="${8:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
+  \builtin local __cl_run="${5:-${CLAUDE_LOOP_RUN-}}" __cl_session="${6:-${CLAUDE_LOOP_SESSION-}}" \
+    __cl_project="${7:-${CLAUDE_LOOP_PROJECT-}}" __cl_pid="${__cl_old_pid:-${BASHPID-}}" __cl_all='' \
     __cl_home="${CLAUDE_LOOP_HOME:-${XDG_STATE_HOME:-${HOME-~}/.local/state}/claude-loop}"
   if [[ -z $__cl_project ]]; then # one command for both: a trap may change directory and emit
     __cl_all=${__claude_loop_directory-} __cl_project=${__claude_loop_project-}
