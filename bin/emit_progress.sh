@@ -232,13 +232,20 @@ emit_event() { # TYPE [key=value | key:=JSON]...
               esac || { __cl_key=''; \builtin break; } ;;
             (*) __cl_json=${__cl_json:1:-1} ;;
           esac
-          case $__cl_key in (€€) __cl_key=-; \builtin continue ;; esac
-          case $__cl_json in (*=*) ;; (*) __cl_key=''; \builtin break ;; esac
+          case $__cl_key in (€€) __cl_key=-; \builtin continue ;; esac # the type
+          case $__cl_json in
+            (prd=*) __cl_prd=${__cl_json:4}; \builtin continue ;;
+            (story=*) __cl_story=${__cl_json:6}; \builtin continue ;;
+            (*=*) ;;
+            (*) __cl_key=''; \builtin break ;;
+          esac
           __cl_key=${__cl_json%%=*} __cl_json=${__cl_json:${#__cl_key}+1}
+          # shellcheck disable=SC2194 # constant, and the pattern is not
+          case \ prd:\ story:\ run\ run:\ session\ session:\ project\ project:\  in # one pattern for all of them
+            (*" $__cl_key "*) __cl_key=''; \builtin break ;;
+          esac
           case $__cl_key in
-            (prd) __cl_prd=$__cl_json ;;
-            (story) __cl_story=$__cl_json ;;
-            (: | *\\* | *\"* | prd: | story: | run | run: | session | session: | project | project:) __cl_key='' ;;
+            ('' | : | *\\* | *\"*) __cl_key=''; \builtin break ;;
             (*:)
               case $__cl_json in
                 (true | false | null) ;;
@@ -247,7 +254,6 @@ emit_event() { # TYPE [key=value | key:=JSON]...
               __cl_data+=${__cl_data:+,}\"${__cl_key%:}\":$__cl_json ;;
             (*) __cl_data+=${__cl_data:+,}\"$__cl_key\":\"${__cl_json//\"/\\\"}\" ;;
           esac
-          case $__cl_key in ('') \builtin break ;; esac
         done ;;
       (*) __cl_key='' ;;
     esac
@@ -570,13 +576,15 @@ ${PWD-}^${CLAUDE_LOOP_PROJECT-}^${CLAUDE_LOOP_RUN-}^${CLAUDE_LOOP_SESSION-}^$3 i
       __claude_loop_other_ids "$1" "$2" "$3" "${4:-${CLAUDE_LOOP_PRD-}}" "${5:-${CLAUDE_LOOP_STORY-}}"
       \builtin return 0 ;;
   esac
-  [[ -e $__claude_loop_file ]] || __claude_loop_create "$__claude_loop_file" || { __claude_loop_lost=1; \builtin return 0; }
+  [[ -e $__claude_loop_file ]] || __claude_loop_begin || \builtin return 0
   # All is one argument, because a newline in the format would be a write of its own; up to 4096 bytes are one write,
   # stdio makes two or three of more.
-  \builtin printf %s "$__claude_loop_start$(( ++__claude_loop_n ))\",\"type\":$1$__claude_loop_head\
-${4:+,\"prd_id\":\"$4\"}${5:+,\"story_id\":\"$5\"}$__claude_loop_time${3:11}Z\",\"data\":{${2:-$__cl_data}}}
-" >>"$__claude_loop_file" || __claude_loop_lost=1
+  \builtin printf %s "$__claude_loop_start$(( ++__claude_loop_n ))"'","type":'"$1$__claude_loop_head\
+${4:+,\"prd_id\":\"$4\"}${5:+,\"story_id\":\"$5\"}$__claude_loop_time${3:11}"'Z","data":{'"${2:-$__cl_data}"$'}}\n' \
+    >>"$__claude_loop_file" || __claude_loop_lost=1
 }
+
+__claude_loop_begin() { __claude_loop_create "$__claude_loop_file" || { __claude_loop_lost=1; \builtin return 1; }; }
 
 __claude_loop_other_ids() { # the same, with ids from the context or new ones
   case $4^$5 in
