@@ -139,24 +139,19 @@ __claude_loop_message() { # KEY: __cl_text under it
 # there is __claude_loop_string.
 emit_error() { # PRD STORY MESSAGE
   {
-    \builtin local __cl_data __cl_json
-    __cl_data=€€ __cl_json='$\0' # two characters in UTF-8, six where they are bytes
-    case ${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${3+${#3}} in
-      (:5[26]:? | :5[26]:?? | :5[26]:???) __cl_json=${3@Q} ;;
+    \builtin local __cl_data __cl_json __cl_text
+    __cl_data=€€ __cl_json='$\0' __cl_text=${3-} # two characters in UTF-8, six where they are bytes
+    case ${BASH_COMPAT-}:${__claude_loop_level-}${#__cl_data}:${#__cl_text} in
+      (:5[26]:? | :5[26]:?? | :5[26]:???) __cl_json=${__cl_text@Q} ;;
     esac
     case $__cl_json in # *[\\\"]* takes three times as long
       (*\\* | *\"*)
         case ${LC_ALL-} in # bytes are faster to replace than characters; set back to these it makes no complaint
           ('' | "${__claude_loop_locale-}") \builtin local "LC_ALL=C" && __claude_loop_unquote ;;
           (*) (( 0 )) ;; # __claude_loop_check_locale has to see it
-        esac || {
-          \builtin local __cl_text
-          __cl_text=${3-}
-          __claude_loop_values __claude_loop_failure "${1-}" "${2-}"
-          \builtin return 0
-        }
+        esac || { __claude_loop_values __claude_loop_failure "${1-}" "${2-}"; \builtin return 0; }
         __cl_data=\"error\":\"${__cl_json//\"/\\\"}\" ;;
-      (*) __cl_data=\"error\":\"$3\" ;;
+      (*) __cl_data=\"error\":\"$__cl_text\" ;;
     esac
     __claude_loop_emit '"error.occurred"' '' "${EPOCHREALTIME-}" "${1-}" "${2-}"
   } 2>/dev/null || (( 1 ))
