@@ -76,6 +76,14 @@ def test_exec_goes_on_or_begins_anew_but_numbers_no_two_alike(home, mode):
     assert len(set(pids(home))) == 1
 
 
+@pytest.mark.parametrize("marked", ["set +a", ":"])
+def test_exec_without_sourcing_again_loses_nothing(marked):
+    """The same process with the same options, which has inherited the functions and a part of the variables or all."""
+    emitted(f'set -a; source "$1"; {marked}; emit_resumed A; exec bash -c "emit_resumed B; emit_resumed C"')
+    assert [record["prd_id"] for record in records()] == ["A", "B", "C"]
+    assert len({record["id"] for record in records()}) == 3
+
+
 def test_another_home_gets_another_file(home):
     emitted(
         "emit_resumed A; CLAUDE_LOOP_HOME=$CLAUDE_LOOP_HOME-2; emit_resumed B; CLAUDE_LOOP_HOME=${CLAUDE_LOOP_HOME%-2}; emit_resumed C"

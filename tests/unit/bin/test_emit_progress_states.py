@@ -171,6 +171,23 @@ def test_a_debug_trap_that_emits_does_not_start_itself(mode):
     assert len(records()) >= 5
 
 
+@pytest.mark.parametrize(("where", "at_least"), [("*", 20), ("*printf*__claude_loop_head*", 2)])
+def test_a_trap_between_any_two_of_our_commands_leaves_ids_and_project_alone(where, at_least):
+    """Everywhere, and only where all is compared and about to be written."""
+    script = """source "$1"; emit_story_started P S; set -T
+    trap '[[ $BASH_COMMAND != $2 ]] || CLAUDE_LOOP_PROJECT=trap CLAUDE_LOOP_RUN=t emit_story_started T "$((t++))"' DEBUG
+    emit_story_started P S; emit_error P S 'a "b"'; emit_event a.b prd=P story=S 'k=v "w"'; emit_story_started P S
+    trap - DEBUG"""
+    ran = bash(script.replace("$2", where), env={"CLAUDE_LOOP_PROJECT": "main"})
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    found: dict[bool, list[tuple[str, str | None, str]]] = {True: [], False: []}
+    for record in records():
+        found[record["prd_id"] == "P"].append((record["project"], record.get("run_id"), record["prd_id"]))
+    assert found[True] == [("main", None, "P")] * 5
+    assert len(found[False]) >= at_least
+    assert set(found[False]) == {("trap", "t", "T")}
+
+
 def test_an_error_trap_that_emits():
     script = """set -E; source "$1"; trap 'emit_error P S "status $?: $BASH_COMMAND"' ERR
     false; f() { return 3; }; f || :; f"""
