@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from claude_loop.clock import SystemClock, rfc3339
-from claude_loop.daemon import YOUNG_OBJECTS
 from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.filters import Filter
+from claude_loop.heap import settle
 from claude_loop.hub import Hub
 from claude_loop.intake import spool as spool_module
 from claude_loop.intake import spool_drain, spool_leaving
@@ -459,9 +459,7 @@ def hook_line(n: int) -> bytes:
 def daemons_collector() -> Iterator[None]:
     """Garbage is collected as in the daemon: what a process that runs thousands of tests holds is nobody's slice."""
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*YOUNG_OBJECTS)
+    settle()
     yield
     gc.set_threshold(*before)
     gc.unfreeze()
