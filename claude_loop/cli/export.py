@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from claude_loop.cli.terminal import note, plural, write_json_to
+from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
@@ -79,7 +79,7 @@ def stored_events(client: DaemonClient, query: dict[str, Any], end: str | None =
 def write_jsonl(events: Iterable[Event], stream: IO[str]) -> int:
     count = 0
     for count, event in enumerate(events, start=1):  # noqa: B007 - it is what is returned
-        stream.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
+        stream.write(harmless_json(json.dumps(event, ensure_ascii=False, separators=(",", ":"))) + "\n")
     return count
 
 
@@ -95,7 +95,7 @@ def write_csv(events: Iterable[Event], stream: IO[str]) -> int:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
+        return harmless_json(json.dumps(value, ensure_ascii=False))
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 

@@ -45,6 +45,21 @@ def test_csv_has_a_row_for_each_event_and_runs_nothing():
     assert rows[1]["run_id"] == ""
 
 
+def test_what_a_terminal_would_obey_is_escaped():
+    texts = {"text": "a\x9b31mb\x7f\u202ec", "é": "ß"}
+    for write, read in ((write_jsonl, json.loads), (write_csv, _data_of_row)):
+        stream = io.StringIO()
+        write([event(data=texts)], stream)
+        assert not set("\x9b\x7f\u202e") & set(stream.getvalue())
+        assert "ß" in stream.getvalue()
+        assert read(stream.getvalue())["data"] == texts
+
+
+def _data_of_row(table: str) -> dict[str, Any]:
+    (row,) = csv.DictReader(io.StringIO(table, newline=""))
+    return {"data": json.loads(row["data"])}
+
+
 @given(
     st.recursive(st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=2))
 )
