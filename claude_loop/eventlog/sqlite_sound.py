@@ -1,5 +1,5 @@
-"""Whether a file from somewhere else may take the place of events.db: it has our tables, nothing in it acts by itself, and
-its numbers agree with its events."""
+"""Whether a file from somewhere else may take the place of events.db: it has our tables, nothing in it acts by itself,
+and its numbers agree with its events."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from claude_loop.clock import LATEST_MS
 from claude_loop.errors import UnusableBackup
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite_file import LogRow
 from claude_loop.ids import id_digest
-
-# The last millisecond of the year 9999: a log never takes an event for older than the one before.
-_LATEST = 253_402_300_799_999
 
 
 def insist_on_sound(copy: sqlite3.Connection, row: LogRow, named: Path) -> None:
@@ -22,7 +20,7 @@ def insist_on_sound(copy: sqlite3.Connection, row: LogRow, named: Path) -> None:
     if _parts(copy) != _parts_of(version):
         raise UnusableBackup(f"{named} holds other tables, indexes or triggers than a log of schema {version} has.")
     first, head, digest = row.state.first, row.state.head, row.state.head_digest
-    if not (type(first) is type(head) is type(row.received_at) is int and 0 <= row.received_at <= _LATEST):
+    if not (type(first) is type(head) is type(row.received_at) is int and 0 <= row.received_at <= LATEST_MS):
         raise UnusableBackup(f"{named} does not say where its log begins and ends.")
     least, last = copy.execute("SELECT min(seq), max(seq) FROM events").fetchone()
     if first < 1 or (first, head) != ((head + 1, head) if last is None else (least, last)):
