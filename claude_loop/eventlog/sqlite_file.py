@@ -126,6 +126,15 @@ def write_log_row(connection: sqlite3.Connection, row: LogRow) -> None:
     )
 
 
+def place_of(path: Path) -> tuple[int, int] | None:
+    """Which file lies there now; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
 def has_room(path: Path) -> bool:
     """Whether the file system takes writes and has some space left."""
     volume = os.statvfs(path.parent)
