@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
+from claude_loop.cli.named import detail_of
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
     clock_time,
@@ -82,7 +82,7 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one PRD: its state, and each story with attempts, tests and commits."""
-    detail = _client().get(f"/api/prds/{quote(prd, safe='')}", {"project": project})
+    detail = detail_of(_client(), prd, project)
     if as_json:
         put_json(detail)
         return
