@@ -56,9 +56,7 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option(
-    "--all", "everything", is_flag=True, help="Also those that were archived, and all that were done before today."
-)
+@click.option("--all", "everything", is_flag=True, help="All that were done before today, and the archived.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first, then the agents that work on none."""

@@ -33,7 +33,12 @@ from claude_loop.paths import Home
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
 @click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
 @click.option(
-    "-n", "last", type=click.IntRange(0, 100_000), default=20, metavar="N", help="How many past events. [default: 20]"
+    "-n",
+    "last",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    metavar="N",
+    help="How many past events, without --since. [default: 20]",
 )
 @click.option("--follow/--no-follow", default=True, help="Go on as events arrive, or end at the last one stored.")
 @click.option(
