@@ -69,7 +69,7 @@ async def test_from_the_overview_to_the_failing_test_in_one_click(browser, looke
         await expect(story_row(page, "US-001")).to_contain_text("verified")
         await expect(story_row(page, "US-001")).to_contain_text("abc1234 Cart totals")
         await page.go_back()
-        await expect(page.locator("article")).to_have_count(1)
+        await expect(page.locator("article")).to_have_count(2)
         assert page.complaints == []
 
 
