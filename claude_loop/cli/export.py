@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import click
 
+from claude_loop.cli.named import filter_of
 from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
@@ -56,8 +57,10 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
             stream.write(replay_page(client, page, prd or "", project))
             count = None
         else:
-            events = stored_events(client, {"prd_id": prd, "project": project})
-            count = (write_csv if form == "csv" else write_jsonl)(events, stream)
+            query = filter_of(client, [prd] if prd else [], project)
+            count = (write_csv if form == "csv" else write_jsonl)(stored_events(client, query), stream)
+    if count == 0 and (prd or project):
+        note("No event stored is of that PRD or project; `claude-loop prds` lists those there are.")
     if output is not None:
         note(f"Wrote {output}." if count is None else f"Wrote {plural(count, 'event')} to {output}.")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
+from claude_loop.cli.named import detail_of
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
     clock_time,
@@ -44,6 +44,7 @@ _MARKS = {
 # A name longer than this moves its own line only.
 _WIDEST_NAME = 44
 _LISTED_AGENTS = 3
+_MOST_EARLIER = 10
 _LONG_CALL_MS = 60_000
 
 
@@ -55,7 +56,7 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Those that were archived too.")
+@click.option("--all", "everything", is_flag=True, help="All that were done before today, and the archived.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first, then the agents that work on none."""
@@ -66,12 +67,15 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
         return
     live = client.get("/api/sessions", {"live": "true"})["sessions"]
     agents = [session for session in live if session["prd_id"] is None]
-    cards = [card for card in answer["prds"] if everything or card["archived_at"] is None]
-    archived = len(answer["prds"]) - len(cards)
+    kept = [card for card in answer["prds"] if everything or card["archived_at"] is None]
+    archived = len(answer["prds"]) - len(kept)
+    cards = kept if everything else without_most_earlier(kept)
     if not answer["prds"]:
         note("No PRD yet. Any loop shows up here with: claude-loop run -- ./your-loop.sh")
     for line in (*list_lines(cards), *agent_lines(agents)):
         put(line)
+    if len(cards) < len(kept):
+        note(f"… and {len(kept) - len(cards)} more that were done before today; --all shows them.")
     if archived:
         note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
 
@@ -82,7 +86,7 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one PRD: its state, and each story with attempts, tests and commits."""
-    detail = _client().get(f"/api/prds/{quote(prd, safe='')}", {"project": project})
+    detail = detail_of(_client(), prd, project)
     if as_json:
         put_json(detail)
         return
@@ -90,6 +94,13 @@ def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 
         put(line)
     if detail["stories_omitted"]:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
+
+
+def without_most_earlier(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cards, and of those that were done before today the latest: what needs somebody is not to scroll away."""
+    earlier = [card for card in cards if card["group"] == "earlier"]
+    left_out = {id(card) for card in earlier[_MOST_EARLIER:]}
+    return [card for card in cards if id(card) not in left_out]
 
 
 def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:

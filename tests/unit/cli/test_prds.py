@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from claude_loop.cli.amounts import money
-from claude_loop.cli.prds import agent_lines, detail_lines, list_lines
+from claude_loop.cli.prds import agent_lines, detail_lines, list_lines, without_most_earlier
 from claude_loop.cli.terminal import clock_time, printable
 from claude_loop.progress.views import Moment, list_cards, prd_detail
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
@@ -195,3 +195,9 @@ def test_money_in_words():
         "$999.99",
         "$1,240",
     ]
+
+
+def test_what_was_done_before_today_does_not_push_the_rest_off_the_screen():
+    cards = [{"prd_id": n, "group": "running" if n < 30 else "earlier"} for n in range(60)]
+    assert [card["prd_id"] for card in without_most_earlier(cards)] == list(range(40))
+    assert without_most_earlier(cards[:35]) == cards[:35]

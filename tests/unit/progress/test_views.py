@@ -115,6 +115,25 @@ async def test_a_prd_is_found_by_its_id_if_only_one_project_has_it():
             await find_prd(reader, prd_id, project)
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("shop-7", "Did you mean SHOP-7 of shop? "),
+        ("SHOP7", "Did you mean SHOP-7 of shop? "),
+        ("shop/SHOP-7", "Did you mean SHOP-7 of shop? "),
+        ("Check", "Did you mean Checkout-2? "),
+        ("SHO", "Did you mean SHOP-7 of shop? "),
+        ("C", ""),
+        ("elsewhere", ""),
+    ],
+)
+async def test_an_unknown_prd_is_answered_with_the_one_that_was_meant(asked: str, meant: str):
+    world = play("prd.started prd=SHOP-7 project=shop → prd.started prd=Checkout-2 → prd.started prd=Cart")
+    with pytest.raises(NotFound) as refusal:
+        await find_prd(Reader(world), asked)
+    assert refusal.value.hint == f"{meant}`claude-loop prds` lists those there are."
+
+
 def test_today_begins_at_local_midnight():
     midnight = local_midnight_ms(START_MS)
     assert START_MS - 86_400_000 * 1.1 < midnight <= START_MS
