@@ -22,6 +22,7 @@ import structlog
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Internal, LoadError, LogDamaged, LogGone, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
+from claude_loop.eventlog.checkpoints import Checkpoints
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.migrations import complete
 from claude_loop.eventlog.numbering import EntityCache, Numbering
@@ -108,6 +109,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Append | Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
         self._connection: sqlite3.Connection | None = None
+        self._checkpoints: Checkpoints | None = None
         self._place: tuple[int, int] | None = None
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
@@ -119,8 +121,8 @@ class Writer:
 
     def open(self) -> LogRow:
         """Open the file (in the caller's thread, which then must not touch it again) and start the thread."""
-        self._connect()
         try:
+            self._connect()
             complete(self.connection, self._projection.first_values)
         except BaseException:
             self._disconnect()
@@ -146,6 +148,7 @@ class Writer:
     def _connect(self) -> None:
         self._insist_on_place()
         self._connection, self.row = open_writer(self._path, self._clock, self._durability)
+        self._checkpoints = Checkpoints(self._path, self._durability)
         self._place = place_of(self._path)
 
     def _load_document(self, key: str) -> dict[str, Any] | None:
@@ -272,6 +275,8 @@ class Writer:
         if row is not None:
             self.row = row
             self.cache.committed()
+            if self._checkpoints is not None:
+                self._checkpoints.committed(len(numbering.new))
         answers = [_answering(append, outcome) for append, outcome in zip(group, outcomes, strict=True)]
         return Committed(numbering.new, self.row.state, answers, documents)
 
@@ -334,6 +339,9 @@ class Writer:
             self._recovered()
 
     def _disconnect(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+            self._checkpoints = None
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):  # it is being thrown away because it failed
                 self._connection.close()
