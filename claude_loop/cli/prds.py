@@ -192,6 +192,8 @@ def _story_name(story: dict[str, Any]) -> str:
 def _state(card: dict[str, Any]) -> str:
     """The state in words: for whom, since when, how long."""
     state, wait = card["state"], card["waiting"]
+    if card["superseded_by"] is not None and state != "vanished" and card["finished_at"] is None:
+        return f"never finished: a later run began · {duration(card['elapsed_ms'])}"
     if state == "waiting" and wait:
         words = f"waiting for {_whom(wait)} since {clock_time(wait['since'])}{_until(wait, card)}"
         return f"{words}: {printable(wait['reason'], 120)}{_notified(card)}"
