@@ -118,6 +118,10 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
     expect(row(page, "done, claimed: no commit")).to_be_visible()
     emit(daemon, "emit_commit_created P-1 US-1 abc1234 'Cart totals'")
     expect(row(page, "done, verified")).to_be_visible()
+    emit(daemon, "emit_prd_completed P-1; emit_prd_started P-1; emit_flush 10")
+    page.reload()  # what an earlier run has proved stays proved
+    expect(row(page, "done, verified")).to_be_visible()
+    expect(row(page, "done, claimed: 1 story not started")).to_be_visible()
     page.keyboard.press("G")
     page.keyboard.press("k")
     expect(page.locator("li.selected")).to_have_count(1)
