@@ -11,7 +11,7 @@ import click
 
 from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
-from claude_loop.cli.named import detail_of
+from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
     clock_time,
@@ -82,7 +82,7 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
 @click.option("--run", type=click.IntRange(1), metavar="N", help="An earlier run of it, by its number.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")

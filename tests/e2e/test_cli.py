@@ -190,6 +190,12 @@ def test_a_prd_that_is_not_there_or_in_several_projects(daemon) -> None:
     )
     for project in ("one", "two"):
         daemon.run("emit", "prd.started", "--prd", "TWICE", "--project", project, "--wait")
+    for words, number, found in (("show t", "2", ["two/TWICE"]), ("tail --prd T", "3", ["TWICE"])):
+        typed = {
+            "_CLAUDE_LOOP_COMPLETE": "bash_complete", "COMP_WORDS": f"claude-loop {words}", "COMP_CWORD": number
+        }  # fmt: skip
+        proposed = run_command(daemon.environ | typed).stdout
+        assert proposed.splitlines() == [f"plain,{name}" for name in found]
     assert "--project" in daemon.run("show", "TWICE").stderr
     assert daemon.run("show", "TWICE", "--project", "two").stdout.startswith("▶ two/TWICE")
 
