@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from claude_loop.cli.named import filter_of
+from claude_loop.cli.named import filter_of, proposed
 from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
@@ -30,7 +30,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command()
-@click.option("--prd", metavar="PRD", help="Only this PRD.")
+@click.option("--prd", metavar="PRD", shell_complete=proposed, help="Only this PRD.")
 @click.option("--project", metavar="PROJECT", help="Only this project.")
 @click.option(
     "--format",

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from claude_loop.cli.named import detail_of
+from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.terminal import note, printable
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
@@ -16,7 +16,7 @@ from claude_loop.paths import Home
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
 @click.option("--undo", is_flag=True, help="Bring it back.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -32,7 +32,7 @@ def archive(prd: str, project: str | None, undo: bool, yes: bool) -> None:  # no
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - click's way

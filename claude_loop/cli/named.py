@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
 from claude_loop.client import DaemonClient, ServerError
+from claude_loop.errors import ClaudeLoopError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Document = dict[str, Any]
+_PATIENCE_SECONDS = 1.0
+# Shells put a name on the line as it is; any other would have to be quoted.
+_PLAIN = re.compile(r"[\w./@%+,-]+")
 
 
 def detail_of(client: DaemonClient, prd: str, project: str | None) -> Document:
@@ -41,6 +49,23 @@ def filter_of(client: DaemonClient, prds: Sequence[str], project: str | None) ->
     if len(projects) > 1:
         raise click.UsageError("These PRDs are of several projects: name them by their ids alone, or one project's.")
     return {"prd_id": tuple(prd for _, prd in named), "project": projects.pop()}
+
+
+def proposed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell's Tab: the PRDs that are not put away. Nothing is started, and nobody waits for long."""
+    from click.shell_completion import CompletionItem
+
+    del ctx, param
+    try:
+        cards = DaemonClient.from_environment().get("/api/prds", timeout=_PATIENCE_SECONDS)["prds"]
+    except ClaudeLoopError:
+        return []
+    kept = [(card["project"], str(card["prd_id"])) for card in cards if card["archived_at"] is None]
+    names = [f"{project}/{prd}" if project else prd for project, prd in kept]
+    if incomplete:  # who begins with an id goes on with it
+        names += [prd for project, prd in kept if project]
+    found = dict.fromkeys(name for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name))
+    return [CompletionItem(name) for name in found]
 
 
 def _as_stored(client: DaemonClient, prd: str) -> tuple[str | None, str]:

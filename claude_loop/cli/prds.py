@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
-from claude_loop.cli.named import detail_of
+from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
     clock_time,
@@ -81,16 +82,21 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
+@click.option("--run", type=click.IntRange(1), metavar="N", help="An earlier run of it, by its number.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
+def show(prd: str, project: str | None, run: int | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one PRD: its state, and each story with attempts, tests and commits."""
-    detail = detail_of(_client(), prd, project)
+    client = _client()
+    detail = detail_of(client, prd, project)
+    if run is not None:
+        detail = _of_run(client, detail, run)
     if as_json:
         put_json(detail)
         return
-    for line in detail_lines(detail):
+    # The card is of the latest run: what it says of a run is to be that of the one that is shown.
+    for line in detail_lines(detail | {"prd": detail["prd"] | detail["run"]}):
         put(line)
     if detail["stories_omitted"]:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
@@ -101,6 +107,18 @@ def without_most_earlier(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
     earlier = [card for card in cards if card["group"] == "earlier"]
     left_out = {id(card) for card in earlier[_MOST_EARLIER:]}
     return [card for card in cards if id(card) not in left_out]
+
+
+def _of_run(client: DaemonClient, detail: dict[str, Any], number: int) -> dict[str, Any]:
+    """The same with another run in it. Raises ``click.UsageError`` when none is known by the number."""
+    prd = detail["prd"]
+    wanted = next((run["run_id"] for run in detail["runs"] if run["number"] == number), None)
+    if wanted is None:
+        numbers = ", ".join(str(run["number"]) for run in reversed(detail["runs"][:20]))
+        raise click.UsageError(f"{prd['prd_id']} has no run {number}; the latest are {numbers}.")
+    query = {"project": prd["project"] or "", "run_id": wanted}
+    answer: dict[str, Any] = client.get(f"/api/prds/{quote(prd['prd_id'], safe='')}", query)
+    return answer
 
 
 def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
@@ -174,6 +192,8 @@ def _story_name(story: dict[str, Any]) -> str:
 def _state(card: dict[str, Any]) -> str:
     """The state in words: for whom, since when, how long."""
     state, wait = card["state"], card["waiting"]
+    if card["superseded_by"] is not None and state != "vanished" and card["finished_at"] is None:
+        return f"never finished: a later run began · {duration(card['elapsed_ms'])}"
     if state == "waiting" and wait:
         words = f"waiting for {_whom(wait)} since {clock_time(wait['since'])}{_until(wait, card)}"
         return f"{words}: {printable(wait['reason'], 120)}{_notified(card)}"

@@ -16,7 +16,7 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.follow import follow, stored
-from claude_loop.cli.named import filter_of
+from claude_loop.cli.named import filter_of, proposed
 from claude_loop.cli.printer import HIDDEN, Printer
 from claude_loop.cli.read_model import ReadModel
 from claude_loop.cli.since import before_last, since
@@ -27,7 +27,7 @@ from claude_loop.paths import Home
 
 
 @click.command()
-@click.option("--prd", "prds", multiple=True, metavar="PRD", help="Only this PRD; repeatable.")
+@click.option("--prd", "prds", multiple=True, metavar="PRD", shell_complete=proposed, help="Only this PRD; repeatable.")
 @click.option("--project", metavar="PROJECT", help="Only this project.")
 @click.option("--story", metavar="STORY", help="Only this story.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")

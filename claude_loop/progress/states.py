@@ -112,8 +112,9 @@ def judge_run(run: RunDocument) -> tuple[RunState, list[str]]:
 def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
     code = None if run["prd_success"] is False else run["exit_code"]
     if run["prd_success"] is False or run["run_success"] is False:
-        how = "it was reported as failed" if code is None else f"the command ended with status {code}"
-        return "failed", [how, *_last_error(run, run["started_at"])]
+        how = [] if code is None else [f"the command ended with status {code}"]
+        # That somebody said so is all there is to say only where no error was told.
+        return "failed", [*how, *_last_error(run, run["started_at"])] or ["it was reported as failed"]
     if (undone := _undone(run)) and _promises_all(run):
         return "failed", [f"promised {run['promise']}", *undone]
     missing = _missing_stories(run)

@@ -68,6 +68,8 @@ def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
 def view_run(run: RunDocument, moment: Moment) -> RunView:
     now = moment.now_ms
     ended_at = run["finished_at"] if run["finished_at"] is not None else run["vanished_at"]
+    if ended_at is None and run["superseded_by"] is not None:
+        ended_at = run["last"]["at"]  # nobody goes on with it
     return {
         **shown(run, now, moment.stalled_after_ms),
         "elapsed_ms": max(0, (now if ended_at is None else ended_at) - run["started_at"]),

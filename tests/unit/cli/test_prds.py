@@ -201,3 +201,12 @@ def test_what_was_done_before_today_does_not_push_the_rest_off_the_screen():
     cards = [{"prd_id": n, "group": "running" if n < 30 else "earlier"} for n in range(60)]
     assert [card["prd_id"] for card in without_most_earlier(cards)] == list(range(40))
     assert without_most_earlier(cards[:35]) == cards[:35]
+
+
+def test_a_run_that_a_later_one_followed_never_finished():
+    world = play("prd.started → story.started → 10 min → prd.started")
+    moment = Moment(world.now_ms, STALLED_AFTER_MS, START_MS)
+    detail: Any = asyncio.run(prd_detail(Reader(world), "PRD-1", moment, run_id="event-1"))
+    assert next(detail_lines(detail | {"prd": detail["prd"] | detail["run"]})) == (
+        "… PRD-1  never finished: a later run began · 1s"
+    )

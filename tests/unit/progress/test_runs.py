@@ -152,6 +152,7 @@ def test_a_run_fails_if_either_end_says_so(end: str, why: list[str]):
 def test_what_failed_says_which_error_came_last(played: str, run_why: list[str], story_why: list[str]):
     world = play(f"prd.started → story.started → {played}")
     assert [why for why in world.run()["why"] if "error" in why] == run_why
+    assert ("it was reported as failed" in world.run()["why"]) == (not run_why and "success=false" in played)
     assert [why for why in world.story()["why"] if "error" in why] == story_why
 
 

@@ -69,6 +69,12 @@ async def test_elapsed_time_ends_with_the_run():
     assert card["elapsed_ms"] == 121_000
 
 
+async def test_the_time_of_a_run_that_a_later_one_followed_ends_with_its_last_event():
+    world = play("prd.started → story.started → 2 min → prd.started → 5 min")
+    earlier = await prd_detail(Reader(world), "PRD-1", at(world), run_id="event-1")
+    assert earlier["run"]["elapsed_ms"] == 1_000
+
+
 async def test_the_detail_has_one_runs_stories_and_all_runs():
     world = play(
         "prd.started → story.started story=US-9 → story.started story=US-1 → prd.started → story.started story=US-5"
