@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from claude_loop.json_text import without_surrogates
+
 CUT = "_cut"
 _END_FIELDS = re.compile(
     r'(?<!\\)"(session_id|hook_event_name|tool_name|tool_use_id|agent_id)"\s*:\s*"([^"\\]{1,200})"'
@@ -40,7 +42,7 @@ def _begun(begin: str) -> dict[str, Any]:
     """An object from JSON that stops anywhere: closed where it stops, or else behind its last whole value."""
     for attempt in _closed(begin):
         try:
-            value = _DECODER.decode(attempt)
+            value = without_surrogates(_DECODER.decode(attempt))
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):

@@ -329,3 +329,49 @@ def test_a_line_beyond_all_measure_is_passed_in_stretches(monkeypatch) -> None:
     assert found.lines == []
     assert 4 * spool_lines.MAX_LINE_BYTES <= found.upto < 7 * spool_lines.MAX_LINE_BYTES
     assert found.too_long is not None
+
+
+async def test_a_line_that_cannot_be_read_by_a_defect_does_not_keep_the_others(home: Path, monkeypatch) -> None:
+    world = Drained(home)
+    salvage = Acceptor.salvage_line
+
+    def fail(self: Acceptor, line: bytes, **how: Any) -> Any:
+        if b"poison" in line:
+            raise TypeError("a defect")
+        return salvage(self, line, **how)
+
+    monkeypatch.setattr(Acceptor, "salvage_line", fail)
+    world.append("x.jsonl", 1, "poison", 2)
+    await world.turns(3, 0.1)
+    assert world.marks == [1, 2]
+    (note,) = world.rejected.last
+    assert "poison" in note["line"]
+    assert "defect" in note["reason"]
+
+
+async def test_nor_does_an_event_that_no_json_can_be_made_of(home: Path, monkeypatch) -> None:
+    world = Drained(home)
+    salvage = Acceptor.salvage_line
+
+    def spoil(self: Acceptor, line: bytes, **how: Any) -> Any:
+        event, at_us = salvage(self, line, **how)
+        if b"poison" in line:
+            event.data["mark"] = "\ud800"
+        return event, at_us
+
+    monkeypatch.setattr(Acceptor, "salvage_line", spoil)
+    store = world.log.append
+
+    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        try:
+            return store(events, offsets)
+        except TypeError:
+            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            failed.set_exception(Internal("The events could not be stored."))
+            return failed
+
+    world.log.append = refuse  # type: ignore[method-assign]
+    world.append("x.jsonl", 1, "poison", 2)
+    await world.turns(3, 0.1)
+    assert world.marks == [1, 2]
+    assert [note["line"].split()[0] for note in world.rejected.last] == ["note.made"]
