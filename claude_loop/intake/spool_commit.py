@@ -115,13 +115,14 @@ class Committer:
                 outcomes = await future
             except ShuttingDown:
                 raise Stopping from None
-            except LoadError as failure:
+            except (LoadError, Internal) as failure:
+                if isinstance(failure, Internal) and batch.events:
+                    await self._isolate(batch, failure)
+                    continue
                 self._note(failure)
                 await self._pause(pause)
                 pause = min(2 * pause, LAST_RETRY_SECONDS)
                 self._send(batch)
-            except Internal as failure:
-                await self._isolate(batch, failure)
             else:
                 self._committed(batch, changes, outcomes)
 
