@@ -19,7 +19,15 @@ _LAST_KEY = re.compile(r',?\s{0,64}"(?:[^"\\]|\\.)*"\Z')
 _CLOSING = {"{": "}", "[": "]"}
 # No agent's payload is nested deeper.
 _LEVELS = 200
-_DECODER = json.JSONDecoder(strict=False)
+
+
+def _integer(digits: str) -> int | str:
+    """Beyond 64 bits the digits: no such integer is stored."""
+    value = int(digits) if len(digits) <= 20 else 2**64
+    return value if -(2**63) <= value < 2**64 else digits
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
 
 
 def is_cut(payload: dict[str, Any]) -> bool:
