@@ -112,7 +112,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
         return
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with part.open("x", encoding="utf-8", newline="") as stream:  # through no link that somebody put there
             yield stream
         part.replace(path)
     finally:

@@ -24,8 +24,8 @@ from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.heap import settle
 from claude_loop.hub import Hub
+from claude_loop.intake import spool, spool_drain, spool_leaving
 from claude_loop.intake import spool as spool_module
-from claude_loop.intake import spool_drain, spool_leaving
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import Changes
 from claude_loop.intake.rejected_lines import RejectedLines
@@ -397,6 +397,16 @@ async def test_removed_directories_come_back(running: Running) -> None:
     await eventually(running.home.spool.is_dir)
     append(running.home, "x.jsonl", line(1))
     await eventually(lambda: running.head == 1)
+
+
+async def test_a_drain_that_fails_again_and_again_says_so(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "FAILURE_PAUSE", 0.01)
+    with monkeypatch.context() as broken:
+        broken.setattr(SpoolDrain, "_pass", None)
+        append(running.home, "x.jsonl", line(1))
+        await eventually(lambda: running.intake.statistics()["failure"] == "internal")
+    await eventually(lambda: running.head == 1)
+    await eventually(lambda: running.intake.statistics()["failure"] is None)
 
 
 async def test_a_file_that_shrinks_counts_as_read_and_goes_on(running: Running) -> None:

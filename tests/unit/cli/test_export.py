@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from claude_loop import resources
 from claude_loop.cli import replay_file
-from claude_loop.cli.export import COLUMNS, export, stored_events, write_csv, write_jsonl
+from claude_loop.cli.export import COLUMNS, _output, export, stored_events, write_csv, write_jsonl
 from claude_loop.cli.replay_file import PLACE, as_script, template
 from claude_loop.errors import Internal, NotSupported
 from tests.support import PATIENCE
@@ -134,3 +134,12 @@ def test_a_page_is_not_written_to_a_terminal():
         os.close(terminal)
     assert done.returncode == 2
     assert "--output FILE" in done.stderr
+
+
+def test_it_is_written_through_no_link_that_somebody_put_there(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / f"out.{os.getpid()}.part").symlink_to(mine)
+    with pytest.raises(FileExistsError), _output(tmp_path / "out"):
+        pass
+    assert mine.read_text() == "mine"
