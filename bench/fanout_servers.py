@@ -58,6 +58,7 @@ def finished_event(seq: int) -> dict[str, Any]:
 
 
 async def serve_ours() -> None:
+    from claude_loop.heap import settle
     from claude_loop.paths import Home
     from claude_loop.transports.http_body import SLICE_RECORDS
     from claude_loop.websocket_server import ClaudeLoopWebSocketServer
@@ -65,6 +66,7 @@ async def serve_ours() -> None:
     folder = tempfile.TemporaryDirectory(prefix="fanout-")
     server = ClaudeLoopWebSocketServer(port=0, home=Home(Path(folder.name) / "home"))
     await server.start()
+    settle()  # as the daemon does
     hub, transport = server.hub, server._socketio  # noqa: SLF001 - its statistics pace the publisher
     transport._server.eio.write_timeout = 600  # noqa: SLF001 - stalled clients are to weigh all the time
     prepared: list[Any] = []

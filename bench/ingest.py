@@ -4,8 +4,8 @@
 
 Method. Every event is a `test.run` of about 330 bytes with ids, as `emit_progress.sh` writes it. The bare loop
 inserts the same JSON into a table with the same columns and indexes as events.db, 1000 rows a commit by
-`executemany`, with the same pragmas (WAL, synchronous=FULL): no validation, no redaction, no read model, no
-deduplication, and nobody listening. The daemon is a process of its own with its defaults; the client runs on the same
+`executemany`, in WAL mode with synchronous=FULL and a checkpoint every 16 MiB, as the daemon: no validation, no redaction,
+no read model, no deduplication, and nobody listening. The daemon is a process of its own with its defaults; the client runs on the same
 cores. The bare loop, NDJSON and the spool take turns, so that a slower moment of the machine meets all alike; the
 medians of the rounds count, and of a ratio that of the rounds' ratios. Spool: files of 200 lines are
 written first, then renamed into the spool; the time runs from the first rename until `/status` has all events. Single

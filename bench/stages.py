@@ -20,7 +20,6 @@ built: on two threads of one core it would gain a fifth at most.
 from __future__ import annotations
 
 import argparse
-import gc
 import sqlite3
 import tempfile
 import time
@@ -33,13 +32,13 @@ from ingest import bare_sqlite, event
 from serving import json_bytes, machine, row
 
 from claude_loop.clock import SystemClock
-from claude_loop.daemon import YOUNG_OBJECTS
 from claude_loop.eventlog.base import LogState
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.numbering import EntityCache, Numbering, fold_in
 from claude_loop.eventlog.sqlite_file import open_writer, write_log_row
 from claude_loop.eventlog.sqlite_rows import find_by_id, find_recent, insert_events, load_document, store_documents
 from claude_loop.events import write_json
+from claude_loop.heap import settle
 from claude_loop.intake.accept import Acceptor
 from claude_loop.progress.projection import ProgressProjection
 from claude_loop.settings import LimitSettings, RedactSettings
@@ -129,8 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print(f"stages: {machine()}\n")
-    gc.freeze()  # as the daemon
-    gc.set_threshold(*YOUNG_OBJECTS)
+    settle()  # as the daemon
     rounds, bare = [], 0.0
     for _ in range(arguments.rounds):
         bare = max(bare, bare_sqlite(arguments.events, time.thread_time))

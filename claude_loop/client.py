@@ -152,11 +152,14 @@ class DaemonClient:
     def _exchange(self, method: str, target: str, body: bytes | None, timeout: float) -> Any:
         connection, response = self._send(method, target, body, {}, timeout)
         try:
-            return json.loads(response.read() or b"null")
-        except (OSError, http.client.HTTPException, ValueError) as failure:
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as failure:
             raise DaemonUnreachable(f"The daemon at {self.where} broke off: {failure}.") from failure
         finally:
             connection.close()
+        if not isinstance(answer, dict):
+            raise DaemonUnreachable(f"What answers at {self.where} is no claude-loop daemon.")
+        return answer
 
     def _send(
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -174,7 +177,7 @@ class DaemonClient:
         except (OSError, http.client.HTTPException) as failure:
             connection.close()
             raise self._unreachable(failure) from failure
-        if response.status >= 400:
+        if response.status >= 300:  # a daemon never sends anybody elsewhere
             raise self._refusal(connection, response)
         return connection, response
 

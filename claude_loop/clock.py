@@ -15,6 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)\Z")
 _YEAR_10000_US = 253_402_300_800_000_000
+LATEST_MS = _YEAR_10000_US // 1000 - 1
 
 
 class Clock(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 
 import structlog
 
+from claude_loop.heap import settle
 from claude_loop.instance import is_running
 from claude_loop.observability.logs import configure_logging
 from claude_loop.paths import Home
@@ -19,11 +19,6 @@ from claude_loop.systemd_protocol import ServiceManager, passed_sockets
 from claude_loop.websocket_server import ClaudeLoopWebSocketServer
 
 log = structlog.get_logger(__name__)
-
-# Events and answers hold no cycles: at the interpreter's default of 700 new objects a collection, a good part of the
-# work of storing events is looking for some. Many more at a time, and one look takes longer than a reader should wait.
-YOUNG_OBJECTS = (20_000, 50, 20)
-
 
 # Less than `down` waits before it kills: whoever looks into the log finds out what hung.
 STOP_SECONDS = 12.0
@@ -62,10 +57,7 @@ async def _serve(settings: Settings, arguments: tuple[str, ...]) -> None:
         return
     server = ClaudeLoopWebSocketServer.from_settings(settings, inherited=inherited, arguments=arguments)
     await server.start()
-    # What lives now lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*YOUNG_OBJECTS)
+    settle()
     log.info("serving", url=server.url, home=str(server.home.root))
     tasks = TaskOwner("daemon")
     tasks.spawn(manager.keep_alive(), "watchdog")

@@ -251,6 +251,14 @@ class LogDamaged(LoadError):
     )
 
 
+class LogGone(LoadError):
+    code = "log_gone"
+    default_hint = (
+        "Put it back where it was, and the daemon goes on; or restart the daemon, which then begins a new log. "
+        "Spooled events wait."
+    )
+
+
 class HomeError(ClaudeLoopError):
     code = "home_unusable"
     default_hint = "Point CLAUDE_LOOP_HOME to a directory of your own on a local disk."

@@ -13,6 +13,9 @@ CHUNK_BYTES = 16 * 1024
 ITERATION_BYTES = 1024 * 1024
 CHUNK_SECONDS = 1.0
 _EXCERPT_BYTES = 4 * 1024
+# A secret is known by what stands before it, too, such as `password:`. So far it is looked for around a cut.
+_SEAM = 512
+_MOST_SEAMS = 8
 _LONGEST_PAUSE = 600.0
 # The pause between excerpts doubles with each of so many bytes: however long an iteration lasts, they stay few.
 _DOUBLES_AFTER = 64 * 1024
@@ -56,14 +59,14 @@ class Chunks:
             self._since = now
         self._pending += piece
         if self._is_thinned:
-            surplus = len(self._pending) - _EXCERPT_BYTES
+            surplus = len(self._pending) - _EXCERPT_BYTES - _SEAM
             if surplus > 0:
                 self._left_out += surplus
                 del self._pending[:surplus]
             return []
         chunks = []
         while len(self._pending) >= CHUNK_BYTES:
-            chunks.append(self._cut(_end_of_lines(self._pending)))
+            chunks.append(self._cut(self._end_beside_secrets(_end_of_lines(self._pending))))
             if self._is_thinned:
                 return chunks
         return chunks
@@ -104,17 +107,32 @@ class Chunks:
     def _cut(self, count: int) -> Chunk:
         raw = bytes(self._pending[:count])
         del self._pending[:count]
-        text, left_out = self._text(raw)
+        text, left_out = self._text(raw, is_excerpt=self._left_out > 0)
         chunk = Chunk(self._offset, self._left_out + count, text, self.iteration, self._left_out + left_out)
         self._offset += chunk.size
         self._stored += len(text.encode())
         self._left_out = 0
         return chunk
 
-    def _text(self, raw: bytes) -> tuple[str, int]:
-        """The text without secrets, and how many bytes had no room in it."""
+    def _end_beside_secrets(self, end: int) -> int:
+        """``end``, or a place before it where no secret is cut in two: neither half would look like one."""
+        first = end
+        for _ in range(_MOST_SEAMS):
+            around = [bytes(self._pending[end - _SEAM : end]), bytes(self._pending[end : end + _SEAM])]
+            if self._redact(plain(b"".join(around))) == "".join([self._redact(plain(half)) for half in around]):
+                return end
+            blank = max(self._pending.rfind(space, end - _SEAM, end - 1) for space in (b" ", b"\n"))
+            end = end - _SEAM if blank < 0 else blank + 1
+        return first
+
+    def _text(self, raw: bytes, *, is_excerpt: bool) -> tuple[str, int]:
+        """The text without secrets, and how many bytes had no room in it. An excerpt begins anywhere, perhaps within a
+        secret: of that no more than its beginning shows that it is one."""
         text = self._redact(plain(self._with_key(raw)))
         encoded = text.encode(errors="replace")
+        if is_excerpt:
+            surplus = max(0, len(encoded) - _EXCERPT_BYTES)
+            return encoded[surplus:].decode(errors="ignore"), surplus
         if len(encoded) <= CHUNK_BYTES:
             return encoded.decode(), 0
         return encoded[:CHUNK_BYTES].decode(errors="ignore"), len(encoded) - CHUNK_BYTES

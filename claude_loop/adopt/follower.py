@@ -22,7 +22,7 @@ from claude_loop.adopt.findings import Scanners
 from claude_loop.adopt.run_directory import RefusedDirectory, RunDirectory
 from claude_loop.adopt.run_output import Place, RunOutput, place_after
 from claude_loop.clock import Clock, until_tick
-from claude_loop.errors import LoadError, ShuttingDown
+from claude_loop.errors import Internal, LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
 from claude_loop.hub import Hub
@@ -109,7 +109,7 @@ class OutputFollower:
         for name, followed in list(self._followed.items()):
             try:
                 is_behind |= await self._step(followed)
-            except RefusedDirectory as refusal:
+            except (RefusedDirectory, Internal) as refusal:  # a defect of ours ends the following of one run alone
                 self._refuse(name, refusal)
             except FileNotFoundError:  # somebody has removed it
                 self._let_go(name)
@@ -213,7 +213,7 @@ class OutputFollower:
     def _is_old(self, followed: Followed) -> bool:
         return self._clock.now_us() / 1e6 - followed.directory.changed_at() >= KEEP_SECONDS
 
-    def _refuse(self, name: str, refusal: RefusedDirectory) -> None:
+    def _refuse(self, name: str, refusal: Exception) -> None:
         log.warning("a directory in runs/ is not followed", name=name[:200], reason=str(refusal))
         self._refused[name] = str(refusal)
         self._let_go(name)

@@ -87,7 +87,8 @@ class WorkTree:
             if at is not None and at < since:
                 continue
             amends = entry["old"] if entry["how"] == "commit (amend)" else None
-            at = seconds * 1000 if at is None else at
+            # The second is what the committer says, and may be of any year; the entry was written by now.
+            at = min(seconds * 1000, changed_at) if at is None else at
             found.append(Made(entry["new"], entry["subject"][:500], at, branch, amends))
         return found
 

@@ -177,7 +177,8 @@ class GitWatch:
         data = commit.data()
         if made.amends is not None:
             data["amends"] = made.amends
-        return run.event("commit.created", self._tidy(data), f"git.{made.commit_hash}", "git", made.at)
+        at = min(made.at, self._clock.now_us() // 1000)
+        return run.event("commit.created", self._tidy(data), f"git.{made.commit_hash}", "git", at)
 
     async def _find_stories(self, run: WrappedRun, events: list[Event]) -> None:
         """The story that was at work when a commit was made: by now it may be done, and the next one begun."""

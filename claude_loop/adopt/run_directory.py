@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claude_loop.adopt.wrapped_runs import is_moment
 from claude_loop.id_rules import ID_PATTERN
 from claude_loop.progress.owners import Process
 from claude_loop.run_files import (
@@ -198,7 +199,7 @@ def _plan(note: Any, name: str) -> Plan:
     if not isinstance(note, dict) or note.get("run_id") != name:
         raise RefusedDirectory(f"its {RUN_JSON} is of another run")
     prd_id, project, started = note.get("prd_id"), note.get("project"), note.get("started_at")
-    if not isinstance(prd_id, str) or type(started) is not int or not _are_ids(prd_id, project):
+    if not isinstance(prd_id, str) or not is_moment(started) or not _are_ids(prd_id, project):
         raise RefusedDirectory(f"its {RUN_JSON} has not what it should")
     return Plan(name, project, prd_id, started // 1000, Process.parse(note.get("owner")))
 

@@ -11,11 +11,11 @@ import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 
-from claude_loop.clock import Clock, until_tick
+from claude_loop.clock import LATEST_MS, Clock, until_tick
 from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.events import Event
 from claude_loop.filters import Filter
@@ -143,16 +143,18 @@ class WrappedRuns:
 
 def parse_run(text: bytes, name: str) -> WrappedRun:
     """Raises ``ValueError`` for what the wrapper would not have written."""
-    note = json.loads(text)
+    note = _decoded(text)
     if not isinstance(note, dict) or note.get("run_id") != name:
         raise ValueError("run.json is of another run")
     prd_id, project, cwd, started = note.get("prd_id"), note.get("project"), note.get("cwd"), note.get("started_at")
     ids = [name, prd_id] if project is None else [name, prd_id, project]
     if not all(isinstance(id_, str) and re.match(ID_PATTERN, id_) for id_ in ids):
         raise ValueError("run.json names no run and PRD")
-    if not isinstance(cwd, str) or not cwd.startswith("/") or type(started) is not int:
+    if not isinstance(cwd, str) or not cwd.startswith("/") or not is_moment(started):
         raise ValueError("run.json does not say where and when")
     script, prd_file, title = note.get("script"), note.get("prd_file"), note.get("title")
+    if not all(_can_be_path(path) for path in (cwd, script, prd_file) if isinstance(path, str)):
+        raise ValueError("run.json names what no file can be called")
     return WrappedRun(
         name,
         project,
@@ -168,11 +170,31 @@ def parse_run(text: bytes, name: str) -> WrappedRun:
 
 def _ended_at(folder: Path) -> int | None:
     try:
-        note = json.loads(read_small_file(folder / "end.json", follow=False))
+        note = _decoded(read_small_file(folder / "end.json", follow=False))
     except (OSError, ValueError):
         return None  # not there, or not written to its end
     ended = note.get("ended_at") if isinstance(note, dict) else None
     return ended // 1000 if type(ended) is int else None
+
+
+def _decoded(text: bytes) -> Any:
+    """Raises ``ValueError``."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def is_moment(us: object) -> TypeGuard[int]:
+    """Whether a note's time, in microseconds since the epoch, can be the time of an event."""
+    return type(us) is int and 0 <= us // 1000 <= LATEST_MS
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def read_small_file(path: Path, most: int = _LARGEST_NOTE, *, follow: bool = True) -> bytes:

@@ -53,6 +53,29 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# What other tools call it.
+ELSEWHERE = {
+    "help": ("--help",),
+    "version": ("--version",),
+    "start": ("up", "run"),
+    "stop": ("down",),
+    "restart": ("down", "up"),
+    "logs": ("tail",),
+    "log": ("tail",),
+    "watch": ("tail", "open"),
+    "list": ("prds",),
+    "ls": ("prds",),
+    "ps": ("prds",),
+    "web": ("open",),
+    "ui": ("open",),
+    "dashboard": ("open",),
+    "monitor": ("open",),
+    "search": ("export", "open"),
+    "delete": ("forget",),
+    "rm": ("forget", "archive"),
+}
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and loads the one that is asked for."""
 
@@ -78,7 +101,8 @@ class LazyGroup(click.Group):
         except click.UsageError as failure:
             from difflib import get_close_matches
 
-            near = [] if args[0].startswith("-") else get_close_matches(args[0], COMMANDS, n=2, cutoff=0.75)
+            near = ELSEWHERE.get(args[0]) or get_close_matches(args[0], COMMANDS, n=2, cutoff=0.75)
+            near = () if args[0].startswith("-") else near
             if not near:
                 raise
             raise click.UsageError(f"{failure.message} Did you mean {' or '.join(near)}?", ctx) from None

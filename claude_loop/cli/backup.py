@@ -34,7 +34,7 @@ def backup(file: Path) -> None:
             f"The event log cannot be copied: {failure}.", hint="Is there room on both disks?"
         ) from None
     put(str(state.head_cursor))
-    note(f"{plural(state.head - state.first + 1, 'event')} in {file}.")
+    note(f"{plural(state.head - state.first + 1, 'event')} in {file}, up to the cursor above.")
 
 
 @click.command()

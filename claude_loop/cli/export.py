@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import click
 
-from claude_loop.cli.terminal import note, plural, write_json_to
+from claude_loop.cli.named import filter_of, proposed
+from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
@@ -29,7 +30,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command()
-@click.option("--prd", metavar="PRD", help="Only this PRD.")
+@click.option("--prd", metavar="PRD", shell_complete=proposed, help="Only this PRD.")
 @click.option("--project", metavar="PROJECT", help="Only this project.")
 @click.option(
     "--format",
@@ -56,8 +57,10 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
             stream.write(replay_page(client, page, prd or "", project))
             count = None
         else:
-            events = stored_events(client, {"prd_id": prd, "project": project})
-            count = (write_csv if form == "csv" else write_jsonl)(events, stream)
+            query = filter_of(client, [prd] if prd else [], project)
+            count = (write_csv if form == "csv" else write_jsonl)(stored_events(client, query), stream)
+    if count == 0 and (prd or project):
+        note("No event stored is of that PRD or project; `claude-loop prds` lists those there are.")
     if output is not None:
         note(f"Wrote {output}." if count is None else f"Wrote {plural(count, 'event')} to {output}.")
 
@@ -79,7 +82,7 @@ def stored_events(client: DaemonClient, query: dict[str, Any], end: str | None =
 def write_jsonl(events: Iterable[Event], stream: IO[str]) -> int:
     count = 0
     for count, event in enumerate(events, start=1):  # noqa: B007 - it is what is returned
-        stream.write(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n")
+        stream.write(harmless_json(json.dumps(event, ensure_ascii=False, separators=(",", ":"))) + "\n")
     return count
 
 
@@ -95,7 +98,7 @@ def write_csv(events: Iterable[Event], stream: IO[str]) -> int:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
+        return harmless_json(json.dumps(value, ensure_ascii=False))
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
@@ -109,7 +112,7 @@ def _output(path: Path | None) -> Iterator[IO[str]]:
         return
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with part.open("x", encoding="utf-8", newline="") as stream:  # through no link that somebody put there
             yield stream
         part.replace(path)
     finally:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.terminal import note, printable
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
@@ -15,7 +16,7 @@ from claude_loop.paths import Home
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
 @click.option("--undo", is_flag=True, help="Bring it back.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -25,13 +26,13 @@ def archive(prd: str, project: str | None, undo: bool, yes: bool) -> None:  # no
     shown = _find(client, prd, project)
     if not undo:
         _insist(f"Archive {_name(shown)}?", yes=yes)
-    answer = _ask(client, prd, "archive", {"archived": not undo, "project": shown["project"]})
+    answer = _ask(client, shown, "archive", {"archived": not undo, "project": shown["project"]})
     done = "brought back" if undo else "archived"
     note(f"{_name(shown)} was {done}{' already' if answer['seq'] is None else ''}.")
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - click's way
@@ -39,7 +40,7 @@ def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - 
     client = _client()
     shown = _find(client, prd, project)
     _insist(f"Forget {_name(shown)} and everything its events said? It cannot be undone.", yes=yes)
-    _ask(client, prd, "forget", {"confirm": prd, "project": shown["project"]})
+    _ask(client, shown, "forget", {"confirm": shown["prd_id"], "project": shown["project"]})
     note(f"{_name(shown)} was forgotten.")
 
 
@@ -50,12 +51,12 @@ def _client() -> DaemonClient:
 
 
 def _find(client: DaemonClient, prd: str, project: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = client.get(f"/api/prds/{quote(prd, safe='')}", {"project": project})["prd"]
+    found: dict[str, Any] = detail_of(client, prd, project)["prd"]
     return found
 
 
-def _ask(client: DaemonClient, prd: str, what: str, body: dict[str, Any]) -> Any:
-    return client.post(f"/api/prds/{quote(prd, safe='')}/{what}", body)
+def _ask(client: DaemonClient, prd: dict[str, Any], what: str, body: dict[str, Any]) -> Any:
+    return client.post(f"/api/prds/{quote(prd['prd_id'], safe='')}/{what}", body)
 
 
 def _name(prd: dict[str, Any]) -> str:

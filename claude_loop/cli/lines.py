@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from claude_loop.cli.amounts import spent
@@ -15,12 +16,30 @@ from claude_loop.event_words import EVENT_WORDS, SIGNS, Tone, Words
 
 # The subject column grows with what it has seen, from a usual name's width to a long one's.
 MIN_SUBJECT, MAX_SUBJECT = 18, 44
+_INVALID = "_invalid"
 _FULL_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 
 
 def describe(event: dict[str, Any], lookup: Lookup) -> Line:
-    """What happened, in a mark and words. Any JSON may stand in ``data``: the spool keeps what it can."""
+    """What happened, in a mark and words, and what is wrong with the event itself.
+
+    Any JSON may stand in ``data``: the spool keeps what it can.
+    """
     data = event["data"] if isinstance(event["data"], dict) else {}
+    line = _described(event, data, lookup)
+    fault = _fault(data.get(_INVALID))
+    return replace(line, text=f"{line.text} · not valid: {fault}", colour=line.colour or "yellow") if fault else line
+
+
+def _fault(reasons: Any) -> str:
+    """Why the spool marked the event, for whoever writes the script that emits it."""
+    if not isinstance(reasons, list) or not reasons:
+        return ""
+    more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return printable(reasons[0], 120).removesuffix(".") + more
+
+
+def _described(event: dict[str, Any], data: Data, lookup: Lookup) -> Line:
     if event["type"] == "story.completed":
         return story_completed(event, data, lookup)
     if event["type"] == "prd.completed":
@@ -137,8 +156,9 @@ def _simply(told: Words) -> Callable[[Data], Line]:
 
 
 def _free(type_: str, data: Data, most: int = 6) -> str:
-    shown = [f"{printable(key, 40)}={_value(value)}" for key, value in list(data.items())[:most]]
-    return " ".join([printable(type_, 60), *shown, *(["…"] if len(data) > most else [])])
+    pairs = [(key, value) for key, value in data.items() if key != _INVALID]
+    shown = [f"{printable(key, 40)}={_value(value)}" for key, value in pairs[:most]]
+    return " ".join([printable(type_, 60), *shown, *(["…"] if len(pairs) > most else [])])
 
 
 def _value(value: Any) -> str:

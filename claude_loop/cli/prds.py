@@ -11,6 +11,7 @@ import click
 
 from claude_loop.cli.amounts import money, spent
 from claude_loop.cli.lines import result_of_tests, short_hash
+from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.outcomes import proof
 from claude_loop.cli.terminal import (
     clock_time,
@@ -44,6 +45,7 @@ _MARKS = {
 # A name longer than this moves its own line only.
 _WIDEST_NAME = 44
 _LISTED_AGENTS = 3
+_MOST_EARLIER = 10
 _LONG_CALL_MS = 60_000
 
 
@@ -55,7 +57,7 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Those that were archived too.")
+@click.option("--all", "everything", is_flag=True, help="All that were done before today, and the archived.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first, then the agents that work on none."""
@@ -66,30 +68,57 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
         return
     live = client.get("/api/sessions", {"live": "true"})["sessions"]
     agents = [session for session in live if session["prd_id"] is None]
-    cards = [card for card in answer["prds"] if everything or card["archived_at"] is None]
-    archived = len(answer["prds"]) - len(cards)
+    kept = [card for card in answer["prds"] if everything or card["archived_at"] is None]
+    archived = len(answer["prds"]) - len(kept)
+    cards = kept if everything else without_most_earlier(kept)
     if not answer["prds"]:
         note("No PRD yet. Any loop shows up here with: claude-loop run -- ./your-loop.sh")
     for line in (*list_lines(cards), *agent_lines(agents)):
         put(line)
+    if len(cards) < len(kept):
+        note(f"… and {len(kept) - len(cards)} more that were done before today; --all shows them.")
     if archived:
         note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
 
 
 @click.command()
-@click.argument("prd")
+@click.argument("prd", shell_complete=proposed)
 @click.option("--project", metavar="PROJECT", help="Needed when several projects have a PRD of this name.")
+@click.option("--run", type=click.IntRange(1), metavar="N", help="An earlier run of it, by its number.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def show(prd: str, project: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
+def show(prd: str, project: str | None, run: int | None, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """Show one PRD: its state, and each story with attempts, tests and commits."""
-    detail = _client().get(f"/api/prds/{quote(prd, safe='')}", {"project": project})
+    client = _client()
+    detail = detail_of(client, prd, project)
+    if run is not None:
+        detail = _of_run(client, detail, run)
     if as_json:
         put_json(detail)
         return
-    for line in detail_lines(detail):
+    # The card is of the latest run: what it says of a run is to be that of the one that is shown.
+    for line in detail_lines(detail | {"prd": detail["prd"] | detail["run"]}):
         put(line)
     if detail["stories_omitted"]:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
+
+
+def without_most_earlier(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cards, and of those that were done before today the latest: what needs somebody is not to scroll away."""
+    earlier = [card for card in cards if card["group"] == "earlier"]
+    left_out = {id(card) for card in earlier[_MOST_EARLIER:]}
+    return [card for card in cards if id(card) not in left_out]
+
+
+def _of_run(client: DaemonClient, detail: dict[str, Any], number: int) -> dict[str, Any]:
+    """The same with another run in it. Raises ``click.UsageError`` when none is known by the number."""
+    prd = detail["prd"]
+    wanted = next((run["run_id"] for run in detail["runs"] if run["number"] == number), None)
+    if wanted is None:
+        numbers = ", ".join(str(run["number"]) for run in reversed(detail["runs"][:20]))
+        raise click.UsageError(f"{prd['prd_id']} has no run {number}; the latest are {numbers}.")
+    query = {"project": prd["project"] or "", "run_id": wanted}
+    answer: dict[str, Any] = client.get(f"/api/prds/{quote(prd['prd_id'], safe='')}", query)
+    return answer
 
 
 def list_lines(cards: list[dict[str, Any]]) -> Iterator[str]:
@@ -163,6 +192,8 @@ def _story_name(story: dict[str, Any]) -> str:
 def _state(card: dict[str, Any]) -> str:
     """The state in words: for whom, since when, how long."""
     state, wait = card["state"], card["waiting"]
+    if card["superseded_by"] is not None and state != "vanished" and card["finished_at"] is None:
+        return f"never finished: a later run began · {duration(card['elapsed_ms'])}"
     if state == "waiting" and wait:
         words = f"waiting for {_whom(wait)} since {clock_time(wait['since'])}{_until(wait, card)}"
         return f"{words}: {printable(wait['reason'], 120)}{_notified(card)}"

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from claude_loop import __version__, resources
 from claude_loop.cli.export import stored_events
+from claude_loop.cli.named import detail_of
 from claude_loop.client import DaemonClient
 from claude_loop.errors import Internal, NotSupported
 
@@ -38,10 +39,9 @@ def replay_page(client: DaemonClient, page: str, prd_id: str, project: str | Non
 
 
 def replay(client: DaemonClient, prd_id: str, project: str | None) -> dict[str, Any]:
-    path = f"/api/prds/{quote(prd_id, safe='')}"
-    prd = client.get(path, {"project": project})["prd"]
-    project = prd["project"]
-    answer = client.get(f"{path}/patches", {"project": project or ""})
+    prd = detail_of(client, prd_id, project)["prd"]
+    prd_id, project = prd["prd_id"], prd["project"]
+    answer = client.get(f"/api/prds/{quote(prd_id, safe='')}/patches", {"project": project or ""})
     query = {"prd_id": prd_id, "project": project}
     events = [event for event in stored_events(client, query, answer["cursor"]) if event["project"] == project]
     return {

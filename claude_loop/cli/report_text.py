@@ -152,8 +152,8 @@ def _stories(prd: Document) -> Iterator[str]:
     states = ("verified", "claimed", "failing", "blocked", "running")
     parts = [f"{len(stories[state])} {state}" for state in states if stories[state]]
     if parts:
-        total = f" of {prd['total_stories']}" if prd["total_stories"] else ""
-        yield f"stories{total}: {' · '.join(parts)}"
+        total = plural(prd["total_stories"], "story") if prd["total_stories"] else "stories"
+        yield f"{total}: {' · '.join(parts)}"
     for state in ("failing", "blocked", "claimed"):
         alike: dict[str, list[str]] = {}
         for story in stories[state][:5]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.follow import follow, stored
+from claude_loop.cli.named import filter_of, proposed
 from claude_loop.cli.printer import HIDDEN, Printer
 from claude_loop.cli.read_model import ReadModel
 from claude_loop.cli.since import before_last, since
@@ -26,13 +27,18 @@ from claude_loop.paths import Home
 
 
 @click.command()
-@click.option("--prd", "prds", multiple=True, metavar="PRD", help="Only this PRD; repeatable.")
+@click.option("--prd", "prds", multiple=True, metavar="PRD", shell_complete=proposed, help="Only this PRD; repeatable.")
 @click.option("--project", metavar="PROJECT", help="Only this project.")
 @click.option("--story", metavar="STORY", help="Only this story.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
 @click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
 @click.option(
-    "-n", "last", type=click.IntRange(0, 100_000), default=20, metavar="N", help="How many past events. [default: 20]"
+    "-n",
+    "last",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    metavar="N",
+    help="How many past events, without --since. [default: 20]",
 )
 @click.option("--follow/--no-follow", default=True, help="Go on as events arrive, or end at the last one stored.")
 @click.option(
@@ -47,11 +53,14 @@ def tail(**options: Any) -> None:
     Ends with Ctrl-C, or as --until says.
     """
     client = DaemonClient.from_environment()
-    query, start = _query(options), None
+    start = None
     if options["begin"] is not None:
         start = since(options["begin"], datetime.now().astimezone())
     if ensure_running(Home.from_environment(), client, note) and not options["quiet"]:
         note("-- daemon started --")
+    query = _query(client, options)
+    if not options["quiet"]:
+        _warn_of_nothing(client, query, options)
     if start is None:
         start = before_last(client, query, options["last"], _hidden(options))
     with _output(options) as stream:
@@ -65,15 +74,23 @@ def tail(**options: Any) -> None:
         _show(client, query, start, printer, options)
 
 
-def _query(options: dict[str, Any]) -> dict[str, Any]:
+def _query(client: DaemonClient, options: dict[str, Any]) -> dict[str, Any]:
     # What `--until` waits for must not be filtered out.
     until = (options["until"],) if options["until"] and options["types"] else ()
     return {
-        "prd_id": options["prds"],
-        "project": options["project"],
+        **filter_of(client, options["prds"], options["project"]),
         "story_id": options["story"],
         "type": options["types"] + until,
     }
+
+
+def _warn_of_nothing(client: DaemonClient, query: dict[str, Any], options: dict[str, Any]) -> None:
+    """Say that a filter lets nothing through that is stored: it may be misspelt, and silence looks like peace."""
+    if not any(query.values()) or client.get("/api/events", query | {"limit": 1})["events"]:
+        return
+    meant = next((f"; did you mean --type '{each}.*'?" for each in options["types"] if not set(each) & set(".*?")), "")
+    waits = "; waiting for the first event that does" if options["follow"] else ""
+    note(f"-- nothing stored so far matches{waits}{meant} --")
 
 
 def _hidden(options: dict[str, Any]) -> frozenset[str]:

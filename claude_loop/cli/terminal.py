@@ -21,6 +21,8 @@ _UNSAFE = (
 # The same in JSON text, where C0 controls are escaped already, and a line end may stand between values.
 _UNSAFE_IN_JSON = _UNSAFE.replace("\x00-\x1f", "")
 _SPACES = r"[\t\r\n]+"
+# What programs colour their complaints with: to be left out, where other sequences are shown to be there.
+_COLOURS = "\x1b\\[[0-9;:]{0,40}[mK]"
 # What our own symbols become where the terminal's encoding has none of them.
 _PLAIN = {
     "▶": ">", "▷": ">", "✓": "+", "✗": "x", "●": "*", "⏸": "=", "■": "#", "⊘": "%", "☠": "X", "↻": "@", "○": "o",
@@ -29,11 +31,11 @@ _PLAIN = {
 
 
 def printable(text: object, limit: int = 500) -> str:
-    """``text`` on one line, its control characters replaced, cut at ``limit`` characters."""
+    """``text`` on one line, without colours, its control characters replaced, cut at ``limit`` characters."""
     line = str(text)
     if len(line) <= limit and line.isascii() and line.isprintable():  # nearly all
         return line
-    line = re.sub(_SPACES, " ", line)
+    line = re.sub(_SPACES, " ", re.sub(_COLOURS, "", line))
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return re.sub(_UNSAFE, "\ufffd", line)
@@ -116,8 +118,8 @@ def day(ms: int) -> str:
 
 
 def duration(ms: float) -> str:
-    """``8s``, ``10m07s``, ``4h12m``, ``3d4h``."""
-    seconds = round(ms / 1000)
+    """``8s``, ``10m07s``, ``4h12m``, ``3d4h``: whole seconds that have passed, as on the page."""
+    seconds = int(ms // 1000)
     if seconds < 60:
         return f"{seconds}s"
     minutes, seconds = divmod(seconds, 60)

@@ -121,19 +121,21 @@ class Policy:
     def _wants(self, target: Target, condition: Condition, now_ms: int) -> bool:
         if condition.kind not in target.settings.kinds:
             return False
-        if condition.since < max(self._begun[target.name] - FRESH_MS, now_ms - MAX_AGE_MS):
+        # A clock that was ahead then and was set right since must not make all that comes old.
+        begun = min(self._begun[target.name], now_ms)
+        if condition.since < max(begun - FRESH_MS, now_ms - MAX_AGE_MS):
             return False  # old when the channel was set up, or nobody's concern any more
         patterns = self._projects[target.name]
         return not patterns or any(pattern.fullmatch(condition.project or "") for pattern in patterns)
 
 
 def _due_at(target: Target, condition: Condition, now_ms: int) -> int:
-    """What has come to its end is not undone by waiting longer."""
+    """What has come to its end is not undone by waiting longer; nor does anything begin later than now."""
     if condition.kind in ENDS:
-        return max(now_ms, condition.since) + AFTER_END_MS
+        return now_ms + AFTER_END_MS
     grace = target.settings.grace
     grace_ms = _GRACE_MS.get(condition.kind, SHORT_GRACE_MS) if grace is None else round(grace * 1000)
-    return max(now_ms, condition.since + grace_ms)
+    return max(now_ms, min(condition.since, now_ms) + grace_ms)
 
 
 def glob_patterns(globs: Iterable[str]) -> list[re.Pattern[str]]:

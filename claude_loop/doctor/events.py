@@ -69,8 +69,8 @@ def _finding(type_: str, marked: _Marked, looked: str) -> Finding:
 
 def _show(type_: str, last: Mapping[str, Any]) -> str:
     """The command that prints the newest of them; what mends it is up to the script that sent it."""
-    tail = f"claude-loop tail --type {shlex.quote(type_)} --since {last['received_at']} --no-follow --json"
-    return f"{tail} | grep {_MARK}"
+    tail = f"claude-loop tail --type {shlex.quote(type_)} --since {last['received_at']} --no-follow"
+    return f"{tail} | grep 'not valid'"
 
 
 def _look(scene: Scene, head: int) -> tuple[dict[str, _Marked], str]:

@@ -13,6 +13,7 @@ from claude_loop.errors import NewerLog, UnusableBackup
 from claude_loop.eventlog.base import LogState
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite_file import open_reader, read_log_row, write_log_row
+from claude_loop.eventlog.sqlite_sound import insist_on_sound
 from claude_loop.ids import new_epoch
 from claude_loop.paths import open_private
 
@@ -45,6 +46,8 @@ def put_back(backup: Path, database: Path, clock: Clock) -> tuple[LogState, Path
 
     No daemon may run. Raises ``UnusableBackup``, ``NewerLog``, ``OSError``; then nothing has changed.
     """
+    if not backup.is_file():  # a FIFO would be waited for
+        raise UnusableBackup(f"{backup} is not a regular file.")
     aside = database.with_name("events.db.restoring")
     _remove(aside)
     try:
@@ -56,6 +59,7 @@ def put_back(backup: Path, database: Path, clock: Clock) -> tuple[LogState, Path
         with closing(sqlite3.connect(aside, isolation_level=None)) as copy:
             _checked(copy, backup)
             row = read_log_row(copy)
+            insist_on_sound(copy, row, backup)
             # Readers that saw more than the backup has, or something else under its numbers, are to be told.
             state = replace(row.state, epoch=new_epoch(clock))
             write_log_row(copy, replace(row, state=state, clean=True))
@@ -101,7 +105,7 @@ def _checked(copy: sqlite3.Connection, named: Path) -> LogState:
         (last,) = copy.execute("SELECT max(seq) FROM events").fetchone()
     except (sqlite3.Error, TypeError) as failure:  # no such table, or no row in it
         raise UnusableBackup(f"{named} holds no event log: {failure}.") from None
-    if (last or 0) > state.head:
+    if not isinstance(state.head, int) or (last or 0) > state.head:
         raise UnusableBackup(f"{named} contradicts itself: its head is {state.head}, its last event {last}.")
     return state
 

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 # Below this much free space a commit may fail half-way into a file that then cannot grow.
 ROOM_BYTES = 1024 * 1024
 _BUSY_MS = 5000
+# The commit that makes the WAL longer than this (64 MiB) moves it into the file itself; see checkpoints.py.
+LONGEST_WAL_PAGES = 16_000
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -60,9 +62,9 @@ def open_writer(path: Path, clock: Clock, durability: str) -> tuple[sqlite3.Conn
     )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+        connection.execute(_synchronous(durability))
         connection.execute("PRAGMA cache_size = -8192")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_WAL_PAGES}")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         migrate(connection)
         row = _row_in_use(connection, clock, durability)
@@ -80,6 +82,19 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA cache_size = -4096")
     return connection
+
+
+def open_checkpointer(path: Path, durability: str) -> sqlite3.Connection:
+    """A connection for checkpoints of the WAL alone. Raises ``sqlite3.Error``."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(_synchronous(durability))
+    return connection
+
+
+def _synchronous(durability: str) -> str:
+    return f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}"
 
 
 def _row_in_use(connection: sqlite3.Connection, clock: Clock, durability: str) -> LogRow:
@@ -124,6 +139,15 @@ def write_log_row(connection: sqlite3.Connection, row: LogRow) -> None:
             row.durability,
         ),
     )
+
+
+def place_of(path: Path) -> tuple[int, int] | None:
+    """Which file lies there now; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def has_room(path: Path) -> bool:

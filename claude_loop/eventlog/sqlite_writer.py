@@ -20,12 +20,21 @@ from typing import Any
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import ClaudeLoopError, Internal, LogDamaged, ShuttingDown
+from claude_loop.errors import ClaudeLoopError, Internal, LoadError, LogDamaged, LogGone, ShuttingDown
 from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
+from claude_loop.eventlog.checkpoints import Checkpoints
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.migrations import complete
 from claude_loop.eventlog.numbering import EntityCache, Numbering
-from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, storage_error, write_log_row
+from claude_loop.eventlog.sqlite_file import (
+    LogRow,
+    has_room,
+    open_writer,
+    place_of,
+    read_log_row,
+    storage_error,
+    write_log_row,
+)
 from claude_loop.eventlog.sqlite_rows import (
     find_by_id,
     find_recent,
@@ -100,6 +109,8 @@ class Writer:
         self._queue: queue.SimpleQueue[Append | Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
         self._connection: sqlite3.Connection | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._place: tuple[int, int] | None = None
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
         self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
@@ -110,8 +121,8 @@ class Writer:
 
     def open(self) -> LogRow:
         """Open the file (in the caller's thread, which then must not touch it again) and start the thread."""
-        self._connect()
         try:
+            self._connect()
             complete(self.connection, self._projection.first_values)
         except BaseException:
             self._disconnect()
@@ -135,7 +146,10 @@ class Writer:
         return self._connection
 
     def _connect(self) -> None:
+        self._insist_on_place()
         self._connection, self.row = open_writer(self._path, self._clock, self._durability)
+        self._checkpoints = Checkpoints(self._path, self._durability)
+        self._place = place_of(self._path)
 
     def _load_document(self, key: str) -> dict[str, Any] | None:
         return load_document(self.connection, "read_model", key)
@@ -186,12 +200,18 @@ class Writer:
         """What is known to be damaged is not written to any more: it would spread, and it is all that can be saved."""
         if self.damage is not None:
             raise self.damage
+        self._insist_on_place()
+
+    def _insist_on_place(self) -> None:
+        """SQLite goes on writing to a file that was deleted or moved: what is stored there nobody finds again."""
+        if self._place is not None and place_of(self._path) != self._place:
+            raise LogGone(f"{self._path.name} was moved or deleted while the daemon has it open.")
 
     def _do(self, job: Job) -> None:
         try:
             self._insist_on_soundness()
             result = job.run(self)
-        except (sqlite3.Error, OSError) as failure:
+        except (sqlite3.Error, OSError, LogGone) as failure:
             result = self._failed(failure)
         except ClaudeLoopError as failure:
             result = failure
@@ -207,7 +227,7 @@ class Writer:
         try:
             self._insist_on_soundness()
             committed = self._commit(group)
-        except (sqlite3.Error, OSError, LogDamaged) as failure:
+        except (sqlite3.Error, OSError, LoadError) as failure:
             error = self._failed(failure)
             committed = Committed(answers=[_answering(append, error) for append in group])
         except Exception as failure:  # a defect of ours, in one event: the others of the group must not pay for it
@@ -255,6 +275,8 @@ class Writer:
         if row is not None:
             self.row = row
             self.cache.committed()
+            if self._checkpoints is not None:
+                self._checkpoints.committed(len(numbering.new))
         answers = [_answering(append, outcome) for append, outcome in zip(group, outcomes, strict=True)]
         return Committed(numbering.new, self.row.state, answers, documents)
 
@@ -275,13 +297,13 @@ class Writer:
     def _outcome_known_as(self, expected: LogRow) -> bool:
         """After an error at COMMIT nobody knows whether it took place: open the file anew and look."""
         self._disconnect()
-        with contextlib.suppress(sqlite3.Error, OSError):  # still broken: reported by whoever asks next
+        with contextlib.suppress(sqlite3.Error, OSError, LogGone):  # still broken: reported by whoever asks next
             self._connect()
             return read_log_row(self.connection).state == expected.state
         return False
 
-    def _failed(self, failure: sqlite3.Error | OSError | LogDamaged) -> ClaudeLoopError:
-        error = failure if isinstance(failure, LogDamaged) else storage_error(failure, self._path)
+    def _failed(self, failure: sqlite3.Error | OSError | LoadError) -> ClaudeLoopError:
+        error = failure if isinstance(failure, LoadError) else storage_error(failure, self._path)
         if isinstance(error, LogDamaged):
             self.note_damage(error)
         if self._failure is None or self._failure.code != error.code:
@@ -289,7 +311,8 @@ class Writer:
         self._failure = error
         self._report(error)
         self.cache.discard()
-        self._disconnect()
+        if not isinstance(error, LogGone):  # it may come back, and until then it is all there is
+            self._disconnect()
         return error
 
     def _recovered(self) -> None:
@@ -301,18 +324,24 @@ class Writer:
     def _probe(self) -> None:
         """While the storage fails, try a small write now and then: recovery needs no publisher."""
         try:
-            if self.damage is not None or not has_room(self._path):
+            if self.damage is not None:
+                return
+            self._insist_on_place()
+            if not has_room(self._path):
                 return
             connection = self.connection
             connection.execute("BEGIN IMMEDIATE")
             write_log_row(connection, self.row)
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as failure:
+        except (sqlite3.Error, OSError, LogGone) as failure:
             self._failed(failure)
         else:
             self._recovered()
 
     def _disconnect(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+            self._checkpoints = None
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):  # it is being thrown away because it failed
                 self._connection.close()

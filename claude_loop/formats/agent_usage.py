@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from claude_loop.json_text import read_json
 
 # A result holds the agent's last words; a longer one tells nothing.
 LONGEST_LINE = 64 * 1024
@@ -37,8 +38,8 @@ def usage_of(line: str) -> Usage | Thread | None:
     if not line.startswith(("{", "[{")) or len(line) > LONGEST_LINE:
         return None
     try:
-        told = json.loads(line)
-    except (ValueError, RecursionError):
+        told = read_json(line)
+    except ValueError:
         return None
     if isinstance(told, list):
         told = told[-1]

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from claude_loop.json_text import without_surrogates
+
 CUT = "_cut"
 _END_FIELDS = re.compile(
     r'(?<!\\)"(session_id|hook_event_name|tool_name|tool_use_id|agent_id)"\s*:\s*"([^"\\]{1,200})"'
@@ -17,7 +19,15 @@ _LAST_KEY = re.compile(r',?\s{0,64}"(?:[^"\\]|\\.)*"\Z')
 _CLOSING = {"{": "}", "[": "]"}
 # No agent's payload is nested deeper.
 _LEVELS = 200
-_DECODER = json.JSONDecoder(strict=False)
+
+
+def _integer(digits: str) -> int | str:
+    """Beyond 64 bits the digits: no such integer is stored."""
+    value = int(digits) if len(digits) <= 20 else 2**64
+    return value if -(2**63) <= value < 2**64 else digits
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_integer)
 
 
 def is_cut(payload: dict[str, Any]) -> bool:
@@ -40,7 +50,7 @@ def _begun(begin: str) -> dict[str, Any]:
     """An object from JSON that stops anywhere: closed where it stops, or else behind its last whole value."""
     for attempt in _closed(begin):
         try:
-            value = _DECODER.decode(attempt)
+            value = without_surrogates(_DECODER.decode(attempt))
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from claude_loop.formats.plain_text import plain_line
 from claude_loop.formats.reset_times import find_reset
+from claude_loop.json_text import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ def _scan_result(line: str, now_ms: int) -> Promise | UsageLimit | None:
     if len(line) > _LONGEST_RESULT or not _ANCHORS.search(line):
         return None
     try:
-        result = json.loads(line)
-    except (ValueError, RecursionError):
+        result = read_json(line)
+    except ValueError:
         return None
     text = result.get("result") if isinstance(result, dict) and result.get("type") == "result" else None
     if not isinstance(text, str):
@@ -92,8 +92,8 @@ def _scan_result(line: str, now_ms: int) -> Promise | UsageLimit | None:
 def _limit_event(line: str) -> UsageLimit | None:
     """Claude's word about its limits, when one of them stops it; most only tell how much is used."""
     try:
-        event: dict[str, Any] = json.loads(line)
-    except (ValueError, RecursionError):
+        event: dict[str, Any] = read_json(line)
+    except ValueError:
         return None
     info = event.get("rate_limit_info") if event.get("type") == "rate_limit_event" else None
     if not isinstance(info, dict) or info.get("status") != "rejected":

@@ -5,11 +5,12 @@ Standard library alone: `claude-loop run` imports it.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePath
 from typing import Any
+
+from claude_loop.json_text import read_json
 
 MOST_STORIES = 500
 MOST_NEEDS = 50
@@ -78,8 +79,8 @@ def read_plan(text: str | bytes) -> Plan | None:
 
 def read_document(text: str | bytes) -> dict[str, Any] | None:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = read_json(text)
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 

@@ -9,6 +9,7 @@ from claude_loop.errors import InvalidEvent, InvalidJson
 from claude_loop.events import ENVELOPE_KEYS, ID_KEYS
 from claude_loop.intake.envelope import check_id, check_type, time_us
 from claude_loop.intake.wide_integers import decimal, integer
+from claude_loop.json_text import without_surrogates
 
 EXTRA = "_extra"
 INVALID = "_invalid"
@@ -33,7 +34,7 @@ def loads_leniently(line: bytes) -> Any:
     """
     text = line.decode(errors="replace").removeprefix("\ufeff")
     try:
-        return _without_surrogates(_CARELESS.decode(text.strip()))
+        return without_surrogates(_CARELESS.decode(text.strip()))
     except ValueError as failure:
         raise InvalidJson(f"The line is not JSON: {failure}.") from None
     except RecursionError:
@@ -45,16 +46,6 @@ def _refuse_constant(name: str) -> None:
 
 
 _CARELESS = json.JSONDecoder(strict=False, parse_constant=_refuse_constant, parse_int=integer, parse_float=decimal)
-
-
-def _without_surrogates(value: Any) -> Any:
-    if value.__class__ is str:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_surrogates(inner) for inner in value]
-    return value
 
 
 def mend(raw: dict[str, Any]) -> Mended:

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import HomeError
+from claude_loop.errors import HomeError, Internal
 from claude_loop.hub import Hub
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Changes, Inotify
@@ -42,6 +42,7 @@ class SpoolIntake:
         self._rejected = RejectedLines(home, acceptor.redactor, clock)
         self._wake = asyncio.Event()
         self._stopping = False
+        self._failed = False
         self._drain: SpoolDrain | None = None
         self._watch: Inotify | None = None
         self._changes = Changes({}, complete=True)
@@ -71,6 +72,8 @@ class SpoolIntake:
     def statistics(self) -> dict[str, Any]:
         """``{"backlog_files", "backlog_bytes", "files", "leaving", "events", "rejected", "rejected_lines", …}``."""
         figures = {} if self._drain is None else self._drain.statistics()
+        if self._failed:
+            figures["failure"] = Internal.code
         return {
             **figures,
             "rejected": self._rejected.count,
@@ -82,12 +85,14 @@ class SpoolIntake:
         while not self._stopping:
             try:
                 pause = await drain.turn(self._take_changes)
+                self._failed = False
                 if pause > 0:
                     self.caught_up.set()
             except Stopping:
                 return
             except Exception:  # nothing is lost by it: what was not committed is read again
                 log.exception("draining the spool failed; it is tried again")
+                self._failed = True
                 drain.look_at_everything()
                 self._restore_folders()
                 pause = FAILURE_PAUSE

@@ -115,13 +115,14 @@ class Committer:
                 outcomes = await future
             except ShuttingDown:
                 raise Stopping from None
-            except LoadError as failure:
+            except (LoadError, Internal) as failure:
+                if isinstance(failure, Internal) and batch.events:
+                    await self._isolate(batch, failure)
+                    continue
                 self._note(failure)
                 await self._pause(pause)
                 pause = min(2 * pause, LAST_RETRY_SECONDS)
                 self._send(batch)
-            except Internal as failure:
-                await self._isolate(batch, failure)
             else:
                 self._committed(batch, changes, outcomes)
 
@@ -147,7 +148,7 @@ class Committer:
             file.line = max(file.line, line_number(event.id, file.stem))
         self.events += len(batch.events)
         refused = [
-            RejectedLine(file.row, 0, outcome.error.message, event.json.encode())
+            RejectedLine(file.row, 0, outcome.error.message, _told(event))
             for event, file, outcome in zip(batch.events, batch.origins, outcomes, strict=True)
             if outcome.error is not None
         ]
@@ -158,7 +159,7 @@ class Committer:
         log.error("a batch of spooled events cannot be stored", events=len(batch.events), reason=failure.message)
         self._sent = None
         if len(batch.events) <= 1:
-            lost = [RejectedLine("", 0, failure.message, event.json.encode()) for event in batch.events]
+            lost = [RejectedLine("", 0, failure.message, _told(event)) for event in batch.events]
             self._rejected.record(lost)
             del batch.events[:], batch.origins[:]
             self._send(batch)
@@ -170,3 +171,11 @@ class Committer:
             await self.settle()
         del batch.events[:], batch.origins[:]
         self._send(batch)
+
+
+def _told(event: Event) -> bytes:
+    """What is kept of an event that is not stored: perhaps because it cannot be written as JSON."""
+    try:
+        return event.json.encode()
+    except (TypeError, ValueError, OverflowError):
+        return f"{event.type} {event.id}".encode(errors="replace")

@@ -22,6 +22,8 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable, Iterator
 from operator import itemgetter
 
+import structlog
+
 from claude_loop.clock import Clock
 from claude_loop.errors import InvalidJson
 from claude_loop.events import Event
@@ -32,6 +34,8 @@ from claude_loop.intake.spool_files import Place, SpoolFiles, Unreadable
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
 from claude_loop.intake.spool_names import derived_prefix, earliest_us
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
+
+log = structlog.get_logger(__name__)
 
 # Clocks that run ahead this far are waited for; a line from further ahead would wait too long, and is let through.
 AHEAD_US = 2_000_000
@@ -216,6 +220,11 @@ class Merge:
                 )
             except InvalidJson as failure:
                 records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
+                continue
+            except Exception:  # a defect of ours, in one line: all that others have spooled must not wait for it
+                log.exception("a spooled line cannot be read")
+                reason = "This is a defect of claude-loop: daemon.log has the details."
+                records.append((key, file, RejectedLine(file.row, start, reason, line), end))
                 continue
             if at_us is None:  # no time of its own: after all that has one
                 key = max(key, self._horizon - 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from claude_loop.eventlog.base import SpoolOffset
 from claude_loop.intake.spool_files import Place
-from claude_loop.intake.spool_names import SUFFIX, author, derived_prefix, split_generation
+from claude_loop.intake.spool_names import SUFFIX, author, derived_prefix, is_readable_name, split_generation
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +107,7 @@ class SpoolTable:
         if entry in self.leaving:
             return self.leaving[entry]
         found = split_generation(entry)
-        if found is None:
+        if found is None or not is_readable_name(found[0]):
             return None
         name, generation = found
         row_generation, offset = self._rows.get((name, inode), (0, 0))

@@ -167,6 +167,8 @@ class OwnerWatch:
         process = Process.parse(owner)
         if process is None:
             return
+        # By a clock that was set back, what comes is received no earlier than what came before, so perhaps in hours.
+        opened_at = min(opened_at, self._clock.now_us() // 1000)
         watched = Watched(project, prd_id, run_id, process, opened_at + self._probation_ms, owned)
         known = self._watched.get(watched.key)
         # `prd.started` and `run.started` may open one run together; the owner of the later one counts.

@@ -142,6 +142,7 @@ def failed(draft: Draft) -> None:
     if story is not None:
         story["errors"] += 1
         story["last_error"] = error
+        draft.run_draft.settle(story)
 
 
 def logged(draft: Draft) -> None:

@@ -62,7 +62,16 @@ def _failures(story: StoryDocument) -> list[str]:
     test = story["last_test"]
     if test is not None and test["failed"]:
         why.append(f"last test run had {test['failed']} failing")
-    return why
+    begun_at = story["attempts"][-1]["started_at"] if story["attempts"] else 0
+    return why + _last_error(story, begun_at) if why else []
+
+
+def _last_error(of: RunDocument | StoryDocument, begun_at: int) -> list[str]:
+    """What was reported to have gone wrong since ``begun_at``, unless tests have run after it: they tell better."""
+    error, test = of["last_error"], of["last_test"]
+    if error is None or error["at"] < begun_at or (test is not None and test["at"] > error["at"]):
+        return []
+    return [f"last error: {error['error']}"]
 
 
 def _missing_proof(story: StoryDocument) -> list[str]:
@@ -101,11 +110,11 @@ def judge_run(run: RunDocument) -> tuple[RunState, list[str]]:
 
 
 def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
-    if run["prd_success"] is False:
-        return "failed", ["it was reported as failed"]
-    if run["run_success"] is False:
-        code = run["exit_code"]
-        return "failed", ["it was reported as failed" if code is None else f"the command ended with status {code}"]
+    code = None if run["prd_success"] is False else run["exit_code"]
+    if run["prd_success"] is False or run["run_success"] is False:
+        how = [] if code is None else [f"the command ended with status {code}"]
+        # That somebody said so is all there is to say only where no error was told.
+        return "failed", [*how, *_last_error(run, run["started_at"])] or ["it was reported as failed"]
     if (undone := _undone(run)) and _promises_all(run):
         return "failed", [f"promised {run['promise']}", *undone]
     missing = _missing_stories(run)

@@ -68,6 +68,8 @@ def make_card(prd: PrdDocument, run: RunDocument, moment: Moment) -> Card:
 def view_run(run: RunDocument, moment: Moment) -> RunView:
     now = moment.now_ms
     ended_at = run["finished_at"] if run["finished_at"] is not None else run["vanished_at"]
+    if ended_at is None and run["superseded_by"] is not None:
+        ended_at = run["last"]["at"]  # nobody goes on with it
     return {
         **shown(run, now, moment.stalled_after_ms),
         "elapsed_ms": max(0, (now if ended_at is None else ended_at) - run["started_at"]),
@@ -105,12 +107,27 @@ async def find_prd(reader: EntityReader, prd_id: str, project: str | None = None
         raise NotFound(
             f"No event has named a PRD {prd_id}{where}.",
             field="prd_id",
-            hint="`claude-loop prds` lists those there are.",
+            hint=_meant(prd_id, prds) + "`claude-loop prds` lists those there are.",
         )
     if len(found) > 1:
         names = ", ".join(sorted(prd["project"] or "(none)" for prd in found))
         raise AmbiguousPrd(f"{len(found)} projects have a PRD {prd_id}: {names}.", field="project")
     return found[0]
+
+
+def _meant(prd_id: str, prds: list[PrdDocument]) -> str:
+    """The PRD that was probably meant: of the same letters, of this beginning, or nearly so."""
+    from difflib import get_close_matches  # noqa: PLC0415 - hardly ever
+
+    names = {prd["prd_id"].casefold(): prd for prd in prds}
+    listed = {f"{prd['project']}/{prd['prd_id']}".casefold(): prd for prd in prds if prd["project"]}
+    asked = prd_id.casefold()
+    near = [asked] if asked in names | listed else get_close_matches(asked, names | listed, n=1, cutoff=0.75)
+    begun = [name for name in names if name.startswith(asked)]
+    if not near and len(begun) != 1:
+        return ""
+    prd = (names | listed)[(near or begun)[0]]
+    return f"Did you mean {prd['prd_id']}{' of ' + prd['project'] if prd['project'] else ''}? "
 
 
 async def prd_detail(

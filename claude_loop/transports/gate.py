@@ -236,9 +236,11 @@ def error_response(error: ClaudeLoopError) -> web.Response:
 def _lacks(principal: Principal, scope: Scope, token_hint: str | None) -> ClaudeLoopError:
     if not principal.known:
         return Unauthorized(f"This needs the right to {scope}, and nothing says who is calling.", hint=token_hint)
+    # Whoever made a token for one thing may want one for this as well.
+    named = f", `claude-loop token create --scope {scope}` this one" if scope != "admin" else ""
     return Forbidden(
         f"A caller known by {principal.kind} has no right to {scope}.",
-        hint="The Unix socket and the token file give every right; docs/security.md has the table.",
+        hint=f"The Unix socket and the token file give every right{named}; docs/security.md has the table.",
     )
 
 

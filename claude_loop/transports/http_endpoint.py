@@ -63,4 +63,5 @@ class Endpoint:
 
     def route(self) -> web.RouteDef:
         options = {"allow_head": not self.streams} if self.method == "GET" else {}
-        return web.RouteDef(self.method, self.path, self.handler, options)
+        # By itself a part that varies may be anything but braces, which an id may have.
+        return web.RouteDef(self.method, self.path.replace("}", ":[^/]+}"), self.handler, options)

@@ -19,6 +19,8 @@ _BUILT = _HERE / "dist"
 # All answer the monitor, which reads the address itself: each view can be linked to.
 _VIEWS = ("/", "/prd/{prd_id:.+}", "/session/{session_id:.+}", "/events", "/system")
 _ASSETS = "assets"
+# The only example that is a page, so what who looks for examples in a browser gets.
+_EXAMPLE = "/examples/websocket_client.html"
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -69,6 +71,8 @@ class WebPages:
             self._files[f"/{name}"] = _File.read(path, _ASK_AGAIN)
         for name, path in _servable(resources.examples() if examples is None else examples).items():
             self._files[f"/examples/{name}"] = _File.read(path, _ASK_AGAIN)
+        if _EXAMPLE in self._files:
+            self._files["/examples/"] = self._files[_EXAMPLE]
         for name, path in _servable(built / _ASSETS).items():
             self._files[f"/{_ASSETS}/{name}"] = _File.read(path, _FOREVER)
         index = built / "index.html"

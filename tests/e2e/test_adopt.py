@@ -118,7 +118,7 @@ async def test_a_loop_that_knows_nothing_of_us_is_told_story_by_story(begin):
         assert f"Implemented {story} with key [redacted:anthropic-key]." in night.output(number)
     report = night.daemon.run("report").stdout
     assert "Nothing needs you." in report
-    assert "stories of 3: 3 verified" in report
+    assert "3 stories: 3 verified" in report
     assert "3 commits: " in report
     assert "3 test runs, 3 passed" in report
     await _assert_monitor_shows(night, sessions[0]["session_id"])

@@ -72,7 +72,9 @@ def test_a_backup_under_load_is_the_log_at_one_moment(daemon, tmp_path):
 def test_restore_refuses_beside_a_daemon_and_resets_readers(daemon, tmp_path):
     publish(daemon, 1, 2)
     file = str(tmp_path / "log.db")
-    cursor = daemon.run("backup", file).stdout.strip()
+    backup = daemon.run("backup", file)
+    cursor = backup.stdout.strip()
+    assert backup.stderr.endswith(" up to the cursor above.\n")
     assert daemon.run("backup", file).returncode == 4
     publish(daemon, 3)
     after = asked(daemon, "GET", f"/api/events?after={cursor}")

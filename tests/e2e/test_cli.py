@@ -174,6 +174,11 @@ def test_emit_prds_show(daemon) -> None:
     assert shown[2].endswith("tests 3 passed · commit abc123d")
     assert [card["prd_id"] for card in json.loads(daemon.run("prds", "--json").stdout)["prds"]] == ["A-1"]
     assert json.loads(daemon.run("show", "A-1", "--json").stdout)["stories"][0]["state"] == "done·verified"
+    daemon.run("emit", "prd.started", "--prd", "A-1", "--wait")
+    assert "no story yet · run 2 of 2" in daemon.run("show", "A-1").stdout
+    earlier = daemon.run("show", "proof/A-1", "--run", "1").stdout.splitlines()
+    assert (earlier[1], earlier[2]) == ("  1 verified · 1 to do · run 1 of 2", shown[2])
+    assert "A-1 has no run 3; the latest are 1, 2." in daemon.run("show", "A-1", "--run", "3").stderr
 
 
 def test_a_prd_that_is_not_there_or_in_several_projects(daemon) -> None:
@@ -185,6 +190,12 @@ def test_a_prd_that_is_not_there_or_in_several_projects(daemon) -> None:
     )
     for project in ("one", "two"):
         daemon.run("emit", "prd.started", "--prd", "TWICE", "--project", project, "--wait")
+    for words, number, found in (("show t", "2", ["two/TWICE"]), ("tail --prd T", "3", ["TWICE"])):
+        typed = {
+            "_CLAUDE_LOOP_COMPLETE": "bash_complete", "COMP_WORDS": f"claude-loop {words}", "COMP_CWORD": number
+        }  # fmt: skip
+        proposed = run_command(daemon.environ | typed).stdout
+        assert proposed.splitlines() == [f"plain,{name}" for name in found]
     assert "--project" in daemon.run("show", "TWICE").stderr
     assert daemon.run("show", "TWICE", "--project", "two").stdout.startswith("▶ two/TWICE")
 

@@ -28,6 +28,13 @@ emit_error SHOP-7 US-002 "tax table missing"; emit_story_completed SHOP-7 US-002
 emit_waiting SHOP-7 human "permission Bash rm -rf build"
 """
 ADDRESS = "/prd/SHOP-7?project=shop"
+# Names and reasons that a narrow screen has no room for, and a failing run of which no test is named.
+LONG = r"""
+emit_prd_started "Checkout of the whole shop" 2; emit_story_started "Checkout of the whole shop" "US-002 of the coupons"
+emit_event test.run prd="Checkout of the whole shop" story="US-002 of the coupons" passed:=1 failed:=1
+emit_event story.blocked prd="Checkout of the whole shop" story="US-002 of the coupons" \
+  reason="nobody has said yet which of the two tables of taxes is the one that holds from January on"
+"""
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def looked_at():
     """One daemon for all tests that only look at the run."""
     with shared_daemon() as daemon:
         emit(daemon.home.root, RUN)
+        emit(daemon.home.root, LONG)
         yield daemon
 
 
@@ -61,7 +69,7 @@ async def test_from_the_overview_to_the_failing_test_in_one_click(browser, looke
         await expect(story_row(page, "US-001")).to_contain_text("verified")
         await expect(story_row(page, "US-001")).to_contain_text("abc1234 Cart totals")
         await page.go_back()
-        await expect(page.locator("article")).to_have_count(1)
+        await expect(page.locator("article")).to_have_count(2)
         assert page.complaints == []
 
 
@@ -182,6 +190,35 @@ async def test_every_view_is_accessible_and_fits(browser, looked_at, theme, view
             assert await violations(page) == [], path
             assert await overflow(page) <= 0, path
         assert page.complaints == []
+
+
+async def test_long_names_and_reasons_leave_room_for_each_other_on_a_phone(browser, looked_at):
+    async with browser_context(browser, viewport=NARROW) as context:
+        page = await new_page(context)
+        await page.goto(looked_at.url + "/prd/Checkout%20of%20the%20whole%20shop?project=shop")
+        story = story_row(page, "US-002 of the coupons")
+        await expect(story).to_contain_text("from January on")
+        await expect(story).not_to_contain_text("more")  # than none that is named
+        name = await story.get_by_role("rowheader").bounding_box()
+        assert name["width"] >= 100, "the reason has taken the name's room"
+        await page.goto(looked_at.url + "/events")
+        await expect(page.locator(".line").first).to_be_visible()
+        within = "(lines) => lines.every((e) => e.querySelector('.when').getBoundingClientRect().right < e.getBoundingClientRect().right)"
+        assert await page.locator("li .line").evaluate_all(within)
+        await page.goto(looked_at.url + "/session/none?project=shop")
+        await expect(page.get_by_role("heading", name="No session none")).to_be_visible()
+        assert await overflow(page) <= 0
+
+
+async def test_no_moment_of_the_timeline_is_cut_at_its_edge(browser, looked_at):
+    async with browser_context(browser) as context:
+        page = await new_page(context)
+        await page.goto(looked_at.url + ADDRESS)
+        await expect(page.locator(".axis span").first).to_be_visible()
+        for width in range(1360, 1440, 20):
+            await page.set_viewport_size({"width": width, "height": 900})
+            cut = "(axis) => [...axis.children].filter((e) => e.getBoundingClientRect().right > axis.getBoundingClientRect().right).length"
+            assert await page.locator(".axis").evaluate(cut) == 0, width
 
 
 async def test_a_link_from_a_chat_opens_and_a_frame_elsewhere_does_not(browser, looked_at):

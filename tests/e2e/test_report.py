@@ -47,7 +47,7 @@ def test_a_night_in_one_screen_what_needs_a_person_first(daemon):
     assert lines[3].endswith("permission Bash rm -rf build")
     assert "shop/SHOP-8: failed since" in lines[4]
     text = said.stdout
-    assert "stories of 3: 1 verified · 1 claimed" in text
+    assert "3 stories: 1 verified · 1 claimed" in text
     assert "claimed: US-002: no test run" in text
     assert "2 test runs, 1 passed, 2 failures in the others" in text
     assert "1 commit: abc123d Cart totals" in text

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from claude_loop.clock import SystemClock, rfc3339
-from claude_loop.daemon import YOUNG_OBJECTS
 from claude_loop.event_bus import EventBus
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.filters import Filter
+from claude_loop.heap import settle
 from claude_loop.hub import Hub
+from claude_loop.intake import spool, spool_drain, spool_leaving
 from claude_loop.intake import spool as spool_module
-from claude_loop.intake import spool_drain, spool_leaving
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import Changes
 from claude_loop.intake.rejected_lines import RejectedLines
@@ -399,6 +399,16 @@ async def test_removed_directories_come_back(running: Running) -> None:
     await eventually(lambda: running.head == 1)
 
 
+async def test_a_drain_that_fails_again_and_again_says_so(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "FAILURE_PAUSE", 0.01)
+    with monkeypatch.context() as broken:
+        broken.setattr(SpoolDrain, "_pass", None)
+        append(running.home, "x.jsonl", line(1))
+        await eventually(lambda: running.intake.statistics()["failure"] == "internal")
+    await eventually(lambda: running.head == 1)
+    await eventually(lambda: running.intake.statistics()["failure"] is None)
+
+
 async def test_a_file_that_shrinks_counts_as_read_and_goes_on(running: Running) -> None:
     path = append(running.home, "x.jsonl", line(1) + line(2))
     await eventually(lambda: running.head == 2)
@@ -459,9 +469,7 @@ def hook_line(n: int) -> bytes:
 def daemons_collector() -> Iterator[None]:
     """Garbage is collected as in the daemon: what a process that runs thousands of tests holds is nobody's slice."""
     before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*YOUNG_OBJECTS)
+    settle()
     yield
     gc.set_threshold(*before)
     gc.unfreeze()

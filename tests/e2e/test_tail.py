@@ -302,6 +302,10 @@ def test_what_is_shown(shared, prd) -> None:
     assert types("--prd", prd, "--project", "other") == [("story.started", prd)]
     assert types("--prd", prd, "--prd", f"{prd}-b", "-n", "2") == [("story.started", prd), ("log.message", f"{prd}-b")]
     assert types("--prd", "nobody") == []
+    assert types("--prd", f"other/{prd}") == [("story.started", prd)]
+    misspelt = shared.run("tail", "--no-follow", "--prd", prd, "--type", "story")
+    assert (misspelt.stdout, misspelt.returncode) == ("", 0)
+    assert misspelt.stderr == "-- nothing stored so far matches; did you mean --type 'story.*'? --\n"
 
 
 def test_an_empty_log_ends_at_once(mine) -> None:

@@ -18,7 +18,7 @@ from tests.prove.mutants import on_opening
 
 def hurry() -> None:
     """So that a scenario of seconds meets every step."""
-    from claude_loop.eventlog import retention
+    from claude_loop.eventlog import checkpoints, retention
     from claude_loop.intake import spool_drain, spool_leaving
 
     spool_leaving.QUIET_GONE = spool_leaving.QUIET_ALIVE = spool_leaving.QUIET_UNKNOWN = 0.05
@@ -26,8 +26,9 @@ def hurry() -> None:
     spool_drain.LOOK_SECONDS = 0.05
     retention.ROUND_SECONDS = 0.2
     retention.STEP_EVENTS = 50
-    # A checkpoint every few commits: the database file is written to as well.
-    on_opening("PRAGMA wal_autocheckpoint = 20")
+    # A checkpoint every few commits, beside the writer and by itself: the database file is written to as well.
+    checkpoints.DUE_PAGES = 30
+    on_opening("PRAGMA wal_autocheckpoint = 60")
 
 
 def move_clock(file: Path) -> None:

@@ -24,6 +24,11 @@ from claude_loop.paths import Home
 OTHER_UID = 12_345
 
 
+# What no daemon says.
+FOREIGN = {"/empty": (200, b""), "/null": (200, b"null"), "/list": (200, b"[1]"), "/deep": (200, b"[" * 100_000)}
+OTHERS = {**FOREIGN, "/moved": (302, b""), "/teapot": (418, b"<html>I am another server</html>")}
+
+
 class Answers(BaseHTTPRequestHandler):
     """Says what was asked, or what the test wants said."""
 
@@ -47,8 +52,8 @@ class Answers(BaseHTTPRequestHandler):
             return self.wfile.write(f"id: c1\ndata: {told}\n\nid: c2\ndata: cut o".encode())
         if self.path.startswith("/no"):
             return self._answer(401, b'{"error":{"code":"unauthorized","message":"No.","hint":"for curl"}}')
-        if self.path.endswith("/teapot"):
-            return self._answer(418, b"<html>I am another server</html>")
+        if self.path in OTHERS:
+            return self._answer(*OTHERS[self.path])
         headers = {name.lower(): value for name, value in self.headers.items()}
         return self._answer(200, json.dumps({"path": self.path, "headers": headers}).encode())
 
@@ -154,6 +159,17 @@ def test_another_kind_of_server_is_named(url):
         DaemonClient(url=url).get("/teapot")
     assert (refusal.value.code, refusal.value.status) == ("internal", 418)
     assert f"{url} answered 418" in refusal.value.message
+
+
+def test_a_server_that_sends_one_elsewhere_is_another(url):
+    with pytest.raises(ServerError, match="answered 302"):
+        DaemonClient(url=url).get("/moved")
+
+
+@pytest.mark.parametrize("path", FOREIGN)
+def test_what_no_daemon_says_is_no_answer(url, path):
+    with pytest.raises(DaemonUnreachable, match=r"broke off|no claude-loop"):
+        DaemonClient(url=url).get(path)
 
 
 def test_half_an_answer_is_none(url):

@@ -1,6 +1,8 @@
-"""Memory that was freed goes back to the system."""
+"""The memory of a process that runs for weeks."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 
@@ -22,3 +24,16 @@ def test_what_was_freed_below_something_used_is_given_back():
 def test_where_the_c_library_cannot_nothing_happens(monkeypatch):
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda _name: object())
     heap.give_back()
+
+
+def test_what_lives_when_the_heap_settles_is_not_looked_at_again():
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        heap.settle()
+        looked_at = {id(each) for each in gc.get_objects()}
+        assert gc.get_freeze_count() > frozen
+        assert id(heap.__dict__) not in looked_at
+        assert gc.get_threshold() == heap.YOUNG_OBJECTS
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

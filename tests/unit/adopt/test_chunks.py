@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,34 @@ def test_secrets_are_hidden_also_behind_colours():
     made.feed(b"key sk-ant-\x1b[1mabcdefghijklmnop123456\x1b[0m\n", 0.0)
     (chunk,) = made.finish(0.0)
     assert chunk.text == "key [redacted:anthropic-key]\n"
+
+
+SECRETS = {
+    "password: hunter2secretvalue": "hunter2",
+    "Authorization: Bearer abcdef1234567890abcdef": "abcdef12",
+    "AKIAIOSFODNN7EXAMPLE": "AKIAIOSF",
+    "password:\n  hunter2secretvalue": "hunter2",
+}
+
+
+@pytest.mark.parametrize(("secret", "betrays"), SECRETS.items())
+@pytest.mark.parametrize("filling", [b"x", b"some words "])
+def test_no_secret_is_cut_in_two(secret, betrays, filling):
+    for place in range(CHUNK_BYTES - len(secret) - 2, CHUNK_BYTES + 2):
+        made = chunks(redact=REDACT)
+        line = (filling * CHUNK_BYTES)[: place - 1] + b" " + secret.encode() + b" " + b"y" * 600 + b"\n"
+        found = made.feed(line, 0.0) + made.finish(1.0)
+        assert len(found) == 2
+        assert not any(betrays in chunk.text for chunk in found), place
+        assert sum(chunk.size for chunk in found) == len(line)
+
+
+def test_an_excerpt_does_not_begin_within_a_secret():
+    secret = b"sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789"
+    for behind in range(4096 - len(secret), 4096 + 1):
+        made = chunks(iteration=1, stored=ITERATION_BYTES, redact=REDACT)
+        line = b"a" * 600 + b" " + secret + b" " + b"z" * behind + b"\n"
+        made.feed(line, 0.0)
+        (chunk,) = made.finish(1.0)
+        assert "0123456789" not in chunk.text
+        assert (chunk.size, chunk.left_out > 0) == (len(line), True)

@@ -206,6 +206,7 @@ async def test_what_lies_there_otherwise_is_refused_and_stays(rig, tmp_path):
         lambda d: (d / "run.json").write_text("[" * 100_000),
         lambda d: (d / "run.json").write_bytes(b"\xff\x00"),
         lambda d: (d / "run.json").write_text(json.dumps({"run_id": d.name, "prd_id": "a\nb", "started_at": 1})),
+        lambda d: (d / "run.json").write_text(json.dumps({"run_id": d.name, "prd_id": "P", "started_at": 10**30})),
         lambda d: (d / "run.json").unlink(),
     ]
     for number, spoil in enumerate(hostile):

@@ -83,6 +83,20 @@ async def test_nor_is_it_where_the_first_look_comes_after_the_next_commit(world,
     assert times == sorted(set(times))  # of one second, and told apart all the same
 
 
+async def test_a_commit_that_says_a_year_of_its_own_is_told_now_and_keeps_nobody_waiting(world, git):
+    git.init()
+    await next_second()
+    await world.begin()
+    watch = watch_of(world)
+    told = [git.commit(f"of {at}", at=at) for at in (300_000_000_000, 4_102_444_800)]
+    told.append(git.commit("of now"))
+    os.utime(world.cwd / ".git/logs/HEAD", (5e9, 5e9))  # the file's own time may be anybody's, too
+    await watch.look()
+    now = CLOCK.now_us() // 1000
+    assert await hashes(world) == told
+    assert all(event.at <= now for event in await world.told("git"))
+
+
 async def test_a_repository_may_come_later_and_begin_without_commits(world, git, monkeypatch):
     monkeypatch.setattr("claude_loop.adopt.git_watch._SEARCH_SECONDS", 0.0)
     await world.begin()
@@ -172,7 +186,9 @@ async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_n
     await world.end()
     await watch.look()
     assert await hashes(world) == [last]
-    git.commit("by a person, a little later", at=time.time() + 3)
+    later = time.time() + 3
+    git.commit("by a person, a little later", at=later)
+    os.utime(world.cwd / ".git/logs/HEAD", (later, later))
     await watch.look()
     await watch_of(world).look()
     assert await hashes(world) == [last]

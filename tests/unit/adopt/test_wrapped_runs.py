@@ -56,6 +56,32 @@ async def test_what_the_wrapper_would_not_write_is_refused(world, tmp_path):
     assert [run.run_id for run in await world.wrapped().current()] == ["R1"]
 
 
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"started_at": 10**30},
+        {"started_at": -1},
+        {"cwd": "/a\0b"},
+        {"script": "\ud800"},
+        {"prd_file": "a\0b"},
+    ],
+)
+async def test_times_and_paths_that_cannot_be_are_refused(world, note):
+    await world.begin("R1", **note)
+    await world.begin("R2")
+    assert [run.run_id for run in await world.wrapped().current()] == ["R2"]
+
+
+async def test_what_is_nested_too_deeply_is_no_note(world):
+    await world.begin("R1")
+    (world.runs / "R1/end.json").write_text("[" * 100_000)
+    (run,) = await world.wrapped().current()
+    assert run.ended_at is None
+    await world.begin("R2")
+    (world.runs / "R2/run.json").write_text("[" * 100_000)
+    assert [run.run_id for run in await world.wrapped().current()] == ["R1"]
+
+
 def test_small_files_are_regular_and_small(tmp_path):
     (tmp_path / "large").write_bytes(b"x" * 11)
     assert read_small_file(tmp_path / "large", 11) == b"x" * 11

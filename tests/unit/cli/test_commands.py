@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from claude_loop import cli as package
 from claude_loop import errors
-from claude_loop.cli import COMMANDS, cli, exit_status
+from claude_loop.cli import COMMANDS, ELSEWHERE, cli, exit_status
 from claude_loop.client import ServerError
 from tests.support import ROOT, unmeasured
 
@@ -52,6 +52,9 @@ def test_wrong_usage_is_status_2(arguments):
 
 def test_a_mistyped_command_is_suggested():
     assert "No such command 'sho'. Did you mean show" in run("sho").stderr
+    assert "No such command 'logs'. Did you mean tail" in run("logs").stderr
+    assert {each.lstrip("-") for names in ELSEWHERE.values() for each in names} <= {*COMMANDS, "help", "version"}
+    assert not ELSEWHERE.keys() & COMMANDS.keys()
     assert "Did you mean" not in run("nonsense").stderr
 
 

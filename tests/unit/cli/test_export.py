@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from claude_loop import resources
 from claude_loop.cli import replay_file
-from claude_loop.cli.export import COLUMNS, export, stored_events, write_csv, write_jsonl
+from claude_loop.cli.export import COLUMNS, _output, export, stored_events, write_csv, write_jsonl
 from claude_loop.cli.replay_file import PLACE, as_script, template
 from claude_loop.errors import Internal, NotSupported
 from tests.support import PATIENCE
@@ -43,6 +43,21 @@ def test_csv_has_a_row_for_each_event_and_runs_nothing():
     assert (rows[0]["id"], rows[0]["project"]) == (f"'{hostile}", "'-1+1")
     assert json.loads(rows[0]["data"]) == {"a": "x,\ny"}
     assert rows[1]["run_id"] == ""
+
+
+def test_what_a_terminal_would_obey_is_escaped():
+    texts = {"text": "a\x9b31mb\x7f\u202ec", "é": "ß"}
+    for write, read in ((write_jsonl, json.loads), (write_csv, _data_of_row)):
+        stream = io.StringIO()
+        write([event(data=texts)], stream)
+        assert not set("\x9b\x7f\u202e") & set(stream.getvalue())
+        assert "ß" in stream.getvalue()
+        assert read(stream.getvalue())["data"] == texts
+
+
+def _data_of_row(table: str) -> dict[str, Any]:
+    (row,) = csv.DictReader(io.StringIO(table, newline=""))
+    return {"data": json.loads(row["data"])}
 
 
 @given(
@@ -119,3 +134,12 @@ def test_a_page_is_not_written_to_a_terminal():
         os.close(terminal)
     assert done.returncode == 2
     assert "--output FILE" in done.stderr
+
+
+def test_it_is_written_through_no_link_that_somebody_put_there(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (tmp_path / f"out.{os.getpid()}.part").symlink_to(mine)
+    with pytest.raises(FileExistsError), _output(tmp_path / "out"):
+        pass
+    assert mine.read_text() == "mine"

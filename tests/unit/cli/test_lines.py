@@ -123,6 +123,19 @@ def test_only_some_fields_of_an_unknown_event_are_shown():
     assert line("a.b", **{f"k{n}": n for n in range(9)}) == "· a.b k0=0 k1=1 k2=2 k3=3 k4=4 k5=5 …"
 
 
+@pytest.mark.parametrize(
+    ("type_", "data", "shown"),
+    [
+        ("story.started", {"_invalid": ["`story_id` is missing."]}, "▷ started · not valid: `story_id` is missing"),
+        ("test.run", {"_invalid": ["a.", "b."]}, "✗ tests without a readable result · not valid: a and 1 more"),
+        ("a.b", {"k": 1, "_invalid": ["no."]}, "· a.b k=1 · not valid: no"),
+        ("a.b", {"_invalid": "anything"}, "· a.b"),
+    ],
+)
+def test_what_is_wrong_with_an_event_is_said_behind_it(type_, data, shown):
+    assert line(type_, **data) == shown
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -162,4 +175,4 @@ def test_the_subject_column_grows_and_never_shrinks():
     assert len(column("shop", "SHOP-7", None)) == 31
     assert len(column("p" * 40, "q" * 40, "r" * 40)) == 122  # moves its own line only
     assert len(column("shop", "SHOP-7", None)) == 44
-    assert column("a\x1b[31m\nb", "x\u202ey", "z").rstrip() == "a\ufffd[31m b/x\ufffdy z"
+    assert column("a\x1b[31m\nb", "x\u202ey", "z").rstrip() == "a b/x\ufffdy z"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from claude_loop.cli.amounts import money
-from claude_loop.cli.prds import agent_lines, detail_lines, list_lines
+from claude_loop.cli.prds import agent_lines, detail_lines, list_lines, without_most_earlier
 from claude_loop.cli.terminal import clock_time, printable
 from claude_loop.progress.views import Moment, list_cards, prd_detail
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
@@ -195,3 +195,18 @@ def test_money_in_words():
         "$999.99",
         "$1,240",
     ]
+
+
+def test_what_was_done_before_today_does_not_push_the_rest_off_the_screen():
+    cards = [{"prd_id": n, "group": "running" if n < 30 else "earlier"} for n in range(60)]
+    assert [card["prd_id"] for card in without_most_earlier(cards)] == list(range(40))
+    assert without_most_earlier(cards[:35]) == cards[:35]
+
+
+def test_a_run_that_a_later_one_followed_never_finished():
+    world = play("prd.started → story.started → 10 min → prd.started")
+    moment = Moment(world.now_ms, STALLED_AFTER_MS, START_MS)
+    detail: Any = asyncio.run(prd_detail(Reader(world), "PRD-1", moment, run_id="event-1"))
+    assert next(detail_lines(detail | {"prd": detail["prd"] | detail["run"]})) == (
+        "… PRD-1  never finished: a later run began · 1s"
+    )

@@ -65,7 +65,7 @@ def test_types_fields_count_and_time_are_told_and_no_value(monkeypatch: pytest.M
     assert f"came {tests['received_at'][:10]} {tests['received_at'][11:16]} UTC from bash" in first.sentence
     assert "canary" not in first.sentence
     assert first.fix == (
-        f"claude-loop tail --type test.run --since {tests['received_at']} --no-follow --json | grep _invalid"
+        f"claude-loop tail --type test.run --since {tests['received_at']} --no-follow | grep 'not valid'"
     )
     assert second.sentence.startswith("1 event of type commit.created is marked")
 

@@ -16,6 +16,7 @@ import pytest
 from claude_loop.errors import (
     ClaudeLoopError,
     LogDamaged,
+    LogGone,
     NewerLog,
     ShuttingDown,
     StorageFailed,
@@ -125,6 +126,40 @@ async def test_a_damaged_page_is_reported_for_good_and_ends_all_writing(tmp_path
     await log.close()
     assert len(path.read_bytes()) == len(content)
     assert sum(a != b for a, b in zip(path.read_bytes(), whole, strict=False)) < 4096
+
+
+async def test_nothing_is_stored_in_a_file_that_was_moved_away_until_it_is_back(tmp_path):
+    path, aside = tmp_path / "events.db", tmp_path / "aside.db"
+    log = await opened(path)
+    await log.append([event(1)])
+    path.rename(aside)
+    with pytest.raises(LogGone, match="moved or deleted"):
+        await log.append([event(2)])
+    path.write_bytes(aside.read_bytes())  # another file of this name is no better
+    with pytest.raises(LogGone):
+        await log.append([event(2)])
+    assert isinstance(log.failure, LogGone)
+    assert log.state.head == 1
+    aside.rename(path)
+    await eventually(lambda: log.failure is None)
+    assert [appended.seq for appended in await log.append([event(2)])] == [2]
+    await log.close()
+    log = await opened(path)
+    assert log.state.head == 2
+    await log.close()
+
+
+async def test_a_file_that_was_deleted_is_not_begun_anew_behind_its_readers(tmp_path):
+    path = tmp_path / "events.db"
+    log = await opened(path)
+    await log.append([event(1)])
+    path.unlink()
+    log._writer._disconnect()  # as after a failure of the disk
+    with pytest.raises(LogGone):
+        await log.append([event(2)])
+    assert not path.exists()
+    await log.close()
+    assert not path.exists()
 
 
 async def test_publishing_after_close_is_refused(tmp_path):

@@ -146,6 +146,57 @@ async def test_what_is_no_log_damaged_or_newer_is_refused(tmp_path):
     await refused(copy, database, NewerLog)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE TRIGGER gone AFTER INSERT ON events BEGIN DELETE FROM events; END",
+        "DROP INDEX events_by_id",
+        "DROP TABLE read_model",
+        "PRAGMA user_version = 0",
+        "PRAGMA user_version = 3",
+        "PRAGMA user_version = -1",
+        "UPDATE log SET head = 'x'",
+        "UPDATE log SET head = 9",
+        "UPDATE log SET first = -5",
+        "UPDATE log SET first = 2",
+        "UPDATE log SET head_digest = 'x'",
+        "UPDATE log SET received_at = 9e18",
+        "DELETE FROM events WHERE seq = 1",
+        "DELETE FROM events",
+    ],
+)
+async def test_what_would_not_keep_the_logs_word_is_refused(tmp_path, change):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    log = await opened(folder / "events.db")
+    await append(log, 1, 2, 3)
+    await log.close()
+    copy = tmp_path / "copy.db"
+    back_up(folder / "events.db", copy)
+    with closing(sqlite3.connect(copy, isolation_level=None)) as changed:
+        changed.execute(change)
+    await refused(copy, folder / "events.db", UnusableBackup)
+
+
+async def test_a_log_of_which_everything_was_pruned_is_put_back(tmp_path, database):
+    log = await opened(database)
+    await append(log, 1, 2, 3)
+    await log.prune(2**62, 1, 100)
+    await log.close()
+    back_up(database, tmp_path / "copy.db")
+    state, _ = put_back(tmp_path / "copy.db", database, CLOCK)
+    assert (state.first, state.head) == (4, 3)
+
+
+async def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    log = await opened(folder / "events.db")
+    await log.close()
+    os.mkfifo(tmp_path / "pipe")
+    await refused(tmp_path / "pipe", folder / "events.db", UnusableBackup)
+
+
 async def test_what_was_pruned_is_in_no_page_of_a_copy(tmp_path, database):
     log = await opened(database)
     text = "canary " * 500

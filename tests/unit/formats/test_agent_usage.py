@@ -77,3 +77,7 @@ def test_a_session_that_is_no_id_is_none():
 )  # fmt: skip
 def test_anything_else_tells_nothing(line):
     assert usage_of(line) is None
+
+
+def test_half_a_character_is_none():
+    assert told(modelUsage={"so \ud83d": {"inputTokens": 1}}).model == "so \ufffd"

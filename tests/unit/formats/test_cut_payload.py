@@ -50,3 +50,18 @@ def test_what_is_no_json_is_kept_as_text() -> None:
     assert recover({"_cut": {"begin": "[" * 100_000, "end": ""}}) == {"text": "[" * 100_000, "_cut": True}
     assert is_cut({"_cut": {"begin": "x"}})
     assert not is_cut({"_cut": True, "a": 1})
+
+
+def test_half_a_character_at_the_cut_is_none() -> None:
+    begin = '{"tool_name": "Bash", "tool_response": "so \\ud83d'
+    assert recover({"_cut": {"begin": begin, "end": ""}}) == {
+        "tool_name": "Bash", "tool_response": "so \ufffd", "_cut": True,
+    }  # fmt: skip
+
+
+def test_integers_that_are_too_large_are_their_digits() -> None:
+    begin = f'{{"a": {2**64 - 1}, "b": {2**64}, "c": {-(2**63) - 1}, "d": {"9" * 5000}, "e": "'
+    known = recover({"_cut": {"begin": begin, "end": ""}})
+    assert known == {
+        "a": 2**64 - 1, "b": str(2**64), "c": str(-(2**63) - 1), "d": "9" * 5000, "e": "", "_cut": True,
+    }  # fmt: skip

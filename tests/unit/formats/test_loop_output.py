@@ -178,3 +178,8 @@ def test_hostile_lines_take_linear_time(piece):
     scan(piece * (1_000_000 // len(piece)), NOW_MS)
     scan("Usage limit reached " + piece * (100_000 // len(piece)), NOW_MS)
     assert time.process_time() - began < 2
+
+
+def test_half_a_character_is_none():
+    said = json.dumps({"type": "result", "result": "<promise>so \ud83d</promise>"})
+    assert scan(said, NOW_MS) == Promise("so \ufffd")

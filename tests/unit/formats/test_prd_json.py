@@ -148,4 +148,10 @@ def test_the_wrapper_can_import_it_alone():
     program = "import sys; before = set(sys.modules); import claude_loop.formats.prd_json; print(sorted(set(sys.modules) - before - set(sys.stdlib_module_names)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = [name for name in eval(done.stdout) if name.split(".")[0] not in sys.stdlib_module_names]
-    assert loaded == ["claude_loop", "claude_loop.formats", "claude_loop.formats.prd_json"]
+    ours = ["claude_loop", "claude_loop.formats", "claude_loop.formats.prd_json", "claude_loop.json_text"]
+    assert sorted(loaded) == ours
+
+
+def test_half_a_character_is_none():
+    plan = read_plan(b'{"userStories": [{"id": "A", "title": "so \\ud83d"}]}')
+    assert plan.stories[0].title == "so \ufffd"

@@ -25,6 +25,7 @@ from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Changes, Inotify
 from claude_loop.intake.redact import Redactor
 from claude_loop.intake.rejected_lines import FILE_BYTES, SHOWN, RejectedLine, RejectedLines
+from claude_loop.intake.spool_commit import FIRST_RETRY_SECONDS
 from claude_loop.intake.spool_drain import SpoolDrain
 from claude_loop.intake.spool_files import SpoolFiles
 from claude_loop.intake.spool_lines import read_lines
@@ -162,6 +163,11 @@ def test_rows_are_taken_up_by_name_and_inode_and_orphans_go() -> None:
     assert (leaving.offset, [life.generation for life in table.lives("a.jsonl")]) == (100, [5, 6])
     table.drop_orphans(lambda name, inode: False)
     assert sorted(change.name for change in table.row_changes) == ["b.jsonl.7", "nonsense"]
+
+
+@pytest.mark.parametrize("name", ["\udcff.jsonl", "a\x1b.jsonl", ".a.jsonl", "a" * 250 + ".jsonl"])
+def test_what_was_never_read_from_the_spool_has_not_left_it(name: str) -> None:
+    assert SpoolTable().meet_leaving(f"{name}.5", 11) is None
 
 
 def test_generations_of_a_name_only_grow() -> None:
@@ -329,3 +335,70 @@ def test_a_line_beyond_all_measure_is_passed_in_stretches(monkeypatch) -> None:
     assert found.lines == []
     assert 4 * spool_lines.MAX_LINE_BYTES <= found.upto < 7 * spool_lines.MAX_LINE_BYTES
     assert found.too_long is not None
+
+
+async def test_a_line_that_cannot_be_read_by_a_defect_does_not_keep_the_others(home: Path, monkeypatch) -> None:
+    world = Drained(home)
+    salvage = Acceptor.salvage_line
+
+    def fail(self: Acceptor, line: bytes, **how: Any) -> Any:
+        if b"poison" in line:
+            raise TypeError("a defect")
+        return salvage(self, line, **how)
+
+    monkeypatch.setattr(Acceptor, "salvage_line", fail)
+    world.append("x.jsonl", 1, "poison", 2)
+    await world.turns(3, 0.1)
+    assert world.marks == [1, 2]
+    (note,) = world.rejected.last
+    assert "poison" in note["line"]
+    assert "defect" in note["reason"]
+
+
+async def test_nor_does_an_event_that_no_json_can_be_made_of(home: Path, monkeypatch) -> None:
+    world = Drained(home)
+    salvage = Acceptor.salvage_line
+
+    def spoil(self: Acceptor, line: bytes, **how: Any) -> Any:
+        event, at_us = salvage(self, line, **how)
+        if b"poison" in line:
+            event.data["mark"] = "\ud800"
+        return event, at_us
+
+    monkeypatch.setattr(Acceptor, "salvage_line", spoil)
+    store = world.log.append
+
+    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        try:
+            return store(events, offsets)
+        except TypeError:
+            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            failed.set_exception(Internal("The events could not be stored."))
+            return failed
+
+    world.log.append = refuse  # type: ignore[method-assign]
+    world.append("x.jsonl", 1, "poison", 2)
+    await world.turns(3, 0.1)
+    assert world.marks == [1, 2]
+    assert [note["line"].split()[0] for note in world.rejected.last] == ["note.made"]
+
+
+async def test_offsets_that_cannot_be_stored_are_tried_again_in_peace(home: Path) -> None:
+    world = Drained(home)
+    store, tries = world.log.append, 0
+
+    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        nonlocal tries
+        tries += not events
+        if not events and tries < 3:
+            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            failed.set_exception(Internal("The events could not be stored."))
+            return failed
+        return store(events, offsets)
+
+    world.log.append = refuse  # type: ignore[method-assign]
+    (world.home.spool / "x.jsonl").write_bytes(b"\n\n\n")
+    begun = asyncio.get_running_loop().time()
+    await world.turns(1, 0.1)
+    assert tries == 3
+    assert asyncio.get_running_loop().time() - begun >= 3 * FIRST_RETRY_SECONDS

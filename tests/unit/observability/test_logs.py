@@ -15,7 +15,7 @@ from claude_loop.observability.logs import configure_logging
 configure_logging(sys.argv[1])
 log = structlog.get_logger("late")
 early.debug("seen early")
-log.info("two words", path="/a b", text='a "quoted"\\nsecond line', none=None, yes=True, word="ä")
+log.info("two words", path="/a b", text='a "quoted"\\nsecond line', none=None, yes=True, word="ä", name="\x1b[31m\x9b\u202e")
 log.warning("hm")
 try:
     raise ValueError("first\\nsecond")
@@ -45,6 +45,7 @@ def test_each_entry_is_one_line_with_time_level_and_words():
     assert r'text="a \"quoted\"\nsecond line"' in info
     assert "yes=true" in info
     assert "word=ä" in info
+    assert r"name=\x1b[31m\x9b\x202e" in info
     assert "level=warning event=hm" in warning
     for line in (failed, theirs):
         assert r"ValueError: first\nsecond" in line

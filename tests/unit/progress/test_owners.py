@@ -304,6 +304,15 @@ async def test_two_halves_of_one_beginning_have_the_owner_that_was_named_last(wo
     assert await world.state() == "vanished"
 
 
+async def test_the_probation_lasts_no_longer_where_the_clock_was_set_back(world, process):
+    await world.say("log.message", level="info", message="by a clock that is ahead")
+    world.clock.step_wall(-7200)
+    await world.owned(process, run_id="run-2")
+    kill(process)
+    await world.look(times=MISSES)
+    assert await world.reports() == ["system.run_owned", "system.run_vanished"]
+
+
 async def test_the_same_owner_named_again_is_not_put_on_probation_again(world, process):
     await world.owned(process)
     await world.say("prd.started", status="running", owner=owner_of(process.pid))

@@ -122,6 +122,40 @@ def test_a_run_fails_if_either_end_says_so(end: str, why: list[str]):
     assert (run["state"], run["why"]) == ("failed", why)
 
 
+@pytest.mark.parametrize(
+    ("played", "run_why", "story_why"),
+    [
+        (
+            "error.occurred story=US-001 error=boom → prd.completed success=false",
+            ["last error: boom"],
+            ["last error: boom"],
+        ),
+        ("error.occurred story=US-001 error=boom → test.run passed=0 failed=1 → prd.completed success=false", [], []),
+        (
+            "test.run passed=0 failed=1 → error.occurred story=US-001 error=boom → prd.completed success=false",
+            ["last error: boom"],
+            ["last error: boom"],
+        ),
+        (
+            "error.occurred story=US-001 error=boom → story.started → prd.completed success=false",
+            ["last error: boom"],
+            [],
+        ),
+        ("error.occurred story=US-001 error=boom → run.completed success=true", [], ["last error: boom"]),
+        (
+            "prd.completed success=false → error.occurred story=US-001 error=late",
+            ["last error: late"],
+            ["last error: late"],
+        ),
+    ],
+)
+def test_what_failed_says_which_error_came_last(played: str, run_why: list[str], story_why: list[str]):
+    world = play(f"prd.started → story.started → {played}")
+    assert [why for why in world.run()["why"] if "error" in why] == run_why
+    assert ("it was reported as failed" in world.run()["why"]) == (not run_why and "success=false" in played)
+    assert [why for why in world.story()["why"] if "error" in why] == story_why
+
+
 def test_more_stories_than_announced_are_no_obstacle():
     world = play(f"prd.started total_stories=1 → story.started → {PROVED} → story.started story=US-002")
     world.play("test.run story=US-002 passed=1 failed=0 → commit.created story=US-002 commit_hash=abd1")

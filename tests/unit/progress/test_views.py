@@ -69,6 +69,12 @@ async def test_elapsed_time_ends_with_the_run():
     assert card["elapsed_ms"] == 121_000
 
 
+async def test_the_time_of_a_run_that_a_later_one_followed_ends_with_its_last_event():
+    world = play("prd.started → story.started → 2 min → prd.started → 5 min")
+    earlier = await prd_detail(Reader(world), "PRD-1", at(world), run_id="event-1")
+    assert earlier["run"]["elapsed_ms"] == 1_000
+
+
 async def test_the_detail_has_one_runs_stories_and_all_runs():
     world = play(
         "prd.started → story.started story=US-9 → story.started story=US-1 → prd.started → story.started story=US-5"
@@ -113,6 +119,25 @@ async def test_a_prd_is_found_by_its_id_if_only_one_project_has_it():
     for prd_id, project in (("C", None), ("A", "x"), ("A", views.NO_PROJECT)):
         with pytest.raises(NotFound):
             await find_prd(reader, prd_id, project)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("shop-7", "Did you mean SHOP-7 of shop? "),
+        ("SHOP7", "Did you mean SHOP-7 of shop? "),
+        ("shop/SHOP-7", "Did you mean SHOP-7 of shop? "),
+        ("Check", "Did you mean Checkout-2? "),
+        ("SHO", "Did you mean SHOP-7 of shop? "),
+        ("C", ""),
+        ("elsewhere", ""),
+    ],
+)
+async def test_an_unknown_prd_is_answered_with_the_one_that_was_meant(asked: str, meant: str):
+    world = play("prd.started prd=SHOP-7 project=shop → prd.started prd=Checkout-2 → prd.started prd=Cart")
+    with pytest.raises(NotFound) as refusal:
+        await find_prd(Reader(world), asked)
+    assert refusal.value.hint == f"{meant}`claude-loop prds` lists those there are."
 
 
 def test_today_begins_at_local_midnight():

@@ -257,7 +257,9 @@ async def test_token_setting_closes_loopback_but_not_the_page() -> None:
 async def test_open_setting_gives_emit_and_read() -> None:
     async with guarded(auth={"loopback": "open"}) as server:
         assert (await ask(server, "POST", body="{}")).json["kind"] == "open"
-        assert (await ask(server, "POST", "/api/control", body="{}")).code == "forbidden"
+        refused = await ask(server, "POST", "/api/control", body="{}")
+        assert refused.code == "forbidden"
+        assert "`claude-loop token create --scope control`" in refused.json["error"]["hint"]
 
 
 async def test_the_unix_socket_gives_everything_whatever_the_host(home: Path) -> None:

@@ -83,6 +83,8 @@ async def test_ids_that_need_escaping(log):
 
         assert (await rig.get(URL(path, encoded=True)))["prd"]["prd_id"] == "a/b c%?#é"
         assert (await rig.get(URL(f"{path}/patches?project=x%2Fy", encoded=True)))["patches"]
+        await rig.emit("prd.started", "{feature}", data={"status": "running"})
+        assert (await rig.get(URL("/api/prds/%7Bfeature%7D", encoded=True)))["prd"]["prd_id"] == "{feature}"
 
 
 @pytest.mark.parametrize("path", ["/api/prds/NO", "/api/prds/NO/patches", "/api/executions/NO/debug"])

@@ -89,7 +89,7 @@ class Page(HTMLParser):
         self._script = False
 
 
-@pytest.mark.parametrize("path", [*VIEWS, "/examples/websocket_client.html"])
+@pytest.mark.parametrize("path", [*VIEWS, "/examples/websocket_client.html", "/examples/"])
 async def test_a_page_needs_no_rights_holds_no_data_and_keeps_to_the_policy(session, path):
     async with session.get(path) as answer:
         assert answer.status == 200
@@ -156,7 +156,6 @@ async def test_without_a_built_page_every_view_says_what_to_do(without_a_page, p
         "/prd/",
         "/pages.py",
         "/examples/prd_loop.sh",
-        "/examples/",
         "/../pages.py",
         "/%2e%2e/pages.py",
         "/examples/..%2fpyproject.toml",

@@ -84,6 +84,3 @@ export function storiesOf(documents: Documents, run: RunDocument): StoryDocument
     (a, b) => a.number - b.number,
   );
 }
-
-/** When the run ended, or the moment, while it has not. */
-export const endOf = (run: RunDocument, now: number) => run.finished_at ?? run.vanished_at ?? now;

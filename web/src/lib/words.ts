@@ -1,10 +1,12 @@
 /** A run and its stories in words. The states themselves are the reducer's. */
 
 import type { Counts, RunDocument, TestSummary, Waiting } from "./documents";
+import { isOver } from "./over";
 import { ago, clock, spoken } from "./time";
 
 /** What a card says of its run in one sentence. */
 export function stateWords(run: RunDocument, now: number): string {
+  if (isOver(run) && run.finished_at === null && run.vanished_at === null) return "Never finished: a later run began";
   const why = run.why.join("; ");
   switch (run.state) {
     case "waiting":
@@ -65,10 +67,15 @@ export function countWords(counts: Counts): string {
 
 /** `10 ✓ 2 ✗ test_coupon`. */
 export function testWords(test: TestSummary): string {
-  const counts = test.passed === null && test.failed === null ? "no readable result"
-    : `${test.passed ?? 0} ✓${test.failed ? ` ${test.failed} ✗` : ""}`;
-  return [counts, failingWords(test)].filter(Boolean).join(" ");
+  return [countsOf(test), failingWords(test)].filter(Boolean).join(" ");
 }
+
+/** Without names. */
+export const countsOf = ({ passed, failed }: TestSummary) =>
+  passed === null || failed === null ? "no readable result" : `${passed} ✓${failed ? ` ${failed} ✗` : ""}`;
+
+/** What a test run must show to prove anything, as in claude_loop/progress/states.py. */
+export const passes = ({ passed, failed }: TestSummary) => failed === 0 && passed !== null && passed > 0;
 
 export function failingWords(test: TestSummary): string {
   const names = test.failing.join(", ");

@@ -2,7 +2,7 @@
 
 import type { AttemptOutcome, RunDocument, SessionDocument, StoryDocument } from "../lib/documents";
 import { clock, spoken } from "../lib/time";
-import { testWords } from "../lib/words";
+import { passes, testWords } from "../lib/words";
 
 export const KINDS = ["passed", "failed", "commit", "error"] as const;
 export type MarkKind = (typeof KINDS)[number];
@@ -75,7 +75,7 @@ export function laneOf(story: StoryDocument, errors: readonly Mark[] = [], agent
     words: `attempt ${attempt}: ${said(outcome)}${finished_at ? `, ${spoken(finished_at - started_at)}` : ""}`,
   }));
   const tests = story.test_runs.map((test): Mark => ({
-    kind: test.failed ? "failed" : "passed", at: test.at, seq: test.seq, words: testWords(test),
+    kind: passes(test) ? "passed" : "failed", at: test.at, seq: test.seq, words: testWords(test),
   }));
   const commits = story.recent_commits.map(({ at, seq, hash, subject }): Mark => ({
     kind: "commit", at, seq, words: `commit ${hash.slice(0, 7)} ${subject ?? ""}`,

@@ -3,6 +3,7 @@
 const [S, M, H, D] = [1000, 60_000, 3_600_000, 86_400_000];
 const STEPS = [S, 2 * S, 5 * S, 15 * S, 30 * S, M, 2 * M, 5 * M, 10 * M, 15 * M, 30 * M, H, 2 * H, 3 * H, 6 * H, 12 * H, D, 2 * D, 7 * D, 30 * D];
 const TICK_PX = 84;
+const LETTER_PX = 6.2; // of an axis, a little more than it takes
 const SHORTEST_MS = 5 * S;
 
 export interface Span {
@@ -27,6 +28,10 @@ export function ticks(span: Span, width: number): Tick[] {
   }
   return found;
 }
+
+/** Whether all of a tick's words are within the drawing, `beside` pixels behind their moment. */
+export const fits = (tick: Tick, span: Span, width: number, beside: number) =>
+  xOf(tick.at, span, width) + beside + tick.words.length * LETTER_PX <= width;
 
 function said(at: number, step: number): string {
   const date = new Date(at);

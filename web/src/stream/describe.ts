@@ -23,12 +23,26 @@ export interface Lookup {
   run(event: EventJson): RunDocument | undefined;
 }
 
+const INVALID = "_invalid";
 type Data = Record<string, unknown>;
 const say = (mark: MarkName, text: string, tone: Tone = "plain"): Said => ({ mark, text, tone });
 const isCount = (value: unknown): value is number => Number.isInteger(value);
 
 export function describe(event: EventJson, lookup: Lookup): Said {
   const data: Data = typeof event.data === "object" && event.data !== null ? event.data : {};
+  const said = described(event, data, lookup);
+  const fault = faultOf(data[INVALID]);
+  if (!fault) return said;
+  return { ...said, text: `${said.text} · not valid: ${fault}`, tone: said.tone === "plain" ? "waiting" : said.tone };
+}
+
+/** Why the spool marked the event, for whoever writes the script that emits it. */
+function faultOf(reasons: unknown): string {
+  if (!Array.isArray(reasons) || !reasons.length) return "";
+  return visible(reasons[0], 120).replace(/\.$/, "") + (reasons.length > 1 ? ` and ${reasons.length - 1} more` : "");
+}
+
+function described(event: EventJson, data: Data, lookup: Lookup): Said {
   if (event.type === "story.completed") return storyCompleted(data, lookup.story(event));
   if (event.type === "prd.completed") return prdCompleted(data, lookup.run(event));
   return Object.hasOwn(KNOWN, event.type) ? KNOWN[event.type]!(data) : say("plain", free(event.type, data));
@@ -114,7 +128,7 @@ function shortHash(commit: unknown): string {
 }
 
 function free(type: string, data: Data, most = 6): string {
-  const pairs = Object.entries(data);
+  const pairs = Object.entries(data).filter(([key]) => key !== INVALID);
   const shown = pairs.slice(0, most).map(([key, value]) => `${visible(key, 40)}=${valueWords(value)}`);
   return [visible(type, 60), ...shown, ...(pairs.length > most ? ["…"] : [])].join(" ");
 }
@@ -126,7 +140,7 @@ function valueWords(value: unknown): string {
 /** `8s`, `10m07s`, `4h12m`, `3d4h`. */
 function duration(ms: number): string {
   const two = (number: number) => String(number).padStart(2, "0");
-  const seconds = Math.round(ms / 1000);
+  const seconds = Math.floor(ms / 1000); // as cards and stories count them
   const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
   if (seconds < 60) return `${seconds}s`;
   if (minutes < 60) return `${minutes}m${two(seconds % 60)}s`;

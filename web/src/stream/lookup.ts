@@ -8,13 +8,16 @@ import type { Proofs } from "./proofs.svelte";
 
 const moment = (event: EventJson) => Math.min(Date.parse(event.timestamp) || Infinity, Date.parse(event.received_at));
 
-/** `proofs` knows of stories that are not among the documents. */
+/** `proofs` knows of earlier runs, and of stories that are not among the documents. */
 export function lookupIn(documents: () => Documents, proofs: () => Proofs | null): Lookup {
   /** An event that names no run is of the latest only if that had begun, and had a word after it. */
   function run(event: EventJson): RunDocument | undefined {
     if (event.prd_id === null) return undefined;
     const all = documents();
-    if (event.run_id !== null) return all.get(runKey(event.project, event.prd_id, event.run_id)) as RunDocument | undefined;
+    if (event.run_id !== null) {
+      const held = all.get(runKey(event.project, event.prd_id, event.run_id)) as RunDocument | undefined;
+      return held ?? proofs()?.run({ project: event.project, prd_id: event.prd_id, run_id: event.run_id, last: { seq: event.seq } });
+    }
     const prd = all.get(prdKey(event.project, event.prd_id));
     if (!prd) return undefined;
     const latest = all.get(runKey(event.project, event.prd_id, prd["run_id"] as string)) as RunDocument | undefined;

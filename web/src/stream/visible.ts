@@ -4,6 +4,9 @@
 // Persian stay: they harm nobody.
 const UNSEEN = /[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]|\p{Cs}/gu;
 
+// What programs colour their complaints with: left out of a line, and kept where an event is shown as JSON.
+const COLOURS = /\x1b\[[0-9;:]{0,40}[mK]/g;
+
 const escaped = (unit: number) => `\\u${unit.toString(16).padStart(4, "0")}`;
 
 function shown(character: string): string {
@@ -13,11 +16,11 @@ function shown(character: string): string {
   return `‹U+${code.toString(16).toUpperCase().padStart(4, "0")}›`;
 }
 
-/** On one line, at most `most` characters. */
+/** On one line, without colours, at most `most` characters. */
 export function visible(value: unknown, most = 500): string {
   let text = typeof value === "string" ? value : String(value);
   if (text.length > most * 2) text = text.slice(0, most * 2); // what is cut away anyway need not be looked at
-  text = text.replace(/[\t\r\n]+/g, " ");
+  text = text.replace(COLOURS, "").replace(/[\t\r\n]+/g, " ");
   if (text.length > most) text = text.slice(0, most - 1).replace(/[\ud800-\udbff]$/, "") + "…";
   return text.replace(UNSEEN, shown);
 }
