@@ -14,6 +14,8 @@ from claude_loop.events import Event
 
 MAX_VALUES = 100
 MAX_VALUE_LENGTH = 128
+# To prepare a hundred of many stars takes the better part of a second, in which nobody else is served.
+MAX_STARS = 16
 _GLOB_CHARACTERS = re.compile(r"[*?]")
 
 
@@ -53,7 +55,9 @@ class Filter:
     projects: tuple[str, ...] = _key("project", "Events of this project.")
     prd_ids: tuple[str, ...] = _key("prd_id", "Events of this PRD.")
     story_ids: tuple[str, ...] = _key("story_id", "Events of this story.")
-    types: tuple[str, ...] = _key("type", "Events of this type; `*` stands for any characters, `?` for one.")
+    types: tuple[str, ...] = _key(
+        "type", f"Events of this type; `*` stands for any characters, at most {MAX_STARS} times, `?` for one."
+    )
     session_ids: tuple[str, ...] = _key("session_id", "Events of this agent session.")
     run_ids: tuple[str, ...] = _key("run_id", "Events of this run.")
     sources: tuple[str, ...] = _key("source", "Events from this source, such as `bash` or `http`.")
@@ -157,4 +161,6 @@ def _strings(key: str, value: Any) -> tuple[str, ...]:
         raise InvalidFilter(f"`{key}` has {len(items)} values; at most {MAX_VALUES} are taken.", field=f"filter.{key}")
     if any(not item or len(item) > MAX_VALUE_LENGTH for item in items):
         raise InvalidFilter(f"Values of `{key}` have 1 to {MAX_VALUE_LENGTH} characters.", field=f"filter.{key}")
+    if key == "types" and any(item.count("*") > MAX_STARS for item in items):
+        raise InvalidFilter(f"A value of `types` has at most {MAX_STARS} `*`.", field="filter.types")
     return tuple(dict.fromkeys(items))

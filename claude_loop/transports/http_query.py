@@ -9,12 +9,13 @@ import orjson
 from aiohttp import web
 
 from claude_loop.errors import InvalidCursor, InvalidFilter, InvalidRequest
-from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_VALUE_LENGTH, MAX_VALUES, Filter
+from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_STARS, MAX_VALUE_LENGTH, MAX_VALUES, Filter
 from claude_loop.ids import CURSOR_PATTERN, Cursor
 from claude_loop.subscription import NOW, Start
 from claude_loop.transports.http_endpoint import Parameter
 
 _VALUE = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_LENGTH}
+_TYPE = {**_VALUE, "pattern": rf"^([^*]*\*){{0,{MAX_STARS}}}[^*]*$"}
 # From 1970 on. What it does not say, such as how many days a month has, the format does.
 TIME = {
     "type": "string",
@@ -25,7 +26,8 @@ _SECONDS = {"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,6})?$"}
 TIME_TEXT = {"anyOf": [TIME, _SECONDS]}
 _CURSOR = {"type": "string", "pattern": f"^{CURSOR_PATTERN}$"}
 FILTER_PARAMETERS = tuple(
-    Parameter(key.attribute, key.selects, repeats=MAX_VALUES, schema=_VALUE) for key in FILTER_KEYS.values()
+    Parameter(key.attribute, key.selects, repeats=MAX_VALUES, schema=_TYPE if key.name == "types" else _VALUE)
+    for key in FILTER_KEYS.values()
 )
 FROM = Parameter(
     "from",

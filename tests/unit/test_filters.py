@@ -6,7 +6,7 @@ from hypothesis import given
 
 from claude_loop.errors import InvalidFilter
 from claude_loop.events import Event
-from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_VALUES, Filter
+from claude_loop.filters import FILTER_KEYS, MATCH_ALL, MAX_STARS, MAX_VALUES, Filter
 
 EVENT = Event(
     "story.started", {}, id="e", project="shop", prd_id="P1", story_id="S1", run_id="r", session_id="s", source="bash"
@@ -142,3 +142,9 @@ SOME = st.sampled_from([(), ("a",), ("b", "c")])
 )
 def test_of_a_batch_are_selected_those_that_match_one_by_one(filter_, events):
     assert filter_.select(events) == [event for event in events if filter_.matches(event)]
+
+
+def test_a_glob_has_a_bounded_number_of_stars():
+    assert Filter.parse({"types": ["*a" * MAX_STARS], "prd_ids": ["*" * 100]}).types
+    with pytest.raises(InvalidFilter, match=f"at most {MAX_STARS}"):
+        Filter.parse({"types": ["x", "*a" * MAX_STARS + "*"]})
