@@ -18,7 +18,7 @@ STEP_EVENTS = 500
 # Between steps the writer is left to the publishers for several times as long.
 PAUSE_SECONDS = 0.02
 ROUND_SECONDS = 60.0
-_DAY_MS = 86_400_000
+_DAY_SECONDS = 86_400.0
 
 
 class Retention:
@@ -26,13 +26,13 @@ class Retention:
 
     def __init__(self, log_: EventLog, clock: Clock, days: float, events: int) -> None:
         self._log = log_
-        self._clock = clock
         self._days = days
         self._events = events
+        self._today = _Believed(clock)
 
     async def prune(self) -> int:
         """Prune what is beyond retention now. Returns the number of events forgotten. Raises ``LoadError``."""
-        keep_from = self._clock.now_us() // 1000 - round(self._days * _DAY_MS)
+        keep_from = round((self._today.seconds() - self._days * _DAY_SECONDS) * 1000)
         gone = 0
         while step := await self._log.prune(keep_from, self._events, STEP_EVENTS):
             gone += step
@@ -50,3 +50,28 @@ class Retention:
             except ClaudeLoopError as failure:  # the writer reports it; pruning can wait for the next round
                 log.warning("could not prune", code=failure.code)
             await asyncio.sleep(ROUND_SECONDS)
+
+
+class _Believed:
+    """The wall clock, but not at once when it jumps ahead: by one that is wrong for an hour, all would be too old."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wall, self._steady = self._read()
+        self._ahead_since: float | None = None
+
+    def seconds(self) -> float:
+        """Since the epoch. What was ahead of a steady clock for a day is believed; so is a clock set back."""
+        wall, steady = self._read()
+        expected = self._wall + (steady - self._steady)
+        if wall <= expected + ROUND_SECONDS:
+            self._ahead_since = None
+        else:
+            self._ahead_since = steady if self._ahead_since is None else self._ahead_since
+            if steady - self._ahead_since < _DAY_SECONDS:
+                return expected
+        self._wall, self._steady = wall, steady
+        return wall
+
+    def _read(self) -> tuple[float, float]:
+        return self._clock.now_us() / 1e6, self._clock.monotonic()

@@ -27,6 +27,23 @@ async def test_whichever_bound_is_reached_first_prunes(monkeypatch):
     assert (log.state.first, log.state.head) == (1201, 1200)
 
 
+async def test_a_clock_that_jumps_ahead_makes_nothing_old_before_a_day_is_over(monkeypatch):
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0)
+    clock = ManualClock()
+    log = await filled(clock, 10)
+    retention = Retention(log, clock, days=90, events=1000)
+    clock.step_wall(400 * 86_400)
+    assert await retention.prune() == 0
+    clock.advance(86_000)
+    assert await retention.prune() == 0
+    clock.step_wall(-400 * 86_400)  # it was wrong, and is set right
+    assert await retention.prune() == 0
+    clock.step_wall(400 * 86_400)  # it was right, and stays
+    assert await retention.prune() == 0
+    clock.advance(86_401)
+    assert await retention.prune() == 10
+
+
 async def test_it_goes_in_steps_and_leaves_room_between_them(monkeypatch):
     clock = ManualClock()
     log = await filled(clock, 1100)
