@@ -38,7 +38,12 @@ class AuthSettings(BaseModel):
 class RetentionSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    days: float = Field(90.0, gt=0, description="Events received longer ago than this many days are pruned; by a clock that jumped ahead, once it has been there for a day.")
+    days: float = Field(
+        90.0,
+        gt=0,
+        description="Events received longer ago than this many days are pruned; by a clock that jumped ahead, once it "
+        "has been there for a day.",
+    )
     events: int = Field(10_000_000, gt=0, description="The newest this many events are kept.")
 
 
