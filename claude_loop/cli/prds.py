@@ -57,7 +57,7 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="All that were done before today, and the archived.")
+@click.option("--all", "everything", is_flag=True, help="All that were done earlier, and the archived.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first, then the agents that work on none."""
@@ -76,7 +76,7 @@ def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     for line in (*list_lines(cards), *agent_lines(agents)):
         put(line)
     if len(cards) < len(kept):
-        note(f"… and {len(kept) - len(cards)} more that were done before today; --all shows them.")
+        note(f"… and {len(kept) - len(cards)} more that were done earlier; --all shows them.")
     if archived:
         note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
 
@@ -103,7 +103,7 @@ def show(prd: str, project: str | None, run: int | None, as_json: bool) -> None:
 
 
 def without_most_earlier(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cards, and of those that were done before today the latest: what needs somebody is not to scroll away."""
+    """The cards, and of those that were done earlier the latest: what needs somebody is not to scroll away."""
     earlier = [card for card in cards if card["group"] == "earlier"]
     left_out = {id(card) for card in earlier[_MOST_EARLIER:]}
     return [card for card in cards if id(card) not in left_out]
