@@ -151,7 +151,7 @@ def test_a_configuration_file_that_is_none_is_named(person) -> None:
 
 def test_serve_refuses_a_home_that_has_a_daemon(daemon) -> None:
     refused = daemon.run("serve")
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert f"(pid {daemon.pid}, {daemon.url})" in refused.stderr
 
 
