@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_loop.cli.terminal import note, printable, write_anything
-from claude_loop.errors import ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
+from claude_loop.errors import AlreadyRunning, ClaudeLoopError, DaemonUnreachable, InputError, RefusedError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -163,7 +163,7 @@ def exit_status(error: ClaudeLoopError) -> int:
     """The documented exit status of a deliberate error, ours or (by its code) the daemon's."""
     if isinstance(error, DaemonUnreachable):
         return UNREACHABLE
-    if isinstance(error, RefusedError) or error.code in REFUSALS:
+    if isinstance(error, RefusedError | AlreadyRunning) or error.code in REFUSALS:
         return REFUSED
     if isinstance(error, InputError) and error.status < 500:
         return USAGE

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import click
 
+from claude_loop.cli.terminal import local_time
 from claude_loop.errors import LockError
 from claude_loop.lock_files import shown
 from claude_loop.session_lock import LockInfo, SessionLock, cleanup_stale_locks, list_locks
@@ -178,7 +179,14 @@ def _as_dict(info: LockInfo) -> dict[str, str | int | None]:
 def _table(found: list[LockInfo]) -> Iterator[str]:
     rows = [("NAME", "STATE", "PID", "HOST", "SINCE", "WHY" if any(info.reason for info in found) else "")]
     rows += [
-        (info.name, info.state, str(info.pid or "?"), info.host or "?", info.since or "?", info.reason or "")
+        (
+            info.name,
+            info.state,
+            str(info.pid or "?"),
+            info.host or "?",
+            local_time(info.since or "?"),
+            info.reason or "",
+        )
         for info in found
     ]
     printable = [[shown(cell) for cell in row] for row in rows]

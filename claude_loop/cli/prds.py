@@ -47,6 +47,7 @@ _WIDEST_NAME = 44
 _LISTED_AGENTS = 3
 _MOST_EARLIER = 10
 _LONG_CALL_MS = 60_000
+_NO_PRD = "No PRD yet. Any loop shows up here with: claude-loop run -- ./your-loop.sh"
 
 
 def _client() -> DaemonClient:
@@ -57,26 +58,31 @@ def _client() -> DaemonClient:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="All that were done before today, and the archived.")
+@click.option("--project", metavar="PROJECT", help="Only this project.")
+@click.option("--all", "everything", is_flag=True, help="All that were done earlier, and the archived.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def prds(everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
+def prds(project: str | None, everything: bool, as_json: bool) -> None:  # noqa: FBT001 - click's way
     """List PRDs, what needs a person first, then the agents that work on none."""
     client = _client()
     answer = client.get("/api/prds")
+    if project is not None:
+        answer["prds"] = of_project(project, answer["prds"])
     if as_json:
         put_json(answer)
         return
     live = client.get("/api/sessions", {"live": "true"})["sessions"]
     agents = [session for session in live if session["prd_id"] is None]
+    if project is not None:
+        agents = of_project(project, agents)
     kept = [card for card in answer["prds"] if everything or card["archived_at"] is None]
     archived = len(answer["prds"]) - len(kept)
     cards = kept if everything else without_most_earlier(kept)
     if not answer["prds"]:
-        note("No PRD yet. Any loop shows up here with: claude-loop run -- ./your-loop.sh")
+        note(_NO_PRD if project is None else "No PRD is of that project; `claude-loop prds` lists those there are.")
     for line in (*list_lines(cards), *agent_lines(agents)):
         put(line)
     if len(cards) < len(kept):
-        note(f"… and {len(kept) - len(cards)} more that were done before today; --all shows them.")
+        note(f"… and {len(kept) - len(cards)} more that were done earlier; --all shows them.")
     if archived:
         note(f"{archived} archived; --all shows {'it' if archived == 1 else 'them'}.")
 
@@ -102,8 +108,13 @@ def show(prd: str, project: str | None, run: int | None, as_json: bool) -> None:
         note(f"… and {plural(detail['stories_omitted'], 'story')} more.")
 
 
+def of_project(project: str, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cards or sessions of one project; of none when it is empty, as over HTTP."""
+    return [document for document in documents if (document["project"] or "") == project]
+
+
 def without_most_earlier(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The cards, and of those that were done before today the latest: what needs somebody is not to scroll away."""
+    """The cards, and of those that were done earlier the latest: what needs somebody is not to scroll away."""
     earlier = [card for card in cards if card["group"] == "earlier"]
     left_out = {id(card) for card in earlier[_MOST_EARLIER:]}
     return [card for card in cards if id(card) not in left_out]

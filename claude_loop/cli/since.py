@@ -13,10 +13,8 @@ from claude_loop.client import DaemonClient
 from claude_loop.clock import parse_time, rfc3339
 from claude_loop.errors import InvalidCursor
 from claude_loop.ids import Cursor
+from claude_loop.said_times import date_and_time, moment_said, seconds_said, time_of_day
 
-_AGE = re.compile(r"(\d{1,9})([smhdw])\Z")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?\Z")
 _NUMBER = re.compile(r"\d{1,13}(\.\d+)?\Z")
 # One page of the log; beyond it a person counts no lines.
 _PAGE = 1000
@@ -30,15 +28,15 @@ def since(text: str, now: datetime) -> Start:
     """
     if text in ("start", "now"):
         return {"from": text}
-    age = _AGE.match(text)
+    age = seconds_said(text)
     if age is not None:
-        return _from_time(now.timestamp() - int(age[1]) * _UNITS[age[2]])
+        return _from_time(now.timestamp() - age)
     if _NUMBER.match(text):
         return _from_time(parse_time(float(text)) / 1e6)
     try:
         return {"from": str(Cursor.parse(text))}
     except InvalidCursor:
-        moment = _time_of_day(text, now) or _date_and_time(text)
+        moment = time_of_day(text, now) or date_and_time(text)
     if moment is None:
         raise click.BadParameter(
             f"“{text}” is none of: an age (10m, 2h, 1d), a time (22:14, 2026-01-26T22:14:00), a cursor, start, now.",
@@ -49,12 +47,7 @@ def since(text: str, now: datetime) -> Start:
 
 def moment(text: str, now: datetime, option: str) -> datetime:
     """A moment from an age, a time or seconds since the epoch. Raises ``click.BadParameter``."""
-    age = _AGE.match(text)
-    if age is not None:
-        return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
-    found = _time_of_day(text, now) or _date_and_time(text)
-    if found is None and _NUMBER.match(text):
-        found = datetime.fromtimestamp(parse_time(float(text)) / 1e6).astimezone()
+    found = moment_said(text, now)
     if found is None:
         raise click.BadParameter(
             f"“{text}” is none of: an age (10m, 8h, 1d), a time (22:00, 2026-01-26T22:00:00).", param_hint=option
@@ -64,9 +57,9 @@ def moment(text: str, now: datetime, option: str) -> datetime:
 
 def later(text: str, now: datetime, option: str) -> datetime:
     """A moment to come: so long from ``now``, or a date with a time. Raises ``click.BadParameter``."""
-    age = _AGE.match(text)
+    age = seconds_said(text)
     try:
-        found = now + timedelta(seconds=int(age[1]) * _UNITS[age[2]]) if age else _date_and_time(text)
+        found = date_and_time(text) if age is None else now + timedelta(seconds=age)
     except OverflowError:
         found = None
     if found is None:
@@ -81,27 +74,6 @@ def later(text: str, now: datetime, option: str) -> datetime:
 def _from_time(seconds: float) -> Start:
     # As text: a number far ahead would be taken for milliseconds.
     return {"from": json.dumps({"since": rfc3339(max(0, round(seconds * 1000)))})}
-
-
-def _time_of_day(text: str, now: datetime) -> datetime | None:
-    """The last time the clock showed it."""
-    match = _TIME_OF_DAY.match(text)
-    if match is None:
-        return None
-    try:
-        moment = now.replace(hour=int(match[1]), minute=int(match[2]), second=int(match[3] or 0), microsecond=0)
-    except ValueError:
-        return None
-    return moment if moment <= now else moment - timedelta(days=1)
-
-
-def _date_and_time(text: str) -> datetime | None:
-    if re.match(r"\d{4}-\d\d-\d\d", text) is None:
-        return None  # `fromisoformat` takes much else
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        return None
 
 
 def before_last(client: DaemonClient, query: dict[str, Any], count: int, hidden: frozenset[str]) -> Start:

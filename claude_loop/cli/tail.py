@@ -30,6 +30,8 @@ from claude_loop.paths import Home
 @click.option("--prd", "prds", multiple=True, metavar="PRD", shell_complete=proposed, help="Only this PRD; repeatable.")
 @click.option("--project", metavar="PROJECT", help="Only this project.")
 @click.option("--story", metavar="STORY", help="Only this story.")
+@click.option("--run", metavar="ID", help="Only this run, by its id.")
+@click.option("--session", metavar="ID", help="Only this agent's session.")
 @click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
 @click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
 @click.option(
@@ -80,6 +82,8 @@ def _query(client: DaemonClient, options: dict[str, Any]) -> dict[str, Any]:
     return {
         **filter_of(client, options["prds"], options["project"]),
         "story_id": options["story"],
+        "run_id": options["run"],
+        "session_id": options["session"],
         "type": options["types"] + until,
     }
 

@@ -117,6 +117,17 @@ def day(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d")
 
 
+def local_time(text: str) -> str:
+    """An RFC 3339 time as this machine's date and time; what is none stays as it is, and may hold anything."""
+    from claude_loop.clock import parse_time
+
+    try:
+        ms = parse_time(text) // 1000
+    except ValueError:
+        return text
+    return f"{day(ms)} {clock_time(ms)}"
+
+
 def duration(ms: float) -> str:
     """``8s``, ``10m07s``, ``4h12m``, ``3d4h``: whole seconds that have passed, as on the page."""
     seconds = int(ms // 1000)

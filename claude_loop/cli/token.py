@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 
 from claude_loop.cli.since import later
-from claude_loop.cli.terminal import note, printable, put, put_json
+from claude_loop.cli.terminal import local_time, note, printable, put, put_json
 from claude_loop.clock import SystemClock
 from claude_loop.paths import Home
 from claude_loop.transports.token_store import GIVEN_SCOPES, Grant, TokenStore
@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001 - click's way
         return
     for grant in grants:
         over = ", over" if grant.is_over(now) else ""
-        put(f"{printable(grant.name)}: {_words(grant)}, made {printable(grant.created_at)}{over}")
+        put(f"{printable(grant.name)}: {_words(grant)}, made {printable(local_time(grant.created_at))}{over}")
     if not grants:
         note("There are no named tokens.")
 
@@ -61,7 +61,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _words(grant: Grant) -> str:
-    until = f"until {printable(grant.expires_at)}" if grant.expires_at else "without end"
+    until = f"until {printable(local_time(grant.expires_at))}" if grant.expires_at else "without end"
     return f"{', '.join(grant.scopes)}; {until}"
 
 

@@ -286,8 +286,8 @@ Group = Literal["waiting", "vanished", "failed", "stalled", "paused", "running",
 class Card(RunDocument):
     """One entry of ``GET /api/prds``: the PRD's latest run as it stands now, with the PRD's own fields.
 
-    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done today;
-    ``earlier``: done before that, or archived).
+    Cards come in the order in which they are shown; ``group`` says where one belongs (``today``: done since
+    midnight or in the last twelve hours; ``earlier``: done before that, or archived).
     """
 
     title: str | None

@@ -14,6 +14,8 @@ GROUPS: tuple[Group, ...] = ("waiting", "vanished", "failed", "stalled", "paused
 MAX_STORIES = 1000
 MAX_RUNS = 100
 NO_PROJECT = ""
+# What was done in the evening is today's until noon: whoever lets agents work overnight looks in the morning.
+AT_LEAST_TODAY_MS = 12 * 3_600_000
 
 
 class EntityReader(Protocol):
@@ -24,21 +26,21 @@ class EntityReader(Protocol):
 
 
 class Moment:
-    """The time of a view: now, how much silence means stalled, and when today began (this machine's day unless given);
-    all in milliseconds."""
+    """The time of a view: now, how much silence means stalled, and since when what was done is today's (by this
+    machine's day unless given); all in milliseconds."""
 
     __slots__ = ("now_ms", "stalled_after_ms", "today_ms")
 
     def __init__(self, now_ms: int, stalled_after_ms: int, today_ms: int | None = None) -> None:
         self.now_ms = now_ms
         self.stalled_after_ms = stalled_after_ms
-        self.today_ms = local_midnight_ms(now_ms) if today_ms is None else today_ms
+        self.today_ms = today_since_ms(now_ms) if today_ms is None else today_ms
 
 
-def local_midnight_ms(now_ms: int) -> int:
-    """When today began in this machine's zone."""
+def today_since_ms(now_ms: int) -> int:
+    """The last midnight in this machine's zone, or twelve hours ago, whichever is earlier."""
     today = datetime.fromtimestamp(now_ms / 1000).astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    return int(today.timestamp() * 1000)
+    return min(int(today.timestamp() * 1000), now_ms - AT_LEAST_TODAY_MS)
 
 
 async def list_cards(reader: EntityReader, moment: Moment) -> list[Card]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import structlog
 from aiohttp import hdrs, web
 
@@ -50,7 +52,29 @@ def _translated(request: web.Request, exception: web.HTTPException) -> web.Strea
         return answer
     if exception.status == 404:
         hint = "GET /api/openapi.json lists every path."
-        return error_response(NotFound(f"There is nothing at {request.path[:200]}.", hint=hint))
+        nothing = NotFound(f"There is nothing at {request.path[:200]}.", hint=hint)
+        return _page(nothing) if _opened_by_a_person(request) else error_response(nothing)
     if exception.status == 413:
         return error_response(TooLarge("The body is larger than this server takes."))
     return error_response(InvalidRequest(f"The request cannot be served: {exception.reason}."))
+
+
+def _opened_by_a_person(request: web.Request) -> bool:
+    """Whether a browser shows the answer as a page; a script's `fetch` and other programs read JSON."""
+    navigates = request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    return navigates and request.method == "GET" and "text/html" in request.headers.get(hdrs.ACCEPT, "").lower()
+
+
+def _page(nothing: NotFound) -> web.Response:
+    said = escape(nothing.as_dict()["message"])
+    return web.Response(
+        status=nothing.status,
+        content_type="text/html",
+        charset="utf-8",
+        text=(
+            '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            '<title>Nothing here · claude-loop</title>\n<link rel="stylesheet" href="/style.css">\n'
+            f'<main>\n  <h1>Nothing here</h1>\n  <p>{said}</p>\n  <p><a href="/">All PRDs</a></p>\n</main>\n</html>\n'
+        ),
+    )

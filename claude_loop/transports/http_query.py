@@ -23,7 +23,12 @@ TIME = {
     "pattern": r"^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}",
 }
 _SECONDS = {"type": "string", "pattern": r"^[0-9]{1,11}(\.[0-9]{1,6})?$"}
-TIME_TEXT = {"anyOf": [TIME, _SECONDS]}
+_SAID = {
+    "type": "string",
+    "pattern": r"^([0-9]{1,9}[smhdw]|([01]?[0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?)$",
+}
+_DATE = {"type": "string", "format": "date", "pattern": r"^(19[7-9][0-9]|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}$"}
+SAID_TIME = {"anyOf": [TIME, _DATE, _SECONDS, _SAID]}
 _CURSOR = {"type": "string", "pattern": f"^{CURSOR_PATTERN}$"}
 FILTER_PARAMETERS = tuple(
     Parameter(key.attribute, key.selects, repeats=MAX_VALUES, schema=_TYPE if key.name == "types" else _VALUE)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import cast
 
 from aiohttp import web
 
-from claude_loop.clock import parse_time
 from claude_loop.errors import InvalidRequest
 from claude_loop.eventlog.base import DocumentsAtOnce
 from claude_loop.filters import Filter
@@ -19,16 +19,19 @@ from claude_loop.progress.report import TYPES, Prd, ReportFold
 from claude_loop.progress.report_agents import Agent, SessionWaits
 from claude_loop.progress.session_documents import SessionDocument
 from claude_loop.progress.views import Moment, make_card, urgency
+from claude_loop.said_times import moment_said
 from claude_loop.transports.http_endpoint import Parameter
 from claude_loop.transports.http_json import json_answer
-from claude_loop.transports.http_query import TIME_TEXT, Query
+from claude_loop.transports.http_query import SAID_TIME, Query
 
-_TIME = "RFC 3339, or seconds since the epoch"
+_TIME = "an age (8h), a time (22:00, 2026-01-26T22:00:00), or seconds since the epoch; without an offset it is local"
 REPORT_QUERY = (
-    Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end.", schema=TIME_TEXT),
-    Parameter("until", "Where it ends, likewise. Without it: now.", schema=TIME_TEXT),
+    Parameter("since", f"Where the range begins: {_TIME}. Without it: twelve hours before its end.", schema=SAID_TIME),
+    Parameter("until", "Where it ends, likewise. Without it: now.", schema=SAID_TIME),
     Parameter("project", "Only this project; empty for PRDs and agents without one."),
 )
+# No date of 1970 is earlier in any zone.
+_EARLIEST = datetime(1969, 12, 31, 10, tzinfo=UTC)
 DEFAULT_RANGE_MS = 12 * 3600 * 1000
 _PAGE_EVENTS = 200
 _PAGE_OF_A_WAIT = 20  # most waits end with the next event, and the next wait is often not far
@@ -46,8 +49,12 @@ class ReportHandler:
         """What happened in a range of time for each PRD and for agents without one, and what needs a person now."""
         query = Query(request, REPORT_QUERY)
         moment = self._moment()
-        until = _time(query, "until", moment.now_ms)
-        since = _time(query, "since", until - DEFAULT_RANGE_MS)
+        now = datetime.fromtimestamp(moment.now_ms / 1000, UTC).astimezone()
+        end = _time(query, "until", now)
+        until = moment.now_ms if end is None else _milliseconds(end)
+        # 22:00 until 07:00 is one night: the begin lies before the end.
+        begin = _time(query, "since", now if end is None else end)
+        since = until - DEFAULT_RANGE_MS if begin is None else _milliseconds(begin)
         if since > until:
             raise InvalidRequest(
                 "`since` is later than `until`.", field="since", hint="The range has to have a length."
@@ -114,18 +121,15 @@ def _documents(stored: DocumentsAtOnce, project: str | None, moment: Moment) -> 
     return sorted(cards, key=urgency), runs, stories, own
 
 
-def _time(query: Query, name: str, default: int) -> int:
+def _time(query: Query, name: str, now: datetime) -> datetime | None:
     text = query.text(name)
     if text is None:
-        return default
-    try:
-        return parse_time(_number(text)) // 1000
-    except (ValueError, OverflowError):
-        raise InvalidRequest(f"`{name}` is no time.", field=name, hint=f"Write it as {_TIME}.") from None
+        return None
+    found = moment_said(text, now)
+    if found is None or found < _EARLIEST:
+        raise InvalidRequest(f"`{name}` is no time.", field=name, hint=f"Write it as {_TIME}.")
+    return found
 
 
-def _number(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _milliseconds(moment: datetime) -> int:
+    return max(0, round(moment.timestamp() * 1000))

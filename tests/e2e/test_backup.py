@@ -81,7 +81,7 @@ def test_restore_refuses_beside_a_daemon_and_resets_readers(daemon, tmp_path):
     assert [event["id"] for event in after["events"]] == ["e3"]
 
     refused = daemon.run("restore", file)
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert "already runs" in refused.stderr
     assert stored(daemon) == ["e1", "e2", "e3"]
 

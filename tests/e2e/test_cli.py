@@ -151,7 +151,7 @@ def test_a_configuration_file_that_is_none_is_named(person) -> None:
 
 def test_serve_refuses_a_home_that_has_a_daemon(daemon) -> None:
     refused = daemon.run("serve")
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert f"(pid {daemon.pid}, {daemon.url})" in refused.stderr
 
 
@@ -169,6 +169,10 @@ def test_emit_prds_show(daemon) -> None:
     assert (listed.returncode, listed.stderr) == (0, "")
     assert "▶ proof/A-1 Checkout  running · " in listed.stdout
     assert "1 verified · 1 to do" in listed.stdout
+    assert daemon.run("prds", "--project", "proof").stdout.splitlines()[0].startswith("▶ proof/A-1 Checkout  running")
+    other = daemon.run("prds", "--project", "prof")
+    assert (other.returncode, other.stdout) == (0, "")
+    assert other.stderr == "No PRD is of that project; `claude-loop prds` lists those there are.\n"
     shown = daemon.run("show", "A-1").stdout.splitlines()
     assert shown[2].startswith("  ✓ US-001  done, verified · ")
     assert shown[2].endswith("tests 3 passed · commit abc123d")

@@ -286,8 +286,8 @@ def test_where_to_begin(shared, prd) -> None:
 
 def test_what_is_shown(shared, prd) -> None:
     events: list[dict[str, Any]] = [
-        {"type": "story.started", "story_id": "S-1"},
-        {"type": "test.run", "story_id": "S-1", "data": {"passed": 1, "failed": 0}},
+        {"type": "story.started", "story_id": "S-1", "run_id": f"{prd}-r"},
+        {"type": "test.run", "story_id": "S-1", "session_id": f"{prd}-s", "data": {"passed": 1, "failed": 0}},
         {"type": "story.started", "story_id": "S-2", "project": "other"},
     ]
     publish(shared, *events, prd=prd)
@@ -301,6 +301,8 @@ def test_what_is_shown(shared, prd) -> None:
     assert types("--prd", prd, "--story", "S-2") == [("story.started", prd)]
     assert types("--prd", prd, "--project", "other") == [("story.started", prd)]
     assert types("--prd", prd, "--prd", f"{prd}-b", "-n", "2") == [("story.started", prd), ("log.message", f"{prd}-b")]
+    assert types("--run", f"{prd}-r") == [("story.started", prd), ("test.run", prd)]  # what joined it too
+    assert types("--session", f"{prd}-s") == [("test.run", prd)]
     assert types("--prd", "nobody") == []
     assert types("--prd", f"other/{prd}") == [("story.started", prd)]
     misspelt = shared.run("tail", "--no-follow", "--prd", prd, "--type", "story")

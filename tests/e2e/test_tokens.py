@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -206,7 +207,9 @@ def test_it_stands_nowhere_but_where_it_was_shown(daemon):
     daemon.run("prds")
     daemon.stop()
     secret = token.removeprefix("clt_")
-    assert secret not in listed.stdout + daemon.run("token", "list").stdout + daemon.log.read_text()
+    shown = daemon.run("token", "list").stdout
+    assert f"until {datetime.fromisoformat(one['expires_at']).astimezone():%Y-%m-%d %H:%M:%S}, made " in shown
+    assert secret not in listed.stdout + shown + daemon.log.read_text()
     for path in daemon.home.root.rglob("*"):
         if path.is_file():
             assert secret.encode() not in path.read_bytes(), path

@@ -72,7 +72,7 @@ def test_the_line_of_each_subcommand_is_whole(name):
         (errors.Forbidden("x"), 4),
         (errors.ForeignFile("x"), 4),
         (errors.PortTaken("x"), 1),
-        (errors.AlreadyRunning("x"), 1),
+        (errors.AlreadyRunning("x"), 4),
         (errors.UnsafeHome("x"), 1),
         (errors.Busy("x"), 1),
         (ServerError(401, {"code": "unauthorized"}), 4),

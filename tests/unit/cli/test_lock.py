@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,8 @@ def test_locks_are_listed_with_their_holders(stale: int) -> None:
         assert first["file"].endswith("/.claude-loop/locks/a%2Fb.lock")
         assert (second["state"], second["pid"]) == ("stale", stale)
         assert first["since"] > second["since"]
+        since = datetime.fromisoformat(first["since"]).astimezone()
+        assert rows[0][4:] == [f"{since:%Y-%m-%d}", f"{since:%H:%M:%S}"]
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason(folder: Path) -> None:

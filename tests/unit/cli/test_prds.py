@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from claude_loop.cli.amounts import money
-from claude_loop.cli.prds import agent_lines, detail_lines, list_lines, without_most_earlier
+from claude_loop.cli.prds import agent_lines, detail_lines, list_lines, of_project, without_most_earlier
 from claude_loop.cli.terminal import clock_time, printable
 from claude_loop.progress.views import Moment, list_cards, prd_detail
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
@@ -201,6 +201,13 @@ def test_what_was_done_before_today_does_not_push_the_rest_off_the_screen():
     cards = [{"prd_id": n, "group": "running" if n < 30 else "earlier"} for n in range(60)]
     assert [card["prd_id"] for card in without_most_earlier(cards)] == list(range(40))
     assert without_most_earlier(cards[:35]) == cards[:35]
+
+
+def test_one_project_or_none():
+    cards = [{"prd_id": "A", "project": "shop"}, {"prd_id": "B", "project": None}, {"prd_id": "C", "project": "blog"}]
+    assert [card["prd_id"] for card in of_project("shop", cards)] == ["A"]
+    assert [card["prd_id"] for card in of_project("", cards)] == ["B"]
+    assert of_project("sho", cards) == []
 
 
 def test_a_run_that_a_later_one_followed_never_finished():

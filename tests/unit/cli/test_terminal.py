@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import unicodedata
 
 import hypothesis.strategies as st
@@ -14,6 +15,7 @@ from claude_loop.cli.terminal import (
     columns,
     duration,
     harmless_json,
+    local_time,
     padded,
     plural,
     printable,
@@ -181,3 +183,12 @@ def test_json_is_utf_8_wherever_it_goes():
 def test_a_stand_in_for_a_stream_is_left_alone():
     write_anything(io.StringIO())
     write_json_to(io.StringIO())
+
+
+def test_a_stored_time_is_shown_in_this_machines_zone(monkeypatch):
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert local_time("2026-01-26T22:14:03.500Z") == "2026-01-27 07:14:03"
+        assert local_time("?") == "?"
+    time.tzset()

@@ -1,5 +1,7 @@
 """The report: what lies in the range and what does not, and what needs a person."""
 
+from datetime import datetime
+
 import pytest
 
 from claude_loop.cli.report_text import as_text, body_lines, title_line
@@ -10,6 +12,11 @@ from claude_loop.progress.spans import clipped, total
 from tests.http_rig import serving
 
 NOON = 1_769_428_800  # the clock of the test, seconds
+
+
+def at(seconds):
+    """Here, as the command takes it."""
+    return datetime.fromtimestamp(seconds).astimezone()
 
 
 @pytest.fixture
@@ -82,9 +89,31 @@ async def test_what_needs_a_person_comes_first_the_most_urgent_before_the_others
 
 
 @pytest.mark.parametrize(
+    ("query", "begin", "end"),
+    [
+        ({"since": "1h"}, NOON - 3600, NOON),
+        ({"since": "1h", "until": "2d"}, NOON - 2 * 86_400 - 3600, NOON - 2 * 86_400),
+        ({"since": "999999999w"}, 0, NOON),
+        ({"since": f"{NOON - 60}", "until": "2026-01-26T12:00:00Z"}, NOON - 60, NOON),
+        ({"until": f"{NOON}000"}, NOON - 12 * 3600, NOON),
+        ({"since": f"{at(NOON - 60):%H:%M}"}, NOON - 60, NOON),
+        ({"since": f"{at(NOON - 60):%H:%M}", "until": f"{at(NOON - 120):%H:%M:%S}"}, NOON - 86_460, NOON - 120),
+        ({"since": f"{at(NOON - 86_400):%Y-%m-%d}"}, at(NOON - 86_400).replace(hour=0, minute=0).timestamp(), NOON),
+        ({"since": f"{at(NOON - 86_400):%Y-%m-%dT%H:%M:%S}"}, NOON - 86_400, NOON),  # local, as in the command
+    ],
+)
+async def test_a_range_is_written_as_for_the_command(rig, query, begin, end):
+    answer = await report(rig, **query)
+    assert (answer["since"], answer["until"]) == (begin * 1000, end * 1000)
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ({"since": "yesterday"}, "since"),
+        ({"since": "1900-01-01T00:00:00Z"}, "since"),
+        ({"since": "25:00"}, "since"),
+        ({"since": "1e9"}, "since"),
         ({"until": "2026-13-01T00:00:00Z"}, "until"),
         ({"since": "1769428800", "until": "1769428000"}, "since"),
         ({"from": "now"}, "from"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from claude_loop.errors import AmbiguousPrd, NotFound
 from claude_loop.progress import views
-from claude_loop.progress.views import Moment, find_prd, list_cards, local_midnight_ms, prd_detail
+from claude_loop.progress.views import Moment, find_prd, list_cards, prd_detail, today_since_ms
 from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World, play
 
 
@@ -140,7 +141,28 @@ async def test_an_unknown_prd_is_answered_with_the_one_that_was_meant(asked: str
     assert refusal.value.hint == f"{meant}`claude-loop prds` lists those there are."
 
 
-def test_today_begins_at_local_midnight():
-    midnight = local_midnight_ms(START_MS)
-    assert START_MS - 86_400_000 * 1.1 < midnight <= START_MS
-    assert local_midnight_ms(midnight) == midnight
+@pytest.mark.parametrize(
+    ("now", "since"),
+    [
+        ("2026-01-27T00:08", "2026-01-26T12:08"),
+        ("2026-01-27T11:59", "2026-01-26T23:59"),
+        ("2026-01-27T12:01", "2026-01-27T00:00"),
+        ("2026-01-27T23:59", "2026-01-27T00:00"),
+    ],
+)
+def test_today_reaches_back_to_midnight_and_at_least_twelve_hours(now: str, since: str):
+    def local_ms(text: str) -> int:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+    assert today_since_ms(local_ms(now)) == local_ms(since)
+
+
+async def test_what_was_done_before_midnight_is_still_todays_in_the_night():
+    noon = datetime.fromtimestamp(START_MS / 1000).astimezone()
+    midnight = int(noon.replace(hour=0, minute=0, second=0).timestamp() * 1000)
+    world = World()
+    world.now_ms = midnight - 180_000
+    world.play("prd.started → prd.completed success=true")
+    hours = {after: Moment(midnight + after * 3_600_000, STALLED_AFTER_MS) for after in (0, 11, 12)}
+    groups = {after: (await list_cards(Reader(world), moment))[0]["group"] for after, moment in hours.items()}
+    assert groups == {0: "today", 11: "today", 12: "earlier"}

@@ -25,6 +25,36 @@ async def test_an_unknown_path():
         assert "openapi" in refusal["hint"]
 
 
+_BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "none"}
+
+
+async def test_an_unknown_path_in_a_browser_is_a_page_that_leads_on():
+    async with serving() as rig:
+        url = URL(f"{rig.url}/" + quote("<script>alert(1)</script>\u202e\x1b"), encoded=True)
+        async with rig.session.get(url, headers=_BROWSER | {"Sec-Fetch-Mode": "navigate"}) as answer:
+            page = await answer.text()
+            assert (answer.status, answer.content_type) == (404, "text/html")
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "There is nothing at /&lt;script&gt;alert(1)" in page
+        assert '<a href="/">' in page
+        assert not [part for part in ("<script", "\u202e", "\x1b") if part in page]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/nothing", {"Accept": "*/*"}),
+        ("GET", "/nothing", _BROWSER | {"Sec-Fetch-Mode": "cors"}),
+        ("DELETE", "/nothing", _BROWSER),
+        ("GET", "/api/prds/NONE", _BROWSER),  # a path that there is: the error of a PRD that there is not
+    ],
+)
+async def test_others_have_json(method, path, headers):
+    async with serving() as rig, rig.session.request(method, path, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (404, "application/json")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"), [("DELETE", "/api/events", "GET, HEAD, POST"), ("POST", "/health", "GET, HEAD")]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from datetime import datetime
 
 import pytest
 
@@ -12,7 +13,7 @@ from claude_loop.progress.passing import shown_by_key
 from claude_loop.progress.views import GROUPS, Moment, list_cards
 from tests.requirements import find_node
 from tests.support import ROOT
-from tests.unit.progress.scenarios import STALLED_AFTER_MS, World
+from tests.unit.progress.scenarios import STALLED_AFTER_MS, START_MS, World
 from tests.unit.progress.test_views import Reader
 
 DAY_MS = 86_400_000
@@ -34,15 +35,16 @@ SCRIPT = """
 import { runnerImport } from "vite";
 const { module } = await runnerImport("./src/lib/cards.ts", { configFile: false, logLevel: "error" });
 let text = ""; for await (const part of process.stdin) text += part;
-const { documents, now } = JSON.parse(text);
-const cards = module.cardsOf(new Map(Object.entries(documents)), now);
-console.log(JSON.stringify(cards.map(({ prd, group }) => [prd.project, prd.prd_id, group])));
+const lists = JSON.parse(text).map(({ documents, now }) => module.cardsOf(new Map(Object.entries(documents)), now));
+console.log(JSON.stringify(lists.map((cards) => cards.map(({ prd, group }) => [prd.project, prd.prd_id, group]))));
 """
 
 
 def a_world() -> World:
     """PRDs in every state, some put away, some of yesterday, some that began in the same moment."""
     world, dice = World(), random.Random(7)
+    # In the evening, so that some hours later it is another day.
+    world.now_ms = int(datetime.fromtimestamp(START_MS / 1000).astimezone().replace(hour=20).timestamp() * 1000)
     for day in range(3):
         for number, scene in enumerate([*SCENES, *SCENES]):
             prd, project = f"{dice.choice(NAMES)}{day}{number}", dice.choice([None, "shop", "Blog"])
@@ -60,17 +62,22 @@ def a_world() -> World:
 @pytest.mark.requires("node", "page")
 async def test_the_page_shows_cards_in_the_daemons_order():
     world = a_world()
+    # Now, and at hours of which most lie beyond midnight: what was done in the evening stays until the morning.
+    moments = [Moment(world.now_ms + hours * 3_600_000, STALLED_AFTER_MS) for hours in (0, 5, 11, 13, 23)]
     expected = [
-        [card["project"], card["prd_id"], card["group"]]
-        for card in await list_cards(Reader(world), Moment(world.now_ms, STALLED_AFTER_MS))
+        [[card["project"], card["prd_id"], card["group"]] for card in await list_cards(Reader(world), moment)]
+        for moment in moments
     ]
-    assert {group for _, _, group in expected} == set(GROUPS)
-    told = {
-        "documents": {
-            key: shown_by_key(key, each, world.now_ms, STALLED_AFTER_MS) for key, each in world.documents.items()
-        },
-        "now": world.now_ms,
-    }
+    assert {group for _, _, group in expected[0]} == set(GROUPS)
+    told = [
+        {
+            "documents": {
+                key: shown_by_key(key, each, at.now_ms, STALLED_AFTER_MS) for key, each in world.documents.items()
+            },
+            "now": at.now_ms,
+        }
+        for at in moments
+    ]
     done = subprocess.run(
         [str(find_node()), "--input-type=module", "-e", SCRIPT],
         cwd=ROOT / "web", input=json.dumps(told), capture_output=True, text=True, timeout=60, check=False,

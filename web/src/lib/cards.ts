@@ -15,8 +15,11 @@ export const GROUPS: readonly Group[] = [
   "waiting", "vanished", "failed", "stalled", "paused", "running", "today", "earlier",
 ];
 
+/** What was done in the evening is today's until noon. */
+const AT_LEAST_TODAY = 12 * 3_600_000;
+
 export function cardsOf(documents: Documents, now: number): Card[] {
-  const today = new Date(now).setHours(0, 0, 0, 0);
+  const today = Math.min(new Date(now).setHours(0, 0, 0, 0), now - AT_LEAST_TODAY);
   const cards: Card[] = [];
   for (const [key, document] of documents) {
     if (!key.startsWith(PRDS)) continue;

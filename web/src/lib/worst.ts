@@ -16,7 +16,7 @@ const SHAPES: Record<string, string> = {
   today: "<path d='m4.6 8.2 2.4 2.4 4.4-5'/>",
 };
 const SAID: Record<string, string> = {
-  waiting: "waiting", vanished: "gone", failed: "failed", stalled: "silent", paused: "paused", running: "running", today: "done today",
+  waiting: "waiting", vanished: "gone", failed: "failed", stalled: "silent", paused: "paused", running: "running", today: "done lately",
 };
 
 /** They come most urgent first. */
