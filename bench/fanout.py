@@ -21,17 +21,15 @@ what it costs to give them the history is not part of it. Each event is due at i
 when the publisher looks, each millisecond if it can, is one append. So the latency counts from when an event was due,
 whoever was late (no coordinated omission). Memory is the server's resident set.
 
-The rows of the steady rates were measured by themselves, after those of the throughput.
-
-Limit. 5,000 events a second to 100 clients fill this machine. In a run at load 7, in which 20,000 of them took ten seconds,
+Limit. 5,000 events a second to 100 clients nearly fill this machine. In a run at load 7, in which 20,000 of them took ten seconds,
 each cost the server 185 us of processor time, the clients 60 us: 0.93 and 0.30 of a thread at that rate, where the two
 threads here are of one core and do 60 % each while both are busy. What comes on top, a commit or a stalled reader, waits its
 turn, and so does the answer to a commit, which needs the same loop. py-spy of the server meanwhile, in samples that hold
 the interpreter's lock: 52 % serves the readers (24 % the writes to 100 sockets), 12 % is the publisher, which lives in this
 process, 9 % tells of what was committed, 4 % is the log's thread, 5 % looks at plans, 4 % at owners of runs, 3 % the search
 index; the rest is the loop. A tenth of that rate leaves room: its rows are above.
-What delayed the others by 150 ms while two clients stalled was the collector's look at everything, which fell into those
-rounds: it now leaves out what lives since the start, takes some 50 ms and is made seldom (heap.py).
+What had delayed the others by 150 ms while two clients stalled was the collector's look at everything, which fell into
+those rounds: it now leaves out what lives since the start, takes some 50 ms and is made seldom (heap.py).
 """
 
 from __future__ import annotations
