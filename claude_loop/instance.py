@@ -38,6 +38,8 @@ class DaemonNote:
     @classmethod
     def read(cls, home: Home) -> DaemonNote | None:
         """The note, or None when there is none that makes sense. It does not prove that a daemon runs."""
+        if not home.daemon_json.is_file():  # a FIFO would be waited for
+            return None
         try:
             raw: Any = json.loads(home.daemon_json.read_bytes())
             said = raw.get("arguments", ())  # those of before this was noted were nearly all a plain `serve`

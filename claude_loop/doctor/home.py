@@ -124,12 +124,15 @@ def disk(scene: Scene) -> Iterator[Finding]:
 def log_file(scene: Scene) -> Iterator[Finding]:
     """By its first bytes alone: opening a database would make files beside it."""
     path = scene.home.database
+    quoted = shlex.quote(str(path))
+    if path.exists() and not path.is_file():  # a FIFO would be waited for
+        yield problem(f"{path} is not a regular file.", f"mv {quoted} {quoted}.damaged")
+        return
     try:
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
         return
-    quoted = shlex.quote(str(path))
     if not head:
         return  # made, and nothing written yet
     if not head.startswith(_MAGIC) or len(head) < 100:

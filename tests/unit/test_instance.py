@@ -34,6 +34,11 @@ def test_a_note_that_makes_no_sense_is_none(prepared, content):
     assert DaemonNote.read(prepared) is None
 
 
+def test_a_note_that_is_a_pipe_is_not_waited_for(prepared):
+    os.mkfifo(prepared.daemon_json)
+    assert DaemonNote.read(prepared) is None
+
+
 def test_the_second_daemon_is_told_who_the_first_is(prepared):
     first, second = InstanceLock(prepared), InstanceLock(prepared)
     assert not is_running(prepared)

@@ -120,6 +120,12 @@ def test_a_log_of_a_later_version_is_told_from_its_first_bytes():
     assert findings(checks.log_file, scene()) == []
 
 
+def test_a_log_that_is_a_pipe_is_not_waited_for():
+    home = prepared()
+    os.mkfifo(home.database)
+    assert "not a regular file" in only(checks.log_file, scene()).sentence
+
+
 def test_a_log_that_is_no_database():
     home = prepared()
     home.database.write_bytes(b"not SQLite at all" * 10)
