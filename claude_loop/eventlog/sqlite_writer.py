@@ -158,6 +158,13 @@ class Writer:
         return keys_under(self.connection, "read_model", prefix)
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as failure:  # a defect of ours: nothing is stored from now on, which has to show
+            self._report(Internal(f"The event log's writer has ended: {failure}."))
+            log.exception("the event log's writer has ended")
+
+    def _work(self) -> None:
         running = True
         while running:
             try:

@@ -345,3 +345,17 @@ def open_files():
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(descriptor))
     return found
+
+
+async def test_a_writer_that_ended_by_a_defect_is_reported(tmp_path, monkeypatch):
+    log = await opened(tmp_path / "events.db")
+
+    def broken(_request):
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(log._writer, "_turn", broken)
+    log.append([event(1)])
+    await eventually(lambda: log.failure is not None, PATIENCE)
+    assert "a defect" in log.failure.message
+    log._writer._disconnect()
+    await log.close()

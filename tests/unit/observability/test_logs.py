@@ -56,3 +56,13 @@ def test_each_entry_is_one_line_with_time_level_and_words():
 @pytest.mark.parametrize(("level", "expected"), [("info", 5), ("warning", 4), ("error", 2)])
 def test_what_is_below_the_level_is_left_out(level, expected):
     assert len(entries(level)) == expected
+
+
+@pytest.mark.requires("linux")
+def test_a_log_that_cannot_be_written_fails_nobody():
+    """As when daemon.log lies on a full disk: whoever logs there goes on."""
+    program = PROGRAM + "\nsys.stdout.write('went on')"
+    with open("/dev/full", "wb") as full:
+        line = [sys.executable, "-W", "error", "-c", program, "debug"]
+        done = subprocess.run(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=full, text=True, timeout=30, check=True)
+    assert done.stdout == "went on"
