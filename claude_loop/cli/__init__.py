@@ -102,8 +102,7 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = ELSEWHERE.get(args[0]) or get_close_matches(args[0], COMMANDS, n=2, cutoff=0.75)
-            near = () if args[0].startswith("-") else near
-            if not near:
+            if args[0].startswith("-") or not near:
                 raise
             raise click.UsageError(f"{failure.message} Did you mean {' or '.join(near)}?", ctx) from None
 

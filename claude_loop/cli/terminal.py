@@ -21,8 +21,6 @@ _UNSAFE = (
 # The same in JSON text, where C0 controls are escaped already, and a line end may stand between values.
 _UNSAFE_IN_JSON = _UNSAFE.replace("\x00-\x1f", "")
 _SPACES = r"[\t\r\n]+"
-# What programs colour their complaints with: to be left out, where other sequences are shown to be there.
-_COLOURS = "\x1b\\[[0-9;:]{0,40}[mK]"
 # What our own symbols become where the terminal's encoding has none of them.
 _PLAIN = {
     "▶": ">", "▷": ">", "✓": "+", "✗": "x", "●": "*", "⏸": "=", "■": "#", "⊘": "%", "☠": "X", "↻": "@", "○": "o",
@@ -35,7 +33,11 @@ def printable(text: object, limit: int = 500) -> str:
     line = str(text)
     if len(line) <= limit and line.isascii() and line.isprintable():  # nearly all
         return line
-    line = re.sub(_SPACES, " ", re.sub(_COLOURS, "", line))
+    if "\x1b" in line:
+        from claude_loop.formats.plain_text import COLOURS
+
+        line = re.sub(COLOURS, "", line)
+    line = re.sub(_SPACES, " ", line)
     if len(line) > limit:
         line = line[: limit - 1] + "…"
     return re.sub(_UNSAFE, "\ufffd", line)

@@ -28,11 +28,11 @@ class Retention:
         self._log = log_
         self._days = days
         self._events = events
-        self._today = _Believed(clock)
+        self._wall = _BelievedClock(clock)
 
     async def prune(self) -> int:
         """Prune what is beyond retention now. Returns the number of events forgotten. Raises ``LoadError``."""
-        keep_from = round((self._today.seconds() - self._days * _DAY_SECONDS) * 1000)
+        keep_from = round((self._wall.seconds() - self._days * _DAY_SECONDS) * 1000)
         gone = 0
         while step := await self._log.prune(keep_from, self._events, STEP_EVENTS):
             gone += step
@@ -52,7 +52,7 @@ class Retention:
             await asyncio.sleep(ROUND_SECONDS)
 
 
-class _Believed:
+class _BelievedClock:
     """The wall clock, but not at once when it jumps ahead: by one that is wrong for an hour, all would be too old."""
 
     def __init__(self, clock: Clock) -> None:

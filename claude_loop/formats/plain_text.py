@@ -12,6 +12,8 @@ _SEQUENCE = re.compile(
     r"|[ -/]{0,10}[0-~])"
     r"|\x9b[0-?]{0,100}[ -/]{0,10}[@-~]"
 )
+# What programs colour their complaints with, alone: for short texts, in which other sequences are shown to be there.
+COLOURS = "\x1b\\[[0-9;:]{0,40}[mK]"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Binary output: one mark for each stretch of it.
 _MARKS = re.compile("\ufffd{2,}")

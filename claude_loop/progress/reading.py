@@ -11,13 +11,12 @@ from typing import Any
 
 from claude_loop.clock import parse_time
 from claude_loop.events import Event
+from claude_loop.formats.plain_text import COLOURS
 from claude_loop.id_rules import COMMIT_PATTERN, MAX_ID_LENGTH
 
 LONGEST_NAME = 80
 LONGEST_TEXT = 300
 _COMMIT = re.compile(COMMIT_PATTERN)
-# What programs colour their complaints with; a card or a message to a phone has no use for it.
-_COLOURS = re.compile("\x1b\\[[0-9;:]{0,40}[mK]")
 _LARGEST = 2**53  # beyond it JSON numbers lose digits in a browser
 
 
@@ -38,7 +37,7 @@ def line(value: Any, longest: int) -> str | None:
     # Cut before looking for blanks: the value may have 64 KiB.
     value = value[: longest * 4]
     if "\x1b" in value:
-        value = _COLOURS.sub("", value)
+        value = re.sub(COLOURS, "", value)  # a card or a message to a phone has no use for them
     value = " ".join(value.split())
     if len(value) > longest:
         value = value[: longest - 1] + "…"
