@@ -46,8 +46,19 @@ def offset_outside_transaction() -> None:
 
 
 def synchronous_off() -> None:
-    """A commit does not wait for the disk."""
+    """Neither a commit nor a checkpoint waits for the disk."""
+    from claude_loop.eventlog import checkpoints
+
     on_opening("PRAGMA synchronous = OFF")
+    # Where checkpoints wait for it they take the commits before them along, and a third of the runs lose nothing.
+    real = checkpoints.open_checkpointer
+
+    def open_checkpointer(*arguments: Any) -> Any:
+        connection = real(*arguments)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    checkpoints.open_checkpointer = open_checkpointer
 
 
 def announce_before_commit() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claude_loop.errors import LogDamaged
 from claude_loop.eventlog.base import nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
@@ -28,7 +29,13 @@ class StoredLog:
 
 async def read_log(database: Path) -> StoredLog:
     """All events, after a check that the read model is what a rebuild makes. Raises ``Violation``."""
-    log = SqliteEventLog(database, ProgressProjection())
+    try:
+        return await _checked(SqliteEventLog(database, ProgressProjection()))
+    except LogDamaged as damage:
+        raise Violation(f"the log that was left is damaged: {damage}") from damage
+
+
+async def _checked(log: SqliteEventLog) -> StoredLog:
     await log.open(nobody)
     try:
         events = (await log.read(0, 10**9)).events
