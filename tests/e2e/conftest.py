@@ -1,9 +1,21 @@
-"""What several end-to-end tests use: a browser."""
+"""What several end-to-end tests use: a browser, and daemons that start quickly."""
+
+from collections.abc import Iterator
 
 import pytest
 import pytest_asyncio
 
+from tests.e2e.daemon import Daemon
 from tests.e2e.monitor import browser_context, launched, new_page
+from tests.nursery import Nurse
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nurse() -> Iterator[None]:
+    """Hundreds of daemons are started here, and most of a start is imports; tests/e2e/test_server_process.py has it whole."""
+    with Nurse() as Daemon.nurse:
+        yield
+    Daemon.nurse = None
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

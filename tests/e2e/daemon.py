@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Self
 
 from claude_loop.paths import Home
+from tests.nursery import Adopted, Nurse
 from tests.support import PATIENCE, ROOT, free_port, until
 
 
 class Daemon:
     """`claude-loop serve` on one home and one port, whatever happens to its processes."""
+
+    #: Starts it where that is the same as to start an interpreter.
+    nurse: Nurse | None = None
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.home = Home(root)
@@ -28,7 +32,7 @@ class Daemon:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = root.with_name(f"{root.name}.log")
         self.environ = clean_environment(root) | environ
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Adopted | None = None
 
     def start(self, seconds: float = PATIENCE) -> None:
         """Start it and wait until it listens."""
@@ -39,7 +43,10 @@ class Daemon:
             self.kill()  # else it lives on, and Python warns of it in whatever test runs when it is forgotten
             raise
 
-    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, arguments: list[str]) -> subprocess.Popen[bytes] | Adopted:
+        if self.nurse is not None and self.nurse.suits(self.environ):
+            self.log.touch()
+            return self.nurse.start(arguments, self.environ, self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "claude_loop", *arguments],
@@ -50,7 +57,7 @@ class Daemon:
                 stderr=log,
             )
 
-    def _serves(self, process: subprocess.Popen[bytes]) -> bool:
+    def _serves(self, process: subprocess.Popen[bytes] | Adopted) -> bool:
         assert process.poll() is None, self.log.read_text()[-3000:]
         try:
             return json.loads(self.home.daemon_json.read_bytes())["pid"] == process.pid

@@ -11,8 +11,8 @@ import random
 
 import pytest
 
+from tests.nursery import Nurse
 from tests.prove.catalogue import BY_NAME
-from tests.prove.nursery import Nurse
 from tests.prove.runner import play
 
 KILLS = 50
@@ -22,11 +22,8 @@ KILLS = 50
 @pytest.mark.timeout(420)
 async def test_nothing_is_lost_doubled_or_misplaced_however_often_the_daemon_is_killed():
     seed = random.randrange(1_000_000)
-    nurse = Nurse()
-    try:
+    with Nurse() as nurse:
         outcome = await play(BY_NAME["kill"], seed, "long", nurse)
-    finally:
-        nurse.close()
     print(outcome)
     assert outcome.verdict == "PASS", outcome.details
     assert outcome.counts["kills"] == KILLS

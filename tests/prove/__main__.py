@@ -13,10 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from tests.nursery import Nurse
 from tests.prove import record
 from tests.prove.catalogue import BY_NAME, SCENARIOS
 from tests.prove.mutants import MUTANTS
-from tests.prove.nursery import Nurse
 from tests.prove.runner import play_all, play_mutants, succeeded
 
 

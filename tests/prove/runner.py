@@ -7,9 +7,9 @@ import time
 import traceback
 from collections import Counter
 
+from tests.nursery import Nurse
 from tests.prove.catalogue import BY_NAME, Scenario
 from tests.prove.mutants import Mutant
-from tests.prove.nursery import Nurse
 from tests.prove.oracle import Violation
 from tests.prove.outcome import Outcome, Verdict
 from tests.prove.record import Results

@@ -17,7 +17,7 @@ import aiohttp
 
 from claude_loop.supervision import TaskOwner
 from tests.e2e.daemon import Daemon
-from tests.prove.nursery import Nurse
+from tests.nursery import Nurse
 from tests.support import ROOT
 
 Number = TypeVar("Number", int, float)
@@ -39,7 +39,7 @@ class DaemonUnderTest(Daemon):
         super().__init__(root, **environ)
         self.plan = plan
         self.kills = 0
-        self._nurse = nurse
+        self.nurse = nurse
 
     def start(self, seconds: float = 30.0) -> None:
         super().start(seconds)
@@ -50,8 +50,8 @@ class DaemonUnderTest(Daemon):
 
     def _spawn(self, arguments: list[str]) -> Any:
         self.log.touch()
-        if self._nurse is not None:
-            return self._nurse.start(self.plan, arguments, self.environ, self.log)
+        if self.nurse is not None:
+            return self.nurse.start(arguments, self.environ, self.log, self.plan)
         program = ["-m", "tests.prove.serve", json.dumps(self.plan)] if self.plan else ["-m", "claude_loop"]
         with self.log.open("ab") as log:
             return subprocess.Popen(
