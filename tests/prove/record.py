@@ -128,7 +128,6 @@ def _origin(results: Sequence[Result]) -> str:
 
 
 def _targets(plain: Sequence[Result], mutated: Sequence[Result]) -> str:
-    seeds = min(len({one.seed for one in plain if one.scenario == each.name and _green(one)}) for each in SCENARIOS)
     runs = [[one.violated for one in mutated if one.mutant == each.name] for each in MUTANTS]
     caught = sum(bool(each) and all(each) for each in runs)
     rows = (
@@ -137,7 +136,8 @@ def _targets(plain: Sequence[Result], mutated: Sequence[Result]) -> str:
         ("hostile inputs sent to the daemon, no 5xx, no growth", _sum(plain, "inputs", "fuzz"), 1_000_000),
         ("resumptions of one reader", _top(plain, "resumptions", "resume"), 10_000),
         ("readers that come back at once", _top(plain, "readers", "crowd"), 1_000),
-        ("seeds with which every scenario passed", seeds, 3),
+        ("seeds with which every scenario of the short set passed", _green_seeds(plain, "short"), 3),
+        ("– of the long set", _green_seeds(plain, "long"), 3),
         ("mutants caught", caught, len(MUTANTS)),
     )
     lines = ["| | counted | to reach | |", "|---|---:|---:|---|"]
@@ -145,6 +145,16 @@ def _targets(plain: Sequence[Result], mutated: Sequence[Result]) -> str:
         mark = "" if target is None else "reached" if figure >= target else "**missed**"
         lines.append(f"| {name} | {figure:,} | {'' if target is None else f'{target:,}'} | {mark} |")
     return "\n".join(lines) + "\n"
+
+
+def _green_seeds(plain: Sequence[Result], size: str) -> int:
+    """Of the scenario that has the fewest. A seed with which a run failed is none, whatever another run of it did."""
+    counts = []
+    for each in SCENARIOS:
+        if each.short or size == "long":
+            runs = [one for one in plain if one.scenario == each.name and one.size == size]
+            counts.append(len({one.seed for one in runs} - {one.seed for one in runs if not _green(one)}))
+    return min(counts)
 
 
 def _green(one: Result) -> bool:

@@ -20,7 +20,7 @@ def passed(scenario: str, seed: int = 1, size: str = "long", **counts: int) -> R
 
 
 def all_passed() -> list[Result]:
-    found = [passed(one.name, seed) for one in SCENARIOS for seed in (1, 2, 3)]
+    found = [passed(one.name, seed, size) for one in SCENARIOS for seed in (1, 2, 3) for size in ("short", "long")]
     found += [
         passed("kill", 4, kills=2_000),
         passed("fuzz", 4, inputs=1_000_000),
@@ -65,7 +65,7 @@ def test_a_failure_is_told_without_the_folders_of_a_traceback() -> None:
 def test_a_record_without_a_gap() -> None:
     page = document(all_passed())
     assert "missed" not in section(page, "In short")
-    assert section(page, "In short").count("reached") == 6
+    assert section(page, "In short").count("reached") == 7
     assert section(page, "What failed").startswith("\nNothing")
     assert "**nothing**" not in section(page, "Mutants")
     assert "| `kill` | long | 4 | 4 | 1–4 | 2,000 |" in section(page, "Scenarios")
@@ -85,7 +85,8 @@ def test_a_record_without_a_gap() -> None:
             "| daemons killed by SIGKILL, nothing lost, doubled or left out in silence | 0 | 2,000 | **missed** |",
         ),
         ("fuzz", "| hostile inputs sent to the daemon, no 5xx, no growth | 0 | 1,000,000 | **missed** |"),
-        ("torn", "| seeds with which every scenario passed | 0 | 3 | **missed** |"),
+        ("torn", "| seeds with which every scenario of the short set passed | 0 | 3 | **missed** |"),
+        ("torn", "| – of the long set | 0 | 3 | **missed** |"),
     ],
 )
 def test_what_is_missing_is_said(without: str, row: str) -> None:
@@ -99,6 +100,13 @@ def test_a_failure_is_shown_and_what_it_counted_is_no_evidence() -> None:
     page = document([*all_passed(), failed])
     assert "- `kill`, long, seed 9, build `0.1.0+aa`: violated: 2 ack" in section(page, "What failed")
     assert "| `kill` | long | 5 | 4 | 1–4, 9 | 2,000 |" in section(page, "Scenarios")
+
+
+def test_a_scenario_that_fails_in_the_long_set_alone_is_not_covered_by_the_short_one() -> None:
+    failed = Result("api", 3, "long", "FAIL", 1.0, {}, "violated: x", True, **MADE)
+    page = section(document([*all_passed(), failed]), "In short")
+    assert "| seeds with which every scenario of the short set passed | 3 | 3 | reached |" in page
+    assert "| – of the long set | 2 | 3 | **missed** |" in page
 
 
 def test_a_mutant_that_was_not_caught_each_time() -> None:
