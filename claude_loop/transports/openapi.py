@@ -54,6 +54,7 @@ def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
     types = [answer.type for endpoint in listed for answer in endpoint.answers.values() if answer.type is not None]
     types += [endpoint.takes for endpoint in listed if endpoint.takes is not None]
     schemas = _Schemas([ErrorAnswer, *types])
+    payloads = _payload_schemas()
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in listed:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
@@ -66,7 +67,7 @@ def describe(endpoints: Iterable[Endpoint], version: str) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": schemas.components | {"NewEvent": _new_event(), **_payload_schemas()},
+            "schemas": schemas.components | {"NewEvent": _new_event(payloads), **payloads},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -150,12 +151,12 @@ def _event_body() -> dict[str, Any]:
     }
 
 
-def _new_event() -> dict[str, Any]:
+def _new_event(payloads: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The envelope, with the payload of each known type."""
     identifier = {**_IDENTIFIER, "type": ["string", "null"]}
     names = ("id", "project", "prd_id", "story_id", "run_id", "session_id", "source")
     known = [
-        {"if": {"properties": {"type": {"const": type_}}, "required": ["type"]}, "then": _fits(type_)}
+        {"if": {"properties": {"type": {"const": type_}}, "required": ["type"]}, "then": _fits(type_, payloads)}
         for type_ in CATALOGUE
     ]
     return {
@@ -209,9 +210,14 @@ def _payload_name(type_: str) -> str:
     return "data." + type_
 
 
-def _fits(type_: str) -> dict[str, Any]:
+def _fits(type_: str, payloads: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """What an event of a known type needs: its ``data``, and a story in one of two places."""
-    rule: dict[str, Any] = {"properties": {"data": {"$ref": f"#/components/schemas/{_payload_name(type_)}"}}}
+    payload = payloads[_payload_name(type_)]
+    data: dict[str, Any] = {"$ref": f"#/components/schemas/{_payload_name(type_)}"}
+    if payload["required"] or "anyOf" in payload:
+        rule: dict[str, Any] = {"required": ["data"], "properties": {"data": data}}
+    else:
+        rule = {"properties": {"data": {"anyOf": [data, {"type": "null"}]}}}
     if CATALOGUE[type_].story == "required":
         named = {"required": ["story_id"], "properties": {"story_id": {"type": "string"}}}
         inside = {"required": ["data"], "properties": {"data": {"type": "object", "required": ["story_id"]}}}
