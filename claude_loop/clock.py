@@ -99,7 +99,9 @@ def parse_time(value: str | float) -> int:
     if isinstance(value, bool):
         raise ValueError("a boolean is not a time")
     if isinstance(value, int | float):
-        us = round(value * 1000) if abs(value) >= 1e11 else round(value * 1_000_000)
+        if value < 0:  # one that rounds to zero too
+            raise ValueError("a time before 1970")
+        us = round(value * 1000) if value >= 1e11 else round(value * 1_000_000)
     else:
         # fromisoformat alone would also take dates without a time, and week dates.
         if _RFC3339.match(value) is None:

@@ -152,6 +152,8 @@ async def test_every_known_type_has_its_payload(api):
         ({"type": "a.b", "timestamp": "yesterday"}, False),
         ({"type": "a.b", "timestamp": "1969-12-31T00:00:00Z"}, False),
         ({"type": "a.b", "timestamp": -1}, False),
+        ({"type": "a.b", "timestamp": -1e-9}, False),
+        ({"type": "a.b", "timestamp": 0}, True),
         ({"type": "Upper"}, False),
         ({"type": "a.b", "id": ""}, False),
         ({"type": "a.b", "id": "x" * 129}, False),
