@@ -15,7 +15,19 @@ from typing_extensions import TypedDict
 
 from claude_loop.agent_types import AGENT_TYPES
 from claude_loop.errors import InvalidEvent
-from claude_loop.field_types import Amount, Count, Flag, Number, Until, Whole, hint_of, place_of, reread, whole
+from claude_loop.field_types import (
+    LARGEST_COUNT,
+    Amount,
+    Count,
+    Flag,
+    Number,
+    Until,
+    Whole,
+    hint_of,
+    place_of,
+    reread,
+    whole,
+)
 from claude_loop.id_rules import COMMIT_PATTERN
 
 Pid = Annotated[Whole, Field(ge=1, le=2**53)]
@@ -224,6 +236,12 @@ def _test_total(data: dict[str, Any]) -> None:
     if not (type(passed) is type(failed) is type(skipped) is int):
         return  # the model says what is wrong
     total = passed + failed + skipped
+    if total > LARGEST_COUNT >= max(passed, failed, skipped) and "total" not in data:
+        raise InvalidEvent(
+            f"`passed`, `failed` and `skipped` add up to {total!r:.60}; counts go up to {LARGEST_COUNT}.",
+            field="data",
+            hint="These cannot be counts of tests.",
+        )
     # Runners disagree on whether skipped tests count; both sums are honest.
     if whole(data.setdefault("total", total)) not in (total, total - skipped):
         raise InvalidEvent(

@@ -53,7 +53,8 @@ def _time(value: Any) -> Any:
 
 # Strict, with other forms read apart (`reread`): a function of ours in each field would cost more than all the rest.
 Whole = Annotated[int, Strict()]
-Count = Annotated[Whole, Field(ge=0, le=2**53)]
+LARGEST_COUNT = 2**53
+Count = Annotated[Whole, Field(ge=0, le=LARGEST_COUNT)]
 # JSON has no infinities: readers would see null.
 _Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Number = Whole | _Finite

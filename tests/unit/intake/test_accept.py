@@ -112,6 +112,7 @@ def test_times_come_as_text_or_number(stamp: str | float, at: int) -> None:
         (run_of_tests(passed=3, failed=0, failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
         (run_of_tests(passed="3", failed="0", failures=[{"name": "a"}]), "data.failures", "count it in `failed`"),
         (run_of_tests(passed="3", failed="1", total=9), "data.total", "filled in"),
+        (run_of_tests(passed=2**53, failed=1), "data", "counts of tests"),
         (commit("HEAD"), "data.commit_hash", "git rev-parse"),
         (commit("abc"), "data.commit_hash", "git rev-parse"),
         (commit("a" * 65), "data.commit_hash", "git rev-parse"),
