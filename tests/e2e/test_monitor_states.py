@@ -127,6 +127,7 @@ async def test_a_card_for_each_state_in_order_in_words_and_for_everybody(browser
         page = await open_overview(context, daemon)
         await page.locator("summary", has_text="Earlier · 1").click()
         cards = page.locator("article")
+        await expect(cards).to_have_count(len(said))  # those below are drawn when they are unfolded
         names = [text.split()[0] for text in await cards.locator("h2").all_inner_texts()]
         assert names == list(said)
         for words, expected in zip(await cards.locator(".state").all_inner_texts(), said.values(), strict=True):
