@@ -35,7 +35,19 @@ column, what is a size and no number of times is the largest that was seen.
 _COLUMNS = ("kills", "acknowledged", "spooled", "delivered", "duplicates", "resets")
 # Not added up over runs: how large something was, not how often.
 _LEVELS = frozenset(
-    {"grown_kb", "slow_ms", "alone_ms", "fds", "threads", "tasks", "mb", "readers", "connected", "labels"}
+    {
+        "grown_kb",
+        "grown_objects",
+        "slow_ms",
+        "alone_ms",
+        "fds",
+        "threads",
+        "tasks",
+        "mb",
+        "readers",
+        "connected",
+        "labels",
+    }
 )
 
 

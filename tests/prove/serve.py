@@ -1,7 +1,8 @@
 """The daemon under test: `python -m tests.prove.serve PLAN serve …`, the real one with what PLAN says done to it first.
 
 PLAN is JSON: ``die_at`` (a label) with ``hit``, ``mutant``, ``quick`` (files leave the spool, and events the log,
-sooner than they do in earnest), ``clock_file`` (seconds to add to the wall clock, read anew each time).
+sooner than they do in earnest), ``clock_file`` (seconds to add to the wall clock, read anew each time), ``heap_file``
+(where to tell what lives in memory, when signalled).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.prove import labels, mutants
+from tests.prove import heap, labels, mutants
 from tests.prove.mutants import on_opening
 
 
@@ -45,6 +46,8 @@ def main(plan: dict[str, Any], arguments: list[str]) -> None:
         hurry()
     if "clock_file" in plan:
         move_clock(Path(plan["clock_file"]))
+    if "heap_file" in plan:
+        heap.tell_on_signal(Path(plan["heap_file"]))
     if "mutant" in plan:
         mutants.apply(plan["mutant"])
     if "die_at" in plan:

@@ -7,11 +7,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 import aiohttp
 
+from tests.prove import heap
+from tests.prove.heap import Heap
 from tests.prove.hostile import Hostile
 from tests.prove.load import judge
 from tests.prove.oracle import Violation
@@ -23,9 +26,12 @@ from tests.support import eventually
 
 Input = TypeVar("Input")
 
-_GROWTH_MB = 25.0
-_CACHES_MB = 100.0
+# Before the ring and the caches are full, growing is what they are for.
 _ENOUGH = 100_000
+_GROWTH_MB = 8.0
+_GROWTH_OBJECTS = 100_000
+# A quiet search index gives its memory back after this long, in seconds.
+_SETTLING_SECONDS = 8.0
 # A query costs the daemon as much as twenty lines: of a million inputs most are lines.
 _SHARES = {"posted": 0.5, "spooled": 0.27, "queries": 0.04, "packets": 0.16, "garbage": 0.03}
 # How many go before the next look at how far all have come: of lines a body or some files, of others some for each hand.
@@ -37,7 +43,9 @@ _HANDS = 4
 
 async def fuzz(world: World) -> None:
     """Hostile events, spool lines, hooks, queries, cursors, filters, Socket.IO packets and Engine.IO garbage."""
-    daemon = world.daemon(quick=True, environ={"CLAUDE_LOOP_RETENTION__EVENTS": "3000"})
+    heap_file = world.folder / "heap.json"
+    environ = {"CLAUDE_LOOP_RETENTION__EVENTS": "3000"}
+    daemon = world.daemon(quick=True, environ=environ, heap_file=str(heap_file))
     await asyncio.to_thread(daemon.start)
     readers = one_of_each()
     for one in readers:
@@ -45,12 +53,12 @@ async def fuzz(world: World) -> None:
     async with aiohttp.ClientSession() as http:
         attack = Attack(world, daemon, http, await get_json(f"{daemon.url}/api/openapi.json"))
         wanted = world.inputs or world.pick(3_000, 300_000)
-        # The caches, the ring and the allocator first reach their size.
+        # The caches and the ring first reach their size.
         await attack.send(wanted // 2)
-        before = resident_mb(daemon.pid)
+        before = await _lives(daemon, heap_file, wanted)
         await attack.send(wanted - wanted // 2)
-        await _settled(daemon)
-        grown = resident_mb(daemon.pid) - before
+        after = await _lives(daemon, heap_file, wanted)
+        resident = resident_mb(daemon.pid)
         health = await get_json(f"{daemon.url}/health")
         if health["status"] != "healthy":
             raise Violation(f"the daemon is unhealthy: {health}")
@@ -61,19 +69,25 @@ async def fuzz(world: World) -> None:
     said = [line for line in daemon.log.read_text(errors="replace").splitlines() if _is_failure(line)]
     if said:
         raise Violation(f"{len(said)} failures in the daemon's log, {said[0][:600]} … {said[-1][:600]}")
-    # Before the ring and the caches are full, growing is what they are for.
-    if grown > (_GROWTH_MB if wanted >= _ENOUGH else _CACHES_MB):
-        raise Violation(f"{grown:.1f} MB more after the second half")
+    grown = Heap(after.mb - before.mb, after.objects - before.objects)
+    if wanted >= _ENOUGH and (grown.mb > _GROWTH_MB or grown.objects > _GROWTH_OBJECTS):
+        raise Violation(f"{grown.mb:.1f} MB and {grown.objects} objects more live after the second half")
     judge(world, await read_log(daemon.home.database), {}, readers)
-    world.count(
-        inputs=attack.inputs, refused=attack.refused, grown_kb=round(1000 * grown), **attack.sent, **attack.made
-    )
+    world.count(inputs=attack.inputs, refused=attack.refused, **attack.sent, **attack.made)
+    world.count(grown_kb=round(1000 * grown.mb), grown_objects=grown.objects, mb=round(resident))
 
 
 def _is_failure(line: str) -> bool:
     if "(further occurrences of this error will be logged" in line:
         return False  # what Engine.IO says of its clients
     return "level=error" in line or "level=critical" in line or line.startswith("Traceback")
+
+
+async def _lives(daemon: DaemonUnderTest, heap_file: Path, wanted: int) -> Heap:
+    await _settled(daemon)
+    if wanted >= _ENOUGH:
+        await asyncio.sleep(_SETTLING_SECONDS)
+    return await heap.ask(daemon.pid, heap_file)
 
 
 async def _settled(daemon: DaemonUnderTest) -> None:
