@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.order import by_file
 from tests.requirements import REQUIREMENTS, missing
-from tests.support import free_port, kill
+from tests.support import free_port, kill, parent
 
 ALL_REQUIRED = os.environ.get("CLAUDE_LOOP_TEST_REQUIRE") == "all"
 # Enough to see within minutes what a change has broken; a search for what is still hidden asks for more.
@@ -48,18 +48,20 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("CLAUDE_LOOP_HOME", str(state))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     yield state
-    _end_daemon_of(state)
+    end_daemon_of(state)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_daemon_of(state: Path) -> None:
+def end_daemon_of(state: Path) -> None:
     """End a daemon that the test left running, but only if it provably is the one of this directory."""
     try:
         pid = json.loads((state / "daemon.json").read_text())["pid"]
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if pid != os.getpid() and f"CLAUDE_LOOP_HOME={state}".encode() in environment:
+    # One from the nursery has the nursery's environment, and the nursery is a child of ours.
+    ours = f"CLAUDE_LOOP_HOME={state}".encode() in environment or parent(parent(pid)) == os.getpid()
+    if pid != os.getpid() and ours:
         kill(pid)
 
 

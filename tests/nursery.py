@@ -1,8 +1,8 @@
 """Starts daemons quickly: a process that has imported everything forks them, so that a start costs no second of imports.
 
 A daemon from here is the same code in a process of its own, told the same by arguments and environment. What a process
-has from its interpreter alone it lacks: ``/proc/PID/cmdline`` and ``environ`` are the nursery's.
-``python -m tests.nursery`` reads one request a line, and answers each with a line.
+has from its interpreter alone it lacks: ``/proc/PID/cmdline`` and ``environ`` are the nursery's, and the garbage collector
+is at work during the start. ``python -m tests.nursery`` reads one request a line, and answers each with a line.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Nurse:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
+        self._asked = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.environ = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
 
@@ -51,9 +52,18 @@ class Nurse:
             process = self._process = self._process or self._begun()
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._asked += 1
+            process.stdin.write(json.dumps([self._asked, *request]).encode() + b"\n")
             process.stdin.flush()
-            return json.loads(process.stdout.readline())
+            # A time limit or a signal may have broken off the request before: its answer, or the end of it, is still to come.
+            while line := process.stdout.readline():
+                with contextlib.suppress(
+                    ValueError
+                ):  # what is left of an answer is no JSON: it has but its last bracket
+                    number, answer = json.loads(line)
+                    if number == self._asked:
+                        return answer
+            raise ChildProcessError(f"The nursery has ended with status {process.wait()}.")
 
     def _begun(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -62,6 +72,7 @@ class Nurse:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self.environ,
+            start_new_session=True,  # Ctrl-C is for whoever asks: the nursery ends the daemons when its input ends
         )
 
     def close(self) -> None:
@@ -123,34 +134,48 @@ def main() -> None:
     import claude_loop.daemon  # noqa: F401
 
     gc.freeze()  # else each daemon copies every page when it first looks for garbage
-    children: set[int] = set()
-    for line in sys.stdin.buffer:
-        what, *arguments = json.loads(line)
-        answer = _start(*arguments) if what == "start" else _status(*arguments)
-        if what == "start":
-            children.add(answer)
-        elif answer is not None:
-            children.discard(arguments[0])
-        print(json.dumps(answer), flush=True)
-    for pid in children:
-        with contextlib.suppress(ProcessLookupError):
+    children = _Children()
+    nursery = os.getpid()
+    try:
+        for line in sys.stdin.buffer:
+            number, what, *arguments = json.loads(line)
+            answer = children.start(*arguments) if what == "start" else children.status(*arguments)
+            print(json.dumps([number, answer]), flush=True)
+    finally:
+        if os.getpid() == nursery:  # a daemon leaves through here as well
+            children.kill()
+
+
+class _Children:
+    """How each has ended is kept: two threads may ask for the same."""
+
+    def __init__(self) -> None:
+        self._alive: set[int] = set()
+        self._ended: dict[int, int] = {}
+
+    def start(self, arguments: list[str], environ: dict[str, str], log: str, plan: dict[str, Any] | None) -> int:
+        pid = os.fork()
+        if pid == 0:
+            _be_daemon(arguments, environ, log, plan)
+        self._alive.add(pid)
+        self._ended.pop(pid, None)
+        return pid
+
+    def status(self, pid: int) -> int | None:
+        if pid in self._alive:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                self._alive.remove(pid)
+                self._ended[pid] = status
+        return self._ended.get(pid)
+
+    def kill(self) -> None:
+        for pid in self._alive:  # not waited for, so the pid is still its own
             os.kill(pid, signal.SIGKILL)
 
 
-def _start(arguments: list[str], environ: dict[str, str], log: str, plan: dict[str, Any] | None) -> int:
-    pid = os.fork()
-    if pid == 0:
-        _be_daemon(arguments, environ, log, plan)
-    return pid
-
-
-def _status(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return status if found else None
-
-
 def _be_daemon(arguments: list[str], environ: dict[str, str], log: str, plan: dict[str, Any] | None) -> NoReturn:
-    _take_over(environ, log)
+    take_over(environ, log)
     if plan is None:
         from claude_loop.cli import main as command_line
 
@@ -163,10 +188,11 @@ def _be_daemon(arguments: list[str], environ: dict[str, str], log: str, plan: di
     sys.exit(0)
 
 
-def _take_over(environ: dict[str, str], log: str) -> None:
+def take_over(environ: dict[str, str], log: str) -> None:
     """What a fresh process would have got from its parent."""
     os.environ.clear()
     os.environ.update(environ)
+    time.tzset()
     random.seed()
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
@@ -66,6 +67,10 @@ def _linux() -> str | None:
     return None if sys.platform == "linux" else f"needs Linux, this is {sys.platform}"
 
 
+def _mallinfo2() -> str | None:
+    return None if hasattr(ctypes.CDLL(None), "mallinfo2") else "needs glibc 2.33, to tell what lives in memory"
+
+
 def _root() -> str | None:
     return None if os.geteuid() == 0 else "needs root"
 
@@ -104,6 +109,7 @@ REQUIREMENTS: dict[str, Check] = {
     "fish": _program("fish", package="fish"),
     "ipv6": _ipv6,
     "linux": _linux,
+    "mallinfo2": _mallinfo2,
     "node": _node,
     "openssl": _program("openssl", package="openssl"),
     "page": _page,

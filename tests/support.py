@@ -96,6 +96,14 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def parent(pid: int) -> int:
+    """The process that started ``pid``, or has taken it over; 0 where there is none, or no procfs to tell."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def kill(pid: int, *, gently: float = 5.0) -> None:
     """End one process that the test started: SIGTERM, then SIGKILL after ``gently`` seconds."""
     deadline = time.monotonic() + gently

@@ -33,6 +33,9 @@ def _ecma(pattern: str) -> str:
 
 
 _IDENTIFIER = {"type": "string", "minLength": 1, "maxLength": MAX_ID_LENGTH, "pattern": _ecma(ID_PATTERN)}
+# Null is as good as nothing.
+_NAME = {**_IDENTIFIER, "type": ["string", "null"]}
+_TEXT_OF_NAME = {rule: value for rule, value in _IDENTIFIER.items() if rule != "type"}
 
 
 class ErrorDetail(TypedDict):
@@ -153,7 +156,6 @@ def _event_body() -> dict[str, Any]:
 
 def _new_event(payloads: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The envelope, with the payload of each known type."""
-    identifier = {**_IDENTIFIER, "type": ["string", "null"]}
     names = ("id", "project", "prd_id", "story_id", "run_id", "session_id", "source")
     known = [
         {"if": {"properties": {"type": {"const": type_}}, "required": ["type"]}, "then": _fits(type_, payloads)}
@@ -166,7 +168,7 @@ def _new_event(payloads: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "type": {"type": "string", "maxLength": MAX_TYPE_LENGTH, "pattern": _ecma(TYPE_PATTERN)},
-            **dict.fromkeys(names, identifier),
+            **dict.fromkeys(names, _NAME),
             "timestamp": {
                 "anyOf": [TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": _YEAR_10000_MS}, {"type": "null"}],
                 "description": "RFC 3339, or seconds since the epoch (milliseconds from 10^11 up).",
@@ -192,8 +194,10 @@ def _payload_schemas() -> dict[str, Any]:
             resolved["required"].append("success")
         if type_ == "usage.reported":
             resolved["anyOf"] = [_with_a_number(name) for name in ("cost_usd", "input_tokens", "output_tokens")]
-        if "story_id" in resolved["properties"]:
-            resolved["properties"] = {**resolved["properties"], "story_id": _IDENTIFIER}
+        if CATALOGUE[type_].story != "none":
+            # Where the model does not name it, text counts as a story's name and anything else as data like any other.
+            name = _NAME if "story_id" in resolved["properties"] else _TEXT_OF_NAME
+            resolved["properties"] = {**resolved["properties"], "story_id": name}
         schemas[_payload_name(str(type_))] = resolved
     return schemas
 
@@ -220,6 +224,6 @@ def _fits(type_: str, payloads: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         rule = {"properties": {"data": {"anyOf": [data, {"type": "null"}]}}}
     if CATALOGUE[type_].story == "required":
         named = {"required": ["story_id"], "properties": {"story_id": {"type": "string"}}}
-        inside = {"required": ["data"], "properties": {"data": {"type": "object", "required": ["story_id"]}}}
+        inside = {"required": ["data"], "properties": {"data": {"type": "object", **named}}}
         rule["anyOf"] = [named, inside]
     return rule

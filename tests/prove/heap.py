@@ -29,6 +29,9 @@ class Heap(NamedTuple):
     mb: float
     objects: int
 
+    def since(self, before: Heap) -> Heap:
+        return Heap(self.mb - before.mb, self.objects - before.objects)
+
 
 class _MallInfo2(ctypes.Structure):
     """`struct mallinfo2` of glibc 2.33 and later (mallinfo(3)). Bytes."""

@@ -37,7 +37,8 @@ _COLUMNS = ("kills", "acknowledged", "spooled", "delivered", "duplicates", "rese
 _LEVELS = frozenset(
     {
         "grown_kb",
-        "grown_objects",
+        "live_kb",
+        "live_objects",
         "slow_ms",
         "alone_ms",
         "fds",
@@ -160,13 +161,14 @@ def _targets(plain: Sequence[Result], mutated: Sequence[Result]) -> str:
 
 
 def _green_seeds(plain: Sequence[Result], size: str) -> int:
-    """Of the scenario that has the fewest. A seed with which a run failed is none, whatever another run of it did."""
-    counts = []
+    """A seed with which a run failed is none, whatever another run of it did."""
+    green = []
     for each in SCENARIOS:
         if each.short or size == "long":
             runs = [one for one in plain if one.scenario == each.name and one.size == size]
-            counts.append(len({one.seed for one in runs} - {one.seed for one in runs if not _green(one)}))
-    return min(counts)
+            failed = {one.seed for one in runs if one.verdict == "FAIL"}
+            green.append({one.seed for one in runs if _green(one)} - failed)
+    return len(set.intersection(*green))
 
 
 def _green(one: Result) -> bool:

@@ -44,6 +44,7 @@ def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.requires("mallinfo2")
 async def test_what_is_kept_counts_and_what_was_freed_does_not(process: subprocess.Popen[str], tmp_path: Path) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
@@ -54,4 +55,5 @@ async def test_what_is_kept_counts_and_what_was_freed_does_not(process: subproce
     await asyncio.to_thread(process.stdout.readline)
     after = await heap.ask(process.pid, tmp_path / "heap.json")
     assert 5 <= after.mb - before.mb < 6
-    assert 60_000 <= after.objects - before.objects < 150_000
+    # A tuple and an integer each; what else the interpreter keeps is little.
+    assert 120_000 <= after.objects - before.objects < 125_000

@@ -109,6 +109,17 @@ def test_a_scenario_that_fails_in_the_long_set_alone_is_not_covered_by_the_short
     assert "| – of the long set | 2 | 3 | **missed** |" in page
 
 
+def test_seeds_with_which_one_scenario_passed_and_another_did_not_run_do_not_count() -> None:
+    found = [one for one in all_passed() if (one.scenario, one.size, one.seed) != ("crowd", "long", 3)]
+    page = section(document([*found, passed("crowd", 7)]), "In short")
+    assert "| – of the long set | 2 | 3 | **missed** |" in page
+
+
+def test_a_run_that_was_left_out_takes_nothing_from_one_that_passed() -> None:
+    page = section(document([*all_passed(), Result("crowd", 3, "long", "SKIP", 0.0, {}, **MADE)]), "In short")
+    assert "| – of the long set | 3 | 3 | reached |" in page
+
+
 def test_a_mutant_that_was_not_caught_each_time() -> None:
     missed = Result("slow", 2, "short", "PASS", 1.0, {}, "", False, "unbounded-queue", **MADE)
     page = document([one for one in all_passed() if one.mutant != "unbounded-queue"] + [missed])
