@@ -12,6 +12,11 @@ best of five); and 20,000 events more as NDJSON, the better of two. The sizes ar
 grow slower or quicker: so a copy of the smallest log is kept, and what storing an event costs at the largest size is
 measured again at the end, by turns with the smallest, 2,000 events at a time. Idle: the resident set and the processor
 time over some seconds in which nobody asks for anything, at the largest size.
+
+Limit. Ready is nearly all processor time, spent by the interpreter and its imports: the smallest log takes as long as the
+largest. Idle is looked at after tens of thousands of events have been stored: the newest 16,384 of them are kept for
+readers at the live edge, and take 17 MB (tracemalloc: 10 for the events, 6 of these their parsed data, and 7 for their
+JSON).
 """
 
 from __future__ import annotations
