@@ -35,6 +35,7 @@ _FIRST = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _LATER = _FIRST | frozenset(b".-")
 _MAX_METADATA = 1 << 20
 _TRIES = 100  # each failed one means that another process got on, so more are a sign of a strange file system
+_LOOKING_SECONDS = 1.0  # an instant that a busy machine has drawn out; who looks longer is a stopped process
 _NO_FILE = "it is not a regular file"
 _PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # no planted link, no inheritance, no waiting for a pipe
 
@@ -210,14 +211,15 @@ def _open_existing(path: Path, mode: int) -> int | None:
 
 def _lock(descriptor: int) -> bool:
     """Try for the exclusive lock. Those who only look hold it shared for an instant, and count as nobody."""
-    for _ in range(_TRIES):
-        if _flock(descriptor, fcntl.LOCK_EX):
-            return True
+    deadline = time.monotonic() + _LOOKING_SECONDS
+    while not _flock(descriptor, fcntl.LOCK_EX):
         if not _flock(descriptor, fcntl.LOCK_SH):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.0001)
-    return False
+    return True
 
 
 def _flock(descriptor: int, mode: int) -> bool:
