@@ -15,7 +15,7 @@ answer to all and keeps nothing: what the framework leaves of the target.
 
 Limit. NDJSON and spool: the stages of an event are the next section. Single POSTs: 10,000 a second allow a request
 100 us of one thread. In the table's run, made in a quick hour of the machine, the bare application alone takes 48 of
-them by the clock and the daemon 194; in a slow hour it was 117 and 514. py-spy on the daemon, in samples that hold
+them by the clock and the daemon 194; in a slow hour it was 117 and 552. py-spy on the daemon, in samples that hold
 the interpreter's lock: aiohttp 45 % (20 the answer, 10 parsing the request, 15 finding and calling the handler), the
 event loop 9 %, our handler 22 % (11 to take the event: parsed, checked, redacted, completed; 4 to hand it to the
 log), the gate 11 % (who asks, and from where), those who follow the log 9 %, the log's thread 3 %, the rest 2 %.
