@@ -57,9 +57,7 @@ class Nurse:
             process.stdin.flush()
             # A time limit or a signal may have broken off the request before: its answer, or the end of it, is still to come.
             while line := process.stdout.readline():
-                with contextlib.suppress(
-                    ValueError
-                ):  # what is left of an answer is no JSON: it has but its last bracket
+                with contextlib.suppress(ValueError):  # the end of an answer is no JSON: it has but its last bracket
                     number, answer = json.loads(line)
                     if number == self._asked:
                         return answer

@@ -30,6 +30,7 @@ Input = TypeVar("Input")
 
 # Before the ring and the caches are full, growing is what they are for.
 _ENOUGH = 100_000
+_CACHES_MB = 100.0
 _GROWTH_MB = 8.0
 _OBJECTS_AN_INPUT = 0.5
 # A quiet search index gives its memory back; until then it is in use or not as chance will have it.
@@ -59,11 +60,12 @@ async def fuzz(world: World) -> None:
         attack = Attack(world, daemon, http, await get_json(f"{daemon.url}/api/openapi.json"))
         # The caches and the ring first reach their size.
         await attack.send(wanted // 2)
+        resident = resident_mb(daemon.pid)
         before = await _lives(daemon, heap_file) if wanted >= _ENOUGH else None
         await attack.send(wanted - wanted // 2)
         await _settled(daemon)
         grown = None if before is None else (await _lives(daemon, heap_file)).since(before)
-        resident = resident_mb(daemon.pid)
+        grown_mb = resident_mb(daemon.pid) - resident
         health = await get_json(f"{daemon.url}/health")
         if health["status"] != "healthy":
             raise Violation(f"the daemon is unhealthy: {health}")
@@ -74,11 +76,13 @@ async def fuzz(world: World) -> None:
     said = [line for line in daemon.log.read_text(errors="replace").splitlines() if _is_failure(line)]
     if said:
         raise Violation(f"{len(said)} failures in the daemon's log, {said[0][:600]} … {said[-1][:600]}")
+    if grown is None and grown_mb > _CACHES_MB:
+        raise Violation(f"{grown_mb:.1f} MB more after the second half")
     if grown is not None and (grown.mb > _GROWTH_MB or grown.objects > _OBJECTS_AN_INPUT * (wanted - wanted // 2)):
         raise Violation(f"{grown.mb:.1f} MB and {grown.objects} objects more live after the second half")
     judge(world, await read_log(daemon.home.database), {}, readers)
     world.count(inputs=attack.inputs, refused=attack.refused, **attack.sent, **attack.made)
-    world.count(mb=round(resident))
+    world.count(mb=round(resident + grown_mb))
     if grown is not None:
         world.count(live_kb=round(1000 * grown.mb), live_objects=grown.objects)
 
