@@ -236,22 +236,24 @@ def _test_total(data: dict[str, Any]) -> None:
     if not (type(passed) is type(failed) is type(skipped) is int):
         return  # the model says what is wrong
     total = passed + failed + skipped
-    if (
-        "total" not in data
-        and total > LARGEST_COUNT
-        and all(0 <= one <= LARGEST_COUNT for one in (passed, failed, skipped))
-    ):
-        raise InvalidEvent(
-            f"`passed`, `failed` and `skipped` add up to {total}; counts go up to {LARGEST_COUNT}.",
-            field="data",
-            hint="These cannot be counts of tests.",
-        )
+    if total > LARGEST_COUNT and "total" not in data:
+        _insist_on_a_sum(passed, failed, skipped)
     # Runners disagree on whether skipped tests count; both sums are honest.
     if whole(data.setdefault("total", total)) not in (total, total - skipped):
         raise InvalidEvent(
             f"`total` is {data['total']!r:.60}, but passed, failed and skipped add up to {total}.",
             field="data.total",
             hint="Leave `total` out: it is filled in.",
+        )
+
+
+def _insist_on_a_sum(*counts: int) -> None:
+    """Where a single count is out of range, the model says so."""
+    if all(0 <= count <= LARGEST_COUNT for count in counts):
+        raise InvalidEvent(
+            f"`passed`, `failed` and `skipped` add up to {sum(counts)}; counts go up to {LARGEST_COUNT}.",
+            field="data",
+            hint="These cannot be counts of tests.",
         )
 
 

@@ -24,9 +24,9 @@ def own_nurse() -> Iterator[Nurse]:
 
 
 def sleeper(nurse: Nurse, folder: Path) -> Adopted:
-    """`claude-loop lock` of a command that stays; the process from the nursery waits for it."""
-    environ = dict(os.environ)
-    return nurse.start(["lock", "nursery", "--", "sleep", "100"], environ, folder / "log")
+    """`claude-loop lock` of a command that stays for as long as the process from the nursery does."""
+    command = "while kill -0 $PPID 2>/dev/null; do sleep 0.1; done"
+    return nurse.start(["lock", "nursery", "--", "sh", "-c", command], dict(os.environ), folder / "log")
 
 
 def test_what_was_started_ends_with_the_nursery(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from tests.support import ROOT
 
 _PROGRAM = """
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tests.prove import heap
 
