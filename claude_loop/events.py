@@ -28,8 +28,8 @@ class Event:
     """Something that happened in a loop.
 
     ``at`` and ``received_at`` are milliseconds since the epoch. An event has ``seq`` 0 until the log has
-    committed it; from then on it never changes. ``data`` of an event read back from the log is parsed only
-    when somebody asks: replay passes ``json`` on as it was stored.
+    committed it; from then on it never changes. ``data`` of an event of the log is parsed only when somebody
+    asks: most readers are given ``json`` as it was stored.
     """
 
     __slots__ = (
@@ -154,15 +154,14 @@ class Event:
         self.received_at = 0
         self.run_id = run_id
         self.story_id = story_id
-        if self._data is not None:
-            self._json = None
+        self.data = self.data  # what is written of it bears the number
 
     def __repr__(self) -> str:
         return f"<Event {self.seq or 'unstored'} {self.type} {self.id}>"
 
 
 def write_json(events: Iterable[Event]) -> None:
-    """Make the wire form of events that the log has just numbered."""
+    """Make the wire form of events that the log has just numbered, and let go of what it was made of."""
     dumps = orjson.dumps
     for event in events:
         # As `as_dict`, spelled out: a call less for each event of a commit.
@@ -182,3 +181,5 @@ def write_json(events: Iterable[Event]) -> None:
                 "data": event.data,
             }
         ).decode()
+        # Few ask for it again, and thousands of events are kept in memory for their readers.
+        event._data = None  # noqa: SLF001 - likewise

@@ -7,7 +7,7 @@ tell the bus, in that order, so that whoever is awake finds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -69,11 +69,11 @@ class Hub:
 
         The future gives an ``Appended`` for each event once they are durable, or raises a ``LoadError``.
         """
-        if self._stopped:
-            refusal: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            refusal.set_exception(_stopping())
-            return refusal
-        return self.log.append(events, offsets)
+        return _refused() if self._stopped else self.log.append(events, offsets)
+
+    def submit_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+        """As ``submit``, of the events that ``make`` makes, ``most`` at most, when they are due: see the log."""
+        return _refused() if self._stopped else self.log.append_made(make, most)
 
     async def publish(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> list[Appended]:
         """As ``submit``, and wait."""
@@ -268,6 +268,12 @@ def within(max_bytes: int, events: list[Event]) -> list[Event]:
 
 def _aligned_end(after: int) -> int:
     return (after // BATCH_EVENTS + 1) * BATCH_EVENTS
+
+
+def _refused() -> asyncio.Future[list[Appended]]:
+    refusal: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+    refusal.set_exception(_stopping())
+    return refusal
 
 
 def _stopping() -> ShuttingDown:

@@ -165,6 +165,12 @@ class EventLog(Protocol):
         in the same transaction. Fails with a ``LoadError`` when the storage does; then nothing was stored.
         """
 
+    def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+        """As ``append``, of the events that ``make`` makes, ``most`` at most, just before they are numbered.
+
+        For many events: those that one thread makes and numbers are still at hand there. ``make`` may be called in
+        another thread, and again after it has raised, which fails this append with ``Internal``."""
+
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None
     ) -> ReadPage:

@@ -24,9 +24,10 @@ from claude_loop.eventlog.base import (
     no_watcher,
     nobody,
 )
+from claude_loop.eventlog.sqlite_commit import Append, Committed
 from claude_loop.eventlog.sqlite_file import storage_error
 from claude_loop.eventlog.sqlite_reading import Readers
-from claude_loop.eventlog.sqlite_writer import Append, Committed, Job, Writer
+from claude_loop.eventlog.sqlite_writer import Job, Writer
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 
@@ -85,17 +86,29 @@ class SqliteEventLog:
     # -- writing -------------------------------------------------------------------------------------------------
 
     def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+        return self._submit(len(events), events, offsets)
+
+    def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+        return self._submit(most, make=make)
+
+    def _submit(
+        self,
+        count: int,
+        events: Sequence[Event] = (),
+        offsets: Sequence[SpoolOffset] = (),
+        make: Callable[[], Sequence[Event]] | None = None,
+    ) -> asyncio.Future[list[Appended]]:
         future: asyncio.Future[list[Appended]] = self._loop.create_future()
         if self._pending > MAX_PENDING:
             future.set_exception(Busy(f"{self._pending} events wait to be written."))
             return future
-        self._pending += len(events)
+        self._pending += count
 
         def answer(outcome: list[Appended] | ClaudeLoopError) -> None:
-            self._pending -= len(events)
+            self._pending -= count
             _resolve(future, outcome)
 
-        self._writer.submit(Append(events, offsets, answer))
+        self._writer.submit(Append(events, offsets, answer, count, make))
         return future
 
     def _from_writer(self, committed: Committed) -> None:

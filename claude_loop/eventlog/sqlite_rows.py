@@ -13,7 +13,7 @@ from claude_loop.filters import Filter, is_glob
 
 COLUMNS = "seq, id, type, project, prd_id, story_id, run_id, session_id, source, at, received_at, json"
 # Rows of a statement; fewer than the least of these are one statement of just so many.
-_ROWS_AT_ONCE = (512, 64)
+_ROWS_AT_ONCE = (1024, 512, 256, 128, 64)
 # So many prepared statements hold every number of rows, for the tables of one commit.
 CACHED_STATEMENTS = 256
 _OF_EVENTS = ", ".join(f"events.{column}" for column in COLUMNS.split(", "))

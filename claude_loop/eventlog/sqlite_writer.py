@@ -1,7 +1,10 @@
 """The one writer: a thread that owns the write connection and commits what is queued in groups.
 
-Under load many publishers share one fsync; alone, a publisher waits for nobody. Failures are answered, never
-hidden: the transaction is rolled back, in-memory projections are dropped, and the connection is opened anew.
+Under load many publishers share one fsync; alone, a publisher waits for nobody. While groups are queued, one is being
+stored by a second thread as the next is numbered and folded: SQLite and the disk need no interpreter. What numbering
+reads is as if the commit under way were stored already; if it is not, in the end, the next is numbered anew. Failures
+are answered, never hidden: the transaction is rolled back, in-memory projections are dropped, and the connection is
+opened anew.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,12 @@ import structlog
 
 from claude_loop.clock import Clock
 from claude_loop.errors import ClaudeLoopError, Internal, LoadError, LogDamaged, LogGone, ShuttingDown
-from claude_loop.eventlog.base import Appended, LogState, Projection, SpoolOffset, Stored
+from claude_loop.eventlog.base import Projection
 from claude_loop.eventlog.checkpoints import Checkpoints
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.migrations import complete
 from claude_loop.eventlog.numbering import EntityCache, Numbering
+from claude_loop.eventlog.sqlite_commit import Append, Commit, Committed, EarlierCommitFailed, Lane, OutcomeUnknown
 from claude_loop.eventlog.sqlite_file import (
     LogRow,
     has_room,
@@ -35,31 +39,15 @@ from claude_loop.eventlog.sqlite_file import (
     storage_error,
     write_log_row,
 )
-from claude_loop.eventlog.sqlite_rows import (
-    find_by_id,
-    find_recent,
-    insert_events,
-    insert_rows,
-    keys_under,
-    load_document,
-    store_documents,
-)
-from claude_loop.events import Event
+from claude_loop.eventlog.sqlite_lookups import Lookups
 
 log = structlog.get_logger(__name__)
 
 # A group this large takes a few tens of milliseconds: larger ones save little and delay everybody in them.
 GROUP_EVENTS = 1024
+# A group smaller than this waits for the commit under way, and takes along what comes meanwhile.
+LEAST_AHEAD = 256
 PROBE_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Append:
-    """Events of one publisher, and where its answer goes."""
-
-    events: Sequence[Event]
-    offsets: Sequence[SpoolOffset]
-    answer: Callable[[list[Appended] | ClaudeLoopError], None]
 
 
 @dataclass(slots=True)
@@ -75,17 +63,6 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-
-
-@dataclass(slots=True)
-class Committed:
-    """What one turn of the writer leaves to be announced: new events, the state after, the answers, and the documents
-    that were stored with the events."""
-
-    events: list[Event] = field(default_factory=list)
-    state: LogState | None = None
-    answers: list[Callable[[], None]] = field(default_factory=list)
-    documents: Stored = field(default_factory=dict)
 
 
 class Writer:
@@ -113,8 +90,10 @@ class Writer:
         self._place: tuple[int, int] | None = None
         self._failure: ClaudeLoopError | None = None
         self.row: LogRow
-        self.cache = EntityCache(self._load_document, keys_under=self._keys_under)
-        self._facts = Facts(lambda *wanted: find_recent(self.connection, *wanted))
+        self._lane = Lane(self._attempt)
+        self._lookups = Lookups(path, self._lane, lambda: self.connection)
+        self.cache = EntityCache(self._lookups.document, keys_under=self._lookups.keys_under)
+        self._facts = Facts(self._lookups.recent)
         self.damage: ClaudeLoopError | None = None
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
@@ -151,12 +130,6 @@ class Writer:
         self._checkpoints = Checkpoints(self._path, self._durability)
         self._place = place_of(self._path)
 
-    def _load_document(self, key: str) -> dict[str, Any] | None:
-        return load_document(self.connection, "read_model", key)
-
-    def _keys_under(self, prefix: str) -> list[str]:
-        return keys_under(self.connection, "read_model", prefix)
-
     def _run(self) -> None:
         try:
             self._work()
@@ -176,22 +149,32 @@ class Writer:
         self._close()
 
     def _turn(self, request: Append | Job | _Nothing | None) -> bool:
-        """Serve one group or one job; False when it was time to stop."""
+        """Serve what is queued up to a pause or a job; False when it was time to stop."""
         while isinstance(request, Append):
-            group = [request]
-            size = len(request.events)
-            request = self._next_waiting()
-            while isinstance(request, Append) and size < GROUP_EVENTS:
-                group.append(request)
-                size += len(request.events)
-                request = self._next_waiting()
-            self._serve(group)
+            group, request = self._gather(request)
+            self._serve(group, ahead=isinstance(request, Append))
+        self._settle()
         if request is _NOTHING:
             return True
         if isinstance(request, Job):
             self._do(request)
             return True
         return False
+
+    def _gather(self, first: Append) -> tuple[list[Append], Append | Job | _Nothing | None]:
+        """A group that begins with ``first``, and what waits behind it."""
+        group, size = [first], first.count
+        request = self._next_waiting()
+        while size < GROUP_EVENTS:
+            if isinstance(request, Append):
+                group.append(request)
+                size += request.count
+            elif request is _NOTHING and size < LEAST_AHEAD and self._lane.commit is not None:
+                self._settle()
+            else:
+                break
+            request = self._next_waiting()
+        return group, request
 
     def _next_waiting(self) -> Append | Job | _Nothing | None:
         try:
@@ -229,77 +212,98 @@ class Writer:
             result = Internal("The event log could not do this.")
         job.answer(result)
 
-    def _serve(self, group: list[Append]) -> None:
-        started = time.perf_counter()
+    def _serve(self, group: Sequence[Append], *, ahead: bool = False) -> None:
+        """Number a group and have it stored; ``ahead`` while the next is numbered, which waits already."""
         try:
             self._insist_on_soundness()
-            committed = self._commit(group)
-        except (sqlite3.Error, OSError, LoadError) as failure:
-            error = self._failed(failure)
-            committed = Committed(answers=[_answering(append, error) for append in group])
-        except Exception as failure:  # a defect of ours, in one event: the others of the group must not pay for it
-            self.cache.discard()
-            self._disconnect()
-            if len(group) > 1:
-                for append in group:
-                    self._serve([append])
-                return
-            log.exception("a batch could not be stored")
-            defect = Internal(f"The events could not be stored: {failure}.")
-            committed = Committed(answers=[_answering(group[0], defect)])
+            commit = self._number(group)
+        except EarlierCommitFailed:
+            self._serve_anew(group)
+            return
+        except Exception as failure:  # noqa: BLE001 - told to whom it concerns, below
+            self._settle()
+            self._give_up(group, failure)
+            return
+        if self._lane.has_failed():
+            commit.numbering.undo()
+            self._serve_anew(group)
+            return
+        self._settle()
+        self.row = commit.row
+        if ahead:
+            self._lane.start(commit)
         else:
-            self._recovered()
-            if committed.events:
-                self.commits += 1
-                self.commit_ms.append((time.perf_counter() - started) * 1000)
-        self._announce(committed)
+            self._conclude(commit, self._attempt(commit))
 
-    def _commit(self, group: list[Append]) -> Committed:
-        connection = self.connection
+    def _serve_anew(self, group: Sequence[Append]) -> None:
+        """Serve a group that was numbered behind a commit which has failed, and forget what came of that."""
+        self.cache.discard()
+        self._settle()
+        self._serve(group)
+
+    def _number(self, group: Sequence[Append]) -> Commit:
+        if self._connection is None:
+            self._connect()  # which reads the row
+        started = time.perf_counter()
         received_at = max(self.row.received_at, self._clock.now_us() // 1000)
-        numbering = Numbering(
-            self.row.state,
-            received_at,
-            lambda ids: find_by_id(connection, ids),
-            self._facts,
-            self._projection,
-            self.cache,
-        )
-        connection.execute("BEGIN IMMEDIATE")
+        batches = [append.made() for append in group]
+        find = self._lookups.by_id
+        numbering = Numbering(self.row.state, received_at, find, self._facts, self._projection, self.cache)
         try:
-            outcomes = numbering.number([append.events for append in group])
-            row = self._write(connection, numbering.new, group, received_at)
+            outcomes = numbering.number(batches)
         except BaseException:
             numbering.undo()
             raise
-        try:
-            connection.execute("COMMIT" if row is not None else "ROLLBACK")
-        except sqlite3.Error:
-            if row is None or not self._outcome_known_as(row):
-                numbering.undo()
-                raise
         documents = self.cache.dirty
-        if row is not None:
-            self.row = row
-            self.cache.committed()
-            if self._checkpoints is not None:
-                self._checkpoints.committed(len(numbering.new))
-        answers = [_answering(append, outcome) for append, outcome in zip(group, outcomes, strict=True)]
-        return Committed(numbering.new, self.row.state, answers, documents)
+        self.cache.committed()
+        return Commit(group, numbering, outcomes, documents, self.row.after(numbering.new, received_at), started)
 
-    def _write(
-        self, connection: sqlite3.Connection, new: list[Event], group: list[Append], received_at: int
-    ) -> LogRow | None:
-        """Everything one commit holds; None when there is nothing to commit."""
-        offsets = [offset for append in group for offset in append.offsets]
-        if not new and not offsets:
-            return None
-        insert_events(connection, new)
-        store_documents(connection, "read_model", self.cache.dirty)
-        _store_offsets(connection, offsets)
-        row = self.row.after(new, received_at)
-        write_log_row(connection, row)
-        return row
+    def _attempt(self, commit: Commit) -> Exception | None:
+        """Store a commit and announce it, or return why it could not be stored. In either thread: the other leaves
+        the connection alone meanwhile."""
+        try:
+            commit.store(self.connection)
+        except Exception as failure:  # noqa: BLE001 - returned
+            return failure
+        if commit.new:
+            self.commits += 1
+            self.commit_ms.append((time.perf_counter() - commit.started) * 1000)
+        if (commit.new or commit.offsets) and self._checkpoints is not None:
+            self._checkpoints.committed(len(commit.new))
+        self._announce(commit.announcement())
+        return None
+
+    def _settle(self) -> None:
+        """Wait for the commit under way, and see to what has become of it."""
+        taken = self._lane.take()
+        if taken is not None:
+            self._conclude(*taken)
+
+    def _conclude(self, commit: Commit, failure: Exception | None) -> None:
+        if isinstance(failure, OutcomeUnknown) and self._outcome_known_as(commit.row):
+            failure = None
+            self._announce(commit.announcement())
+        if failure is None:
+            self._recovered()
+            return
+        commit.numbering.undo()
+        self._give_up(commit.group, failure)
+
+    def _give_up(self, group: Sequence[Append], failure: Exception) -> None:
+        """Answer those whose events are not stored. Nothing is under way."""
+        reason = failure.__cause__ if isinstance(failure, OutcomeUnknown) else failure
+        if isinstance(reason, sqlite3.Error | OSError | LoadError):
+            self._announce(Committed.refused(group, self._failed(reason)))
+            return
+        # A defect of ours, in one event: the others of the group must not pay for it.
+        self.cache.discard()
+        self._disconnect()
+        if len(group) > 1:
+            for append in group:
+                self._serve([append])
+            return
+        log.error("a batch could not be stored", exc_info=failure)
+        self._announce(Committed.refused(group, Internal(f"The events could not be stored: {failure}.")))
 
     def _outcome_known_as(self, expected: LogRow) -> bool:
         """After an error at COMMIT nobody knows whether it took place: open the file anew and look."""
@@ -349,6 +353,7 @@ class Writer:
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
+        self._lookups.close()
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):  # it is being thrown away because it failed
                 self._connection.close()
@@ -358,7 +363,7 @@ class Writer:
         while (left := self._next_waiting()) is not _NOTHING:
             refusal = ShuttingDown("The daemon is stopping.")
             if isinstance(left, Append):
-                self._announce(Committed(answers=[_answering(left, refusal)]))
+                self._announce(Committed.refused([left], refusal))
             elif isinstance(left, Job):
                 left.answer(refusal)
         try:
@@ -368,16 +373,4 @@ class Writer:
         except (sqlite3.Error, OSError, ClaudeLoopError) as failure:
             log.exception("the event log could not be closed cleanly", reason=str(failure))
         self._disconnect()
-
-
-def _answering(append: Append, outcome: list[Appended] | ClaudeLoopError) -> Callable[[], None]:
-    return lambda: append.answer(outcome)
-
-
-def _store_offsets(connection: sqlite3.Connection, offsets: list[SpoolOffset]) -> None:
-    latest = {(offset.name, offset.inode): offset for offset in offsets}
-    kept = [value for offset in latest.values() if offset.offset is not None for value in offset]
-    insert_rows(connection, "INSERT OR REPLACE INTO spool_offsets (name, inode, offset)", 3, kept)
-    for name, inode, offset in latest.values():
-        if offset is None:
-            connection.execute("DELETE FROM spool_offsets WHERE name = ? AND inode = ?", (name, inode))
+        self._lane.close()

@@ -81,12 +81,20 @@ def line_slices(body: bytes) -> Iterator[list[bytes]]:
     if body.count(b"\n") > 2 * MAX_RECORDS:  # each record may have a blank line before it
         raise _too_many()
     start, end = 0, len(body)
+    lines: list[bytes] = []
     while start < end:
         stop = body.find(b"\n", start + _SLICE_BYTES) + 1 or end
-        lines = [line for line in body[start:stop].split(b"\n") if line and not line.isspace()]
-        for first in range(0, len(lines), SLICE_RECORDS):
+        lines += [line for line in body[start:stop].split(b"\n") if line and not line.isspace()]
+        whole = len(lines) // SLICE_RECORDS * SLICE_RECORDS
+        for first in range(0, whole, SLICE_RECORDS):
             yield lines[first : first + SLICE_RECORDS]
+        del lines[:whole]
         start = stop
+        if sum(map(len, lines)) > _SLICE_BYTES:
+            yield lines
+            lines = []
+    if lines:
+        yield lines
 
 
 def array_slices(body: bytes) -> Iterator[list[Any]]:

@@ -25,8 +25,9 @@ from claude_loop.transports.publishing import RateLimit
 
 TRANSPORT = "http"
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
-# Slices of one request that wait for their commit: enough for the writer never to wait for the next one.
-_SLICES_IN_FLIGHT = 8
+# Slices of one request that wait for their commit: two groups of the writer, of which one is being stored, and one that
+# waits.
+_SLICES_IN_FLIGHT = 12
 _MAX_SENDERS = 1024
 
 
@@ -109,13 +110,13 @@ class PublishHandler:
     ) -> web.Response:
         """``accepting`` gives for a slice what makes events of its records."""
         outcome = Outcome()
-        waiting: deque[tuple[Slice, asyncio.Future[list[Appended]] | None]] = deque()
+        waiting: deque[tuple[_Part, asyncio.Future[list[Appended]]]] = deque()
         index = 0
         try:
             for records in slices:
-                accepted = self._accept_slice(index, records, accepting(records))
+                part = _Part(index, records, accepting)
                 index += len(records)
-                waiting.append((accepted, self._hub.submit(accepted.events) if accepted.events else None))
+                waiting.append((part, self._hub.submit_made(part.accept, len(records))))
                 if len(waiting) >= _SLICES_IN_FLIGHT:
                     await self._settle(outcome, *waiting.popleft())
                 await asyncio.sleep(0)  # between two slices others have their turn
@@ -123,26 +124,41 @@ class PublishHandler:
                 await self._settle(outcome, *waiting.popleft())
         finally:
             # One slice failed: what becomes of those behind it is not told, and the sender repeats all with their ids.
-            await asyncio.gather(*(future for _, future in waiting if future is not None), return_exceptions=True)
+            await asyncio.gather(*(future for _, future in waiting), return_exceptions=True)
         return outcome.answer()
 
-    def _accept_slice(self, index: int, records: Sequence[Any], accept: Callable[[Any], Event]) -> Slice:
-        accepted = Slice()
-        for number, record in enumerate(records, index):
+    async def _settle(self, outcome: Outcome, part: _Part, future: asyncio.Future[list[Appended]]) -> None:
+        appended = await future
+        for _, refusal in part.accepted.rejected:
+            self._published.refused(TRANSPORT, refusal)
+        self._published.stored(TRANSPORT, appended)
+        outcome.add(part.accepted, appended)
+
+
+class _Part:
+    """Consecutive records of one request, the first of them its ``index``th."""
+
+    def __init__(
+        self, index: int, records: Sequence[Any], accepting: Callable[[Sequence[Any]], Callable[[Any], Event]]
+    ) -> None:
+        self._index = index
+        self._records = records
+        self._accepting = accepting
+        self.accepted: Slice
+
+    def accept(self) -> list[Event]:
+        """The events of those records that are some; the others are rejected. In the log's thread."""
+        accepted = self.accepted = Slice()
+        accept = self._accepting(self._records)
+        for number, record in enumerate(self._records, self._index):
             try:
                 event = accept(record)
             except InputError as refusal:
-                self._published.refused(TRANSPORT, refusal)
                 accepted.rejected.append((number, refusal))
             else:
                 accepted.indexes.append(number)
                 accepted.events.append(event)
-        return accepted
-
-    async def _settle(self, outcome: Outcome, accepted: Slice, future: asyncio.Future[list[Appended]] | None) -> None:
-        appended = [] if future is None else await future
-        self._published.stored(TRANSPORT, appended)
-        outcome.add(accepted, appended)
+        return accepted.events
 
 
 class SenderRates:

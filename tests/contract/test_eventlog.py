@@ -491,7 +491,7 @@ async def test_after_a_rollback_what_was_not_stored_is_no_fact(tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("claude_loop.eventlog.sqlite_writer.insert_events", full)
+        broken.setattr("claude_loop.eventlog.sqlite_commit.insert_events", full)
         with pytest.raises(LoadError):
             await log.append([commit("h", "claude"), commit("b", "git", "1234567")])
     assert told(await log.append([commit("g", "git"), commit("h", "claude")])) == [(3, False), (3, True)]

@@ -33,16 +33,15 @@ def on_opening(statement: str) -> None:
 
 def offset_outside_transaction() -> None:
     """Offsets are committed before the events they stand for."""
-    from claude_loop.eventlog import sqlite_writer
+    from claude_loop.eventlog import sqlite_commit
 
-    real = sqlite_writer.Writer._commit
+    real = sqlite_commit.Commit.store
 
-    def commit(writer: sqlite_writer.Writer, group: list[Any]) -> Any:
-        offsets = [offset for append in group for offset in append.offsets]
-        sqlite_writer._store_offsets(writer.connection, offsets)
-        return real(writer, group)
+    def store(commit: sqlite_commit.Commit, connection: Any) -> None:
+        sqlite_commit.store_offsets(connection, commit.offsets)
+        real(commit, connection)
 
-    sqlite_writer.Writer._commit = commit  # type: ignore[method-assign]
+    sqlite_commit.Commit.store = store  # type: ignore[method-assign]
 
 
 def synchronous_off() -> None:
@@ -63,16 +62,14 @@ def synchronous_off() -> None:
 
 def announce_before_commit() -> None:
     """Readers are told of events that are not committed yet."""
-    from claude_loop.eventlog import sqlite, sqlite_writer
+    from claude_loop.eventlog import sqlite, sqlite_commit, sqlite_writer
 
-    real = sqlite_writer.Writer._write
+    real = sqlite_writer.Writer._attempt
     later = sqlite.SqliteEventLog._announce
 
-    def write(writer: sqlite_writer.Writer, connection: Any, new: list[Any], *more: Any) -> Any:
-        row = real(writer, connection, new, *more)
-        if row is not None:
-            writer._announce(sqlite_writer.Committed(list(new), row.state))
-        return row
+    def attempt(writer: sqlite_writer.Writer, commit: sqlite_commit.Commit) -> Exception | None:
+        writer._announce(sqlite_commit.Committed(list(commit.new), commit.row.state))
+        return real(writer, commit)
 
     def announce(log: sqlite.SqliteEventLog, committed: Any) -> None:
         committed.events = [event for event in committed.events if event.seq > log._state.head]
@@ -82,7 +79,7 @@ def announce_before_commit() -> None:
             return
         later(log, committed)
 
-    sqlite_writer.Writer._write = write  # type: ignore[method-assign]
+    sqlite_writer.Writer._attempt = attempt  # type: ignore[method-assign]
     sqlite.SqliteEventLog._announce = announce  # type: ignore[method-assign]
 
 
@@ -118,10 +115,10 @@ def delete_without_claim() -> None:
 
 def dedupe_removed() -> None:
     """What is sent again is stored again."""
-    from claude_loop.eventlog import sqlite_writer
+    from claude_loop.eventlog import sqlite_lookups
 
     on_opening("DROP INDEX IF EXISTS events_by_id")
-    sqlite_writer.find_by_id = lambda _connection, _ids: {}
+    sqlite_lookups.find_by_id = lambda _connection, _ids: {}
 
 
 def unbounded_queue() -> None:

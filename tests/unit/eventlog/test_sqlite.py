@@ -23,10 +23,11 @@ from claude_loop.errors import (
     StorageFull,
     StorageReadOnly,
 )
-from claude_loop.eventlog import sqlite_writer
+from claude_loop.eventlog import sqlite_lookups, sqlite_writer
 from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
+from claude_loop.eventlog.sqlite_commit import Append
 from claude_loop.events import Event
 from tests.support import PATIENCE, eventually
 
@@ -167,7 +168,7 @@ async def test_publishing_after_close_is_refused(tmp_path):
     writer_close = log._writer._close
 
     def close_with_one_waiting():
-        log._writer._queue.put(sqlite_writer.Append([event(9)], [], answers.append))
+        log._writer.submit(Append([event(9)], [], answers.append, 1))
         writer_close()
 
     answers = []
@@ -243,7 +244,7 @@ async def test_a_document_that_cannot_be_loaded_fails_the_commit_and_not_the_eve
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_writer, "load_document", broken)
+        patch.setattr(sqlite_lookups, "load_document", broken)
         log._writer.cache.discard()
         with pytest.raises(StorageFailed):
             await log.append([event(2)])
