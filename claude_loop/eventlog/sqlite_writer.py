@@ -13,11 +13,11 @@ import contextlib
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import structlog
@@ -47,6 +47,10 @@ log = structlog.get_logger(__name__)
 GROUP_EVENTS = 1024
 # A group smaller than this waits for the commit under way, and takes along what comes meanwhile.
 LEAST_AHEAD = 256
+# Behind a group of at least so many publishers the next waits so long, in seconds, for them to come again: they were
+# answered together, and a commit alone costs as much as storing dozens of events. PostgreSQL calls it `commit_delay`.
+SIBLINGS = 8
+SIBLING_SECONDS = 0.003
 PROBE_SECONDS = 1.0
 
 
@@ -95,6 +99,7 @@ class Writer:
         self.cache = EntityCache(self._lookups.document, keys_under=self._lookups.keys_under)
         self._facts = Facts(self._lookups.recent)
         self.damage: ClaudeLoopError | None = None
+        self._siblings = 0
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
 
@@ -163,6 +168,8 @@ class Writer:
 
     def _gather(self, first: Append) -> tuple[list[Append], Append | Job | _Nothing | None]:
         """A group that begins with ``first``, and what waits behind it."""
+        if self._siblings >= SIBLINGS and first.count < LEAST_AHEAD:
+            sleep(SIBLING_SECONDS)
         group, size = [first], first.count
         request = self._next_waiting()
         while size < GROUP_EVENTS:
@@ -174,6 +181,7 @@ class Writer:
             else:
                 break
             request = self._next_waiting()
+        self._siblings = len(group)
         return group, request
 
     def _next_waiting(self) -> Append | Job | _Nothing | None:
@@ -244,7 +252,7 @@ class Writer:
     def _number(self, group: Sequence[Append]) -> Commit:
         if self._connection is None:
             self._connect()  # which reads the row
-        started = time.perf_counter()
+        started = perf_counter()
         received_at = max(self.row.received_at, self._clock.now_us() // 1000)
         batches = [append.made() for append in group]
         find = self._lookups.by_id
@@ -267,7 +275,7 @@ class Writer:
             return failure
         if commit.new:
             self.commits += 1
-            self.commit_ms.append((time.perf_counter() - commit.started) * 1000)
+            self.commit_ms.append((perf_counter() - commit.started) * 1000)
         if (commit.new or commit.offsets) and self._checkpoints is not None:
             self._checkpoints.committed(len(commit.new))
         self._announce(commit.announcement())

@@ -10,7 +10,7 @@ from claude_loop.errors import Internal, StorageFailed
 from claude_loop.eventlog import sqlite_commit
 from claude_loop.eventlog.base import NoProjection, nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
-from claude_loop.eventlog.sqlite_writer import GROUP_EVENTS, LEAST_AHEAD, Job
+from claude_loop.eventlog.sqlite_writer import GROUP_EVENTS, LEAST_AHEAD, SIBLING_SECONDS, SIBLINGS, Job
 from claude_loop.events import Event
 from tests.support import PATIENCE
 
@@ -261,3 +261,26 @@ async def test_what_cannot_be_made_is_a_defect_of_its_own(log):
         first, second, third = await asyncio.gather(*futures, return_exceptions=True)
     assert (seqs(first), second.code, seqs(third)) == ([1, 2], "internal", [3, 4])
     assert (await log.statistics())["pending"] == 0
+
+
+@pytest.mark.parametrize(("publishers", "commits"), [(SIBLINGS, 2), (SIBLINGS - 1, 3)])
+async def test_many_publishers_are_waited_for_and_few_are_not(log, monkeypatch, publishers, commits):
+    asleep, awake = threading.Event(), threading.Event()
+
+    def sleep(seconds):
+        assert seconds == SIBLING_SECONDS
+        asleep.set()
+        assert awake.wait(PATIENCE)
+
+    monkeypatch.setattr("claude_loop.eventlog.sqlite_writer.sleep", sleep)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*queued(log, *(events(n, 1) for n in range(publishers))))
+        again = log.append(events(100, 1))
+        if publishers >= SIBLINGS:
+            assert await asyncio.to_thread(asleep.wait, PATIENCE)
+        else:
+            await again
+        behind = log.append(events(101, 1))
+        awake.set()
+        assert seqs([*await again, *await behind]) == [publishers + 1, publishers + 2]
+    assert (await log.statistics())["commits"] == commits
