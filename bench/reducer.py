@@ -67,7 +67,7 @@ def fold(events: list[Event], commit: int) -> None:
         event.run_id = None
     for start in range(0, len(events), commit):
         projection.apply(events[start : start + commit], cache)
-        cache.committed()
+        cache.folded()
 
 
 def best_us(work: Callable[[], object], events: int) -> float:

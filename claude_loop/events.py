@@ -80,9 +80,11 @@ class Event:
 
     @property
     def data(self) -> dict[str, Any]:
-        if self._data is None:
-            self._data = {} if self._json is None else orjson.loads(self._json)["data"]
-        return self._data
+        # By way of locals: another thread may ask as well, or blank the event meanwhile.
+        data, json = self._data, self._json
+        if data is None:
+            data = self._data = {} if json is None else orjson.loads(json)["data"]
+        return data
 
     @data.setter
     def data(self, value: dict[str, Any]) -> None:
@@ -146,7 +148,8 @@ class Event:
 
     def blank(self) -> None:
         """Let go of the data; who holds the event sees it so from now on."""
-        self.data = dict(BLANK)
+        self._data = dict(BLANK)
+        self._json = orjson.dumps(self.as_dict()).decode()
 
     def unstore(self, run_id: str | None, story_id: str | None) -> None:
         """Take back what the log filled in, after a commit that failed; the ids are the publisher's."""

@@ -53,7 +53,7 @@ class SpoolOffset(NamedTuple):
 
 
 class Entities(Protocol):
-    """The documents of the read model inside one transaction. Keys sort; documents are JSON objects."""
+    """The documents of the read model as one commit finds and leaves them. Keys sort; documents are JSON objects."""
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The document, or None. The caller must not change it in place."""
@@ -73,7 +73,7 @@ FirstValues = Mapping[str, Mapping[str, Any]]
 
 
 class Projection(Protocol):
-    """Folds events into the read model, in the transaction that appends them."""
+    """Folds events into the read model, which is stored in the transaction that stores them."""
 
     @property
     def first_values(self) -> FirstValues:
@@ -169,7 +169,7 @@ class EventLog(Protocol):
         """As ``append``, of the events that ``make`` makes, ``most`` at most, just before they are numbered.
 
         For many events: those that one thread makes and numbers are still at hand there. ``make`` may be called in
-        another thread, and again after it has raised, which fails this append with ``Internal``."""
+        another thread; what it raises fails this append alone, with ``Internal``."""
 
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None

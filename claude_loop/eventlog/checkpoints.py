@@ -24,7 +24,7 @@ _PAGES_OF_A_COMMIT = 12
 
 
 class Checkpoints:
-    """Of one connection of the writer, and used by its thread; each checkpoint has a thread of its own."""
+    """Of one connection of the writer, and used by who has that; each checkpoint has a thread of its own."""
 
     def __init__(self, path: Path, durability: str) -> None:
         """Raises ``sqlite3.Error``."""
@@ -37,8 +37,13 @@ class Checkpoints:
         self._pages += _PAGES_OF_A_COMMIT + events
         if self._pages >= DUE_PAGES and (self._thread is None or not self._thread.is_alive()):
             self._pages = 0
-            self._thread = threading.Thread(target=self._checkpoint, name="eventlog-checkpoint", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._checkpoint, name="eventlog-checkpoint", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as failure:  # no room for one more: SQLite makes the checkpoint in a commit, in the end
+                log.warning("the log's WAL is not moved into its file for now", reason=str(failure))
+            else:
+                self._thread = thread
 
     def close(self) -> None:
         """Blocks until a checkpoint that is under way is complete."""

@@ -101,7 +101,7 @@ class Facts:
     def __init__(self, recent: Recent) -> None:
         self._recent = recent
         self._prds: dict[tuple[str | None, str | None], PrdFacts] = {}
-        # Those of the commit under way: run and story are filled in at its end.
+        # Those of the commit that is being numbered: run and story are filled in at the end of that.
         self._new: list[Fact] = []
         self._new_events: list[Event] = []
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from claude_loop.clock import Clock, SystemClock
-from claude_loop.errors import ClaudeLoopError
+from claude_loop.errors import ClaudeLoopError, Internal
 from claude_loop.eventlog.base import (
     Appended,
     CommitListener,
@@ -85,14 +85,19 @@ class MemoryEventLog:
 
     def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
         del most
-        return self.append(make())
+        try:
+            return self.append(make())
+        except Exception as failure:  # noqa: BLE001 - told to the publisher
+            refused: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(Internal(f"The events could not be made: {failure}."))
+            return refused
 
     def _look_up(self, ids: Sequence[str]) -> dict[str, Event]:
         return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}
 
     def _store(self, new: list[Event]) -> None:
         _merge(self._documents, self._cache.dirty)
-        self._cache.committed()
+        self._cache.folded()
         if new:
             self._events += new
             self._by_id.update((event.id, event) for event in new)
@@ -206,7 +211,7 @@ class MemoryEventLog:
         self._cache.discard()
         fold_in(self.projection, self._events, self._cache)
         _merge(self._documents, self._cache.dirty)
-        self._cache.committed()
+        self._cache.folded()
         return len(self._events)
 
     async def statistics(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _STORAGE_FAILURES = (sqlite3.Error, OSError)
 class EntityCache:
     """The read model's documents as one writer sees them: a bounded cache over ``load``, with what is dirty apart.
 
-    Dirty documents reach the cache only after the commit, so that a failed one leaves nothing behind.
+    Those of a commit are dirty until all of it is folded. If it is not stored after all, ``discard`` must be called.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EntityCache:
         keys = {*self._keys_under(prefix), *(key for key in self.dirty if key.startswith(prefix))}
         return sorted(key for key in keys if self.dirty.get(key, self) is not None)
 
-    def committed(self) -> None:
+    def folded(self) -> None:
         self._clean.update(self.dirty)
         self.dirty = {}
         while len(self._clean) > self._capacity:

@@ -35,11 +35,11 @@ class Append:
     """How many events there are, or will be at most."""
     make: Callable[[], Sequence[Event]] | None = None
 
-    def made(self) -> Sequence[Event]:
+    def made(self) -> None:
+        """Let the events be there. Raises whatever ``make`` does."""
         if self.make is not None:
             self.events = self.make()
             self.make = None
-        return self.events
 
 
 @dataclass(slots=True)
@@ -108,32 +108,33 @@ class Lane:
     def __init__(self, attempt: Callable[[Commit], Exception | None]) -> None:
         """``attempt`` stores a commit, or returns why it could not."""
         self._attempt = attempt
-        # Its thread begins with the first commit: where publishers are few there is none.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eventlog-storage")
-        self._storing: Future[Exception | None]
+        self._storing: Future[Exception | None] = Future()
         self.commit: Commit | None = None
         """The commit under way, until it is taken."""
 
+    def open(self) -> None:
+        """Begin the thread, now: where there is no room for one, it must not be a commit that meets that."""
+        self._thread.submit(int).result()
+
     def start(self, commit: Commit) -> None:
         """The one before must have been taken."""
-        self.commit = commit
         self._storing = self._thread.submit(self._attempt, commit)
-
-    def has_failed(self) -> bool:
-        """Whether the commit under way, if one is, was not stored. Blocks until that is known."""
-        return self.commit is not None and self._storing.result() is not None
+        self.commit = commit
 
     def insist(self) -> None:
-        """Block until the commit under way is stored. Raises ``EarlierCommitFailed``."""
-        if self.has_failed():
+        """Block until the commit under way, if one is, has been stored. Raises ``EarlierCommitFailed``."""
+        if self.commit is not None and self._storing.result() is not None:
             raise EarlierCommitFailed
 
     def take(self) -> tuple[Commit, Exception | None] | None:
         """The commit under way and why it was not stored, if it was not; None if there is none. Blocks until then."""
         commit, self.commit = self.commit, None
-        return None if commit is None else (commit, self._storing.result())
+        storing, self._storing = self._storing, Future()
+        return None if commit is None else (commit, storing.result())
 
     def close(self) -> None:
+        """Blocks until what is under way is stored, or has failed."""
         self._thread.shutdown()
 
 

@@ -28,6 +28,11 @@ class Lookups:
         self._connection = connection
         self._reader: sqlite3.Connection | None = None
 
+    def open(self) -> None:
+        self._reader = open_reader(self._path)
+        # Every commit of the other connection makes void what this one has cached.
+        self._reader.execute("PRAGMA cache_size = -256")
+
     def document(self, key: str) -> dict[str, Any] | None:
         self._lane.insist()
         return load_document(self._connection(), "read_model", key)
@@ -44,10 +49,8 @@ class Lookups:
     def by_id(self, ids: Sequence[str]) -> dict[str, Event]:
         """The events there are among ``ids``."""
         commit = self._lane.commit
-        if commit is None:
+        if commit is None or self._reader is None:
             return find_by_id(self._connection(), ids)
-        if self._reader is None:
-            self._reader = open_reader(self._path)
         found = find_by_id(self._reader, ids)
         found.update((id_, commit.by_id[id_]) for id_ in ids if id_ in commit.by_id)
         return found

@@ -69,7 +69,7 @@ def rebuild(connection: sqlite3.Connection, row: LogRow, projection: Projection)
         while page := list(_events(connection, after, _PAGE)):
             fold_in(projection, page, cache)
             store_documents(connection, "read_model", cache.dirty)
-            cache.committed()
+            cache.folded()
             after = page[-1].seq
             count += len(page)
         connection.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""The one writer: a thread that owns the write connection and commits what is queued in groups.
+"""The one writer: a thread that numbers what is queued in groups, and has them committed.
 
 Under load many publishers share one fsync; alone, a publisher waits for nobody. While groups are queued, one is being
 stored by a second thread as the next is numbered and folded: SQLite and the disk need no interpreter. What numbering
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 GROUP_EVENTS = 1024
 # A group smaller than this waits for the commit under way, and takes along what comes meanwhile.
 LEAST_AHEAD = 256
-# Behind a group of at least so many publishers the next waits so long, in seconds, for them to come again: they were
+# Behind a group of at least so many appends the next waits so long, in seconds, for them to come again: they were
 # answered together, and a commit alone costs as much as storing dozens of events. PostgreSQL calls it `commit_delay`.
 SIBLINGS = 8
 SIBLING_SECONDS = 0.003
@@ -70,7 +70,8 @@ _NOTHING = _Nothing()
 
 
 class Writer:
-    """Runs in its own thread from ``start`` to ``stop``; everything below ``submit`` belongs to that thread."""
+    """Runs in its own thread from ``open`` to ``stop``; everything below ``submit`` belongs to that thread. The write
+    connection is the storage thread's while a commit is under way there."""
 
     def __init__(
         self,
@@ -108,6 +109,7 @@ class Writer:
         try:
             self._connect()
             complete(self.connection, self._projection.first_values)
+            self._lane.open()
         except BaseException:
             self._disconnect()
             raise
@@ -133,6 +135,7 @@ class Writer:
         self._insist_on_place()
         self._connection, self.row = open_writer(self._path, self._clock, self._durability)
         self._checkpoints = Checkpoints(self._path, self._durability)
+        self._lookups.open()
         self._place = place_of(self._path)
 
     def _run(self) -> None:
@@ -141,6 +144,8 @@ class Writer:
         except Exception as failure:  # a defect of ours: nothing is stored from now on, which has to show
             self._report(Internal(f"The event log's writer has ended: {failure}."))
             log.exception("the event log's writer has ended")
+        finally:
+            self._lane.close()
 
     def _work(self) -> None:
         running = True
@@ -168,7 +173,7 @@ class Writer:
 
     def _gather(self, first: Append) -> tuple[list[Append], Append | Job | _Nothing | None]:
         """A group that begins with ``first``, and what waits behind it."""
-        if self._siblings >= SIBLINGS and first.count < LEAST_AHEAD:
+        if self._siblings >= SIBLINGS and first.count < LEAST_AHEAD and self._queue.qsize() < self._siblings:
             sleep(SIBLING_SECONDS)
         group, size = [first], first.count
         request = self._next_waiting()
@@ -222,48 +227,55 @@ class Writer:
 
     def _serve(self, group: Sequence[Append], *, ahead: bool = False) -> None:
         """Number a group and have it stored; ``ahead`` while the next is numbered, which waits already."""
+        group = self._made(group)
         try:
             self._insist_on_soundness()
             commit = self._number(group)
-        except EarlierCommitFailed:
-            self._serve_anew(group)
+        except EarlierCommitFailed:  # and so has this one, for now
+            self.cache.discard()
+            self._settle()
+            self._serve(group)
             return
         except Exception as failure:  # noqa: BLE001 - told to whom it concerns, below
             self._settle()
             self._give_up(group, failure)
             return
-        if self._lane.has_failed():
-            commit.numbering.undo()
-            self._serve_anew(group)
-            return
         self._settle()
-        self.row = commit.row
+        self.row = commit.row  # if the commit fails the file is opened anew, and its row is read
         if ahead:
             self._lane.start(commit)
         else:
             self._conclude(commit, self._attempt(commit))
 
-    def _serve_anew(self, group: Sequence[Append]) -> None:
-        """Serve a group that was numbered behind a commit which has failed, and forget what came of that."""
-        self.cache.discard()
-        self._settle()
-        self._serve(group)
+    def _made(self, group: Sequence[Append]) -> list[Append]:
+        """The appends whose events are there, or could be made. Of the others a defect of ours is told."""
+        made = []
+        for append in group:
+            try:
+                append.made()
+            except Exception as failure:
+                log.exception("events could not be made")
+                self._announce(Committed.refused([append], Internal(f"The events could not be made: {failure}.")))
+            else:
+                made.append(append)
+        return made
 
     def _number(self, group: Sequence[Append]) -> Commit:
         if self._connection is None:
             self._connect()  # which reads the row
         started = perf_counter()
         received_at = max(self.row.received_at, self._clock.now_us() // 1000)
-        batches = [append.made() for append in group]
         find = self._lookups.by_id
         numbering = Numbering(self.row.state, received_at, find, self._facts, self._projection, self.cache)
         try:
-            outcomes = numbering.number(batches)
+            outcomes = numbering.number([append.events for append in group])
+            self._lane.insist()
+            self._insist_on_soundness()  # once more: that may have been a long wait
         except BaseException:
             numbering.undo()
             raise
         documents = self.cache.dirty
-        self.cache.committed()
+        self.cache.folded()
         return Commit(group, numbering, outcomes, documents, self.row.after(numbering.new, received_at), started)
 
     def _attempt(self, commit: Commit) -> Exception | None:
@@ -273,13 +285,16 @@ class Writer:
             commit.store(self.connection)
         except Exception as failure:  # noqa: BLE001 - returned
             return failure
+        self._stored(commit)
+        return None
+
+    def _stored(self, commit: Commit) -> None:
         if commit.new:
             self.commits += 1
             self.commit_ms.append((perf_counter() - commit.started) * 1000)
         if (commit.new or commit.offsets) and self._checkpoints is not None:
             self._checkpoints.committed(len(commit.new))
         self._announce(commit.announcement())
-        return None
 
     def _settle(self) -> None:
         """Wait for the commit under way, and see to what has become of it."""
@@ -290,7 +305,7 @@ class Writer:
     def _conclude(self, commit: Commit, failure: Exception | None) -> None:
         if isinstance(failure, OutcomeUnknown) and self._outcome_known_as(commit.row):
             failure = None
-            self._announce(commit.announcement())
+            self._stored(commit)
         if failure is None:
             self._recovered()
             return
@@ -381,4 +396,3 @@ class Writer:
         except (sqlite3.Error, OSError, ClaudeLoopError) as failure:
             log.exception("the event log could not be closed cleanly", reason=str(failure))
         self._disconnect()
-        self._lane.close()

@@ -1,4 +1,4 @@
-"""The reducer as the log's projection: it runs in the transaction that appends, so the two never disagree."""
+"""The reducer as the log's projection: what it makes of events is stored with them, so the two never disagree."""
 
 from __future__ import annotations
 

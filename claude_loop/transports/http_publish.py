@@ -25,8 +25,7 @@ from claude_loop.transports.publishing import RateLimit
 
 TRANSPORT = "http"
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
-# Slices of one request that wait for their commit: two groups of the writer, of which one is being stored, and one that
-# waits.
+# Slices of one request that wait for their commit, three groups of the log: one is being stored, one numbered.
 _SLICES_IN_FLIGHT = 12
 _MAX_SENDERS = 1024
 
@@ -158,6 +157,7 @@ class _Part:
             else:
                 accepted.indexes.append(number)
                 accepted.events.append(event)
+        self._records = ()  # events are at hand instead
         return accepted.events
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from claude_loop.clock import ManualClock
-from claude_loop.errors import IdConflict, LoadError
+from claude_loop.errors import IdConflict, Internal, LoadError
 from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -93,6 +93,20 @@ async def test_the_same_event_under_another_run_is_a_conflict_but_a_missing_run_
     (same, other) = await log.append([event(1, prd_id="P"), event(1, prd_id="P", run_id="other")])
     assert same.duplicate
     assert isinstance(other.error, IdConflict)
+
+
+async def test_events_that_are_made_when_they_are_due(log):
+    made = [event(1), event(2, prd_id="P")]
+    assert told(await log.append_made(lambda: made, 5)) == [(1, False), (2, False)]
+    assert told(await log.append([event(2, prd_id="P")])) == [(2, True)]
+    assert await log.append_made(list, 5) == []
+
+    def broken():
+        raise RuntimeError("a defect")
+
+    with pytest.raises(Internal, match="a defect"):
+        await log.append_made(broken, 5)
+    assert told(await log.append([event(3)])) == [(3, False)]
 
 
 async def test_the_same_holds_within_one_batch(log):

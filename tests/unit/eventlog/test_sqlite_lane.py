@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from claude_loop.errors import Internal, StorageFailed
+from claude_loop.errors import Internal, LogDamaged, StorageFailed
 from claude_loop.eventlog import sqlite_commit
 from claude_loop.eventlog.base import NoProjection, nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -252,15 +252,46 @@ async def test_a_job_waits_for_the_commit_under_way(log, storage):
     assert await counts(log) == {"all": 2 * GROUP_EVENTS, "type/a.b": 2 * GROUP_EVENTS}
 
 
-async def test_what_cannot_be_made_is_a_defect_of_its_own(log):
-    def broken():
-        raise RuntimeError("no events")
-
-    futures = [log.append(events(0, 2)), log.append_made(broken, 5), log.append(events(2, 2))]
+async def test_what_cannot_be_made_costs_the_others_nothing(tmp_path):
+    log = SqliteEventLog(tmp_path / "events.db", Counts(), durability="normal")
+    await log.open(nobody)
+    epoch = log.state.epoch
     async with asyncio.timeout(PATIENCE):
-        first, second, third = await asyncio.gather(*futures, return_exceptions=True)
-    assert (seqs(first), second.code, seqs(third)) == ([1, 2], "internal", [3, 4])
-    assert (await log.statistics())["pending"] == 0
+        first, second = await asyncio.gather(*queued(log, events(0, 2), broken), return_exceptions=True)
+    assert (seqs(first), second.code) == ([1, 2], "internal")
+    assert (await log.statistics())["commits"] == 1
+    assert log.state.epoch == epoch  # which a connection opened anew would have changed
+    await log.close()
+
+
+def broken():
+    raise RuntimeError("no events")
+
+
+async def test_what_is_found_damaged_while_a_commit_waits_is_not_written_to(log, storage):
+    answers = await one_under_way(log, storage, events(0), events(GROUP_EVENTS))
+    log._writer.note_damage(LogDamaged("a page is no page"))
+    storage.go_on()
+    async with asyncio.timeout(PATIENCE):
+        assert seqs(await answers[0]) == list(range(1, GROUP_EVENTS + 1))
+        with pytest.raises(LogDamaged):
+            await answers[1]
+    assert len(await stored_ids(log)) == GROUP_EVENTS
+
+
+async def test_no_commit_needs_a_thread_that_has_to_be_started(log, monkeypatch):
+    """Where processes are counted there may be no room for one more thread."""
+
+    def no_room(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        patch.setattr("claude_loop.eventlog.checkpoints.DUE_PAGES", 1)
+        async with asyncio.timeout(PATIENCE):
+            outcomes = await asyncio.gather(*queued(log, *(events(n * GROUP_EVENTS) for n in range(3))))
+    assert [seq for each in outcomes for seq in seqs(each)] == list(range(1, 3 * GROUP_EVENTS + 1))
+    assert log.failure is None
 
 
 @pytest.mark.parametrize(("publishers", "commits"), [(SIBLINGS, 2), (SIBLINGS - 1, 3)])
