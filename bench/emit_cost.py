@@ -11,16 +11,17 @@ bash and timed in the same way. All of them take turns within each round, so tha
 all alike: trust the ratios, which are of medians. `no-op` is a function that does nothing, called with the same
 arguments: for the megabyte it is what bash itself needs to hand it over.
 
-Limit. What has text to escape stays above 150 us, and emit_event short of 60 x. Counted with callgrind, in thousands of
-instructions of bash 5.2, and the loop around it (40) with it, emit_story_started takes 350: 20 are the call, 50 the
-function in front with its redirection and what it hands over, 65 go to compare what decides on the file, 30 to ids, 10
-to the file's being there, 120 to the record: 30 of them write, 45 hand its 220 characters over, 45 put it together. A
-function with nothing but one `printf` of such a record takes 120 in the same loop: no emitter in bash is below that.
-emit_test_run takes 630. emit_error takes 940: 80 for bash to quote the text, 140 to go to the C locale and back, where
-16 quotes cost 55 to escape instead of 290, 220 for what else is different in JSON, the rest to a longer text in each
-step: bash takes 40 to 200 instructions for each character that it expands. emit_event takes 1,480: 280 until its
-arguments are quoted, 470 to find and escape what has to be, some 100 for each pair. Only the instructions can be had
-again: what a call takes in time hangs on the machine's caches too, and some 20 us of each are system calls.
+Limit. emit_event stays above 150 us and short of 60 x, and in slow hours of the machine emit_error is above too.
+Counted with callgrind, in thousands of instructions of bash 5.2, and the loop around it (40) with it,
+emit_story_started takes 350: 20 are the call, 50 the function in front with its redirection and what it hands over, 65
+go to compare what decides on the file, 30 to ids, 10 to the file's being there, 120 to the record: 30 of them write, 45
+hand its 220 characters over, 45 put it together. A function with nothing but one `printf` of such a record takes 120 in
+the same loop: no emitter in bash is below that. emit_test_run takes 630. emit_error takes 940: 80 for bash to quote the
+text, 140 to go to the C locale and back, where 16 quotes cost 55 to escape instead of 290, 220 for what else is
+different in JSON, the rest to a longer text in each step: bash takes 40 to 200 instructions for each character that it
+expands. emit_event takes 1,480: 280 until its arguments are quoted, 470 to find and escape what has to be, some 100 for
+each pair. Only the instructions can be had again: what a call takes in time hangs on the machine's caches too, and some
+20 us of each are system calls.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ class SqliteEventLog:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def _damage_was_read(self, damage: LogDamaged) -> None:
-        self._writer.note_damage(damage)
+        self._writer.health.note_damage(damage)
         self._report_from_writer(damage)
 
     async def read(

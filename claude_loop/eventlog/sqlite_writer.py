@@ -23,22 +23,15 @@ from typing import Any
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import ClaudeLoopError, Internal, LoadError, LogDamaged, LogGone, ShuttingDown
+from claude_loop.errors import ClaudeLoopError, Internal, LoadError, LogGone, ShuttingDown
 from claude_loop.eventlog.base import Projection
 from claude_loop.eventlog.checkpoints import Checkpoints
 from claude_loop.eventlog.facts import Facts
 from claude_loop.eventlog.migrations import complete
 from claude_loop.eventlog.numbering import EntityCache, Numbering
 from claude_loop.eventlog.sqlite_commit import Append, Commit, Committed, EarlierCommitFailed, Lane, OutcomeUnknown
-from claude_loop.eventlog.sqlite_file import (
-    LogRow,
-    has_room,
-    open_writer,
-    place_of,
-    read_log_row,
-    storage_error,
-    write_log_row,
-)
+from claude_loop.eventlog.sqlite_file import LogRow, has_room, open_writer, read_log_row, write_log_row
+from claude_loop.eventlog.sqlite_health import Health
 from claude_loop.eventlog.sqlite_lookups import Lookups
 
 log = structlog.get_logger(__name__)
@@ -92,14 +85,12 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
         self._connection: sqlite3.Connection | None = None
         self._checkpoints: Checkpoints | None = None
-        self._place: tuple[int, int] | None = None
-        self._failure: ClaudeLoopError | None = None
+        self.health = Health(path, report)
         self.row: LogRow
         self._lane = Lane(self._attempt)
         self._lookups = Lookups(path, self._lane, lambda: self.connection)
         self.cache = EntityCache(self._lookups.document, keys_under=self._lookups.keys_under)
         self._facts = Facts(self._lookups.recent)
-        self.damage: ClaudeLoopError | None = None
         self._siblings = 0
         self.commits = 0
         self.commit_ms: deque[float] = deque(maxlen=1000)
@@ -132,11 +123,11 @@ class Writer:
         return self._connection
 
     def _connect(self) -> None:
-        self._insist_on_place()
+        self.health.insist_on_place()
         self._connection, self.row = open_writer(self._path, self._clock, self._durability)
         self._checkpoints = Checkpoints(self._path, self._durability)
         self._lookups.open()
-        self._place = place_of(self._path)
+        self.health.note_place()
 
     def _run(self) -> None:
         try:
@@ -151,7 +142,7 @@ class Writer:
         running = True
         while running:
             try:
-                first = self._queue.get(timeout=PROBE_SECONDS if self._failure else None)
+                first = self._queue.get(timeout=PROBE_SECONDS if self.health.failure else None)
             except queue.Empty:
                 self._probe()
                 continue
@@ -195,24 +186,9 @@ class Writer:
         except queue.Empty:
             return _NOTHING
 
-    def note_damage(self, failure: ClaudeLoopError) -> None:
-        """A reader has found the file damaged. From any thread."""
-        self.damage = self.damage or failure
-
-    def _insist_on_soundness(self) -> None:
-        """What is known to be damaged is not written to any more: it would spread, and it is all that can be saved."""
-        if self.damage is not None:
-            raise self.damage
-        self._insist_on_place()
-
-    def _insist_on_place(self) -> None:
-        """SQLite goes on writing to a file that was deleted or moved: what is stored there nobody finds again."""
-        if self._place is not None and place_of(self._path) != self._place:
-            raise LogGone(f"{self._path.name} was moved or deleted while the daemon has it open.")
-
     def _do(self, job: Job) -> None:
         try:
-            self._insist_on_soundness()
+            self.health.insist()
             result = job.run(self)
         except (sqlite3.Error, OSError, LogGone) as failure:
             result = self._failed(failure)
@@ -229,7 +205,7 @@ class Writer:
         """Number a group and have it stored; ``ahead`` while the next is numbered, which waits already."""
         group = self._made(group)
         try:
-            self._insist_on_soundness()
+            self.health.insist()
             commit = self._number(group)
         except EarlierCommitFailed:  # and so has this one, for now
             self.cache.discard()
@@ -270,7 +246,7 @@ class Writer:
         try:
             outcomes = numbering.number([append.events for append in group])
             self._lane.insist()
-            self._insist_on_soundness()  # once more: that may have been a long wait
+            self.health.insist()  # once more: that may have been a long wait
         except BaseException:
             numbering.undo()
             raise
@@ -307,7 +283,7 @@ class Writer:
             failure = None
             self._stored(commit)
         if failure is None:
-            self._recovered()
+            self.health.recovered()
             return
         commit.numbering.undo()
         self._give_up(commit.group, failure)
@@ -337,30 +313,18 @@ class Writer:
         return False
 
     def _failed(self, failure: sqlite3.Error | OSError | LoadError) -> ClaudeLoopError:
-        error = failure if isinstance(failure, LoadError) else storage_error(failure, self._path)
-        if isinstance(error, LogDamaged):
-            self.note_damage(error)
-        if self._failure is None or self._failure.code != error.code:
-            log.error("the event log cannot be written", code=error.code, reason=str(failure))
-        self._failure = error
-        self._report(error)
+        error = self.health.failed(failure)
         self.cache.discard()
         if not isinstance(error, LogGone):  # it may come back, and until then it is all there is
             self._disconnect()
         return error
 
-    def _recovered(self) -> None:
-        if self._failure is not None:
-            log.info("the event log can be written again", after=self._failure.code)
-            self._failure = None
-            self._report(None)
-
     def _probe(self) -> None:
         """While the storage fails, try a small write now and then: recovery needs no publisher."""
         try:
-            if self.damage is not None:
+            if self.health.damage is not None:
                 return
-            self._insist_on_place()
+            self.health.insist_on_place()
             if not has_room(self._path):
                 return
             connection = self.connection
@@ -370,7 +334,7 @@ class Writer:
         except (sqlite3.Error, OSError, LogGone) as failure:
             self._failed(failure)
         else:
-            self._recovered()
+            self.health.recovered()
 
     def _disconnect(self) -> None:
         if self._checkpoints is not None:
@@ -390,9 +354,10 @@ class Writer:
             elif isinstance(left, Job):
                 left.answer(refusal)
         try:
-            self._insist_on_soundness()
+            self.health.insist()
+            connection = self.connection  # which reads the row, if it has to be opened
             self.row = replace(self.row, clean=True)
-            write_log_row(self.connection, self.row)
+            write_log_row(connection, self.row)
         except (sqlite3.Error, OSError, ClaudeLoopError) as failure:
             log.exception("the event log could not be closed cleanly", reason=str(failure))
         self._disconnect()

@@ -270,7 +270,7 @@ def broken():
 
 async def test_what_is_found_damaged_while_a_commit_waits_is_not_written_to(log, storage):
     answers = await one_under_way(log, storage, events(0), events(GROUP_EVENTS))
-    log._writer.note_damage(LogDamaged("a page is no page"))
+    log._writer.health.note_damage(LogDamaged("a page is no page"))
     storage.go_on()
     async with asyncio.timeout(PATIENCE):
         assert seqs(await answers[0]) == list(range(1, GROUP_EVENTS + 1))
