@@ -14,9 +14,9 @@ measured again at the end, by turns with the smallest, 2,000 events at a time. I
 time over some seconds in which nobody asks for anything, at the largest size.
 
 Limit. Ready is nearly all processor time, spent by the interpreter and its imports: the smallest log takes as long as the
-largest. Idle is looked at after tens of thousands of events have been stored: the newest 16,384 of them are kept for
-readers at the live edge, and take 17 MB (tracemalloc: 10 for the events, 6 of these their parsed data, and 7 for their
-JSON).
+largest. Idle: a daemon takes 70 MB when it has started, and 80 idle at a million events. What comes above that at ten
+million was not taken apart; pruning is not it (of 200,000 events 80,000 too many: 2 MB). One that has just stored tens of
+thousands keeps the newest 16,384 for readers at the live edge: 107 MB, of which the JSON of those is 7.
 """
 
 from __future__ import annotations

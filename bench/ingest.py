@@ -14,12 +14,12 @@ but the status line; the same client then posts to a bare aiohttp application on
 answer to all and keeps nothing: what the framework leaves of the target.
 
 Limit. NDJSON and spool: the stages of an event are the next section. Single POSTs: 10,000 a second allow a request
-100 us of one thread. In the table's run, made in a quick hour of the machine, the bare application alone takes 48 of
-them by the clock and the daemon 194; in a slow hour it was 117 and 552. py-spy on the daemon, in samples that hold
-the interpreter's lock: aiohttp 45 % (20 the answer, 10 parsing the request, 15 finding and calling the handler), the
-event loop 9 %, our handler 22 % (11 to take the event: parsed, checked, redacted, completed; 4 to hand it to the
-log), the gate 11 % (who asks, and from where), those who follow the log 9 %, the log's thread 3 %, the rest 2 %.
-Requests that come together share a commit, so the disk does not show in it.
+100 us of one thread. In the table's run the bare application alone takes 50 of them by the clock and the daemon 190; in a
+slow hour of the machine it was 117 and 552. py-spy on the daemon, in samples that hold the interpreter's lock: aiohttp
+and the event loop 49 % (18 the answer, 10 parsing the request), our handler 23 % (14 to take the event: parsed, checked,
+redacted, completed), the gate 12 % (who asks, and from where), the log's thread 9 %, the answers it brings and those who
+follow the log 7 %. Requests that come together share a commit, so the disk does not show in it; the client, the event
+loop and the log's thread share two cores.
 """
 
 from __future__ import annotations
