@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Of one writer, and used by its thread but for ``note_damage``. ``report`` hears of each failure and of its end."""
+    """Of one writer, used by its thread but for ``note_damage``. ``report`` hears of each failure and of its end."""
 
     def __init__(self, path: Path, report: Callable[[ClaudeLoopError | None], None]) -> None:
         self._path = path
