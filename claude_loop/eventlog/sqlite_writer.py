@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -204,6 +205,8 @@ class Writer:
     def _serve(self, group: Sequence[Append], *, ahead: bool = False) -> None:
         """Number a group and have it stored; ``ahead`` while the next is numbered, which waits already."""
         group = self._made(group)
+        if not group:
+            return
         try:
             self.health.insist()
             commit = self._number(group)
@@ -224,7 +227,8 @@ class Writer:
             self._conclude(commit, self._attempt(commit))
 
     def _made(self, group: Sequence[Append]) -> list[Append]:
-        """The appends whose events are there, or could be made. Of the others a defect of ours is told."""
+        """The appends that hold something. Those whose events cannot be made are told of a defect of ours; what holds
+        nothing, as when all of a body was refused, needs no storage, and may have none."""
         made = []
         for append in group:
             try:
@@ -233,7 +237,10 @@ class Writer:
                 log.exception("events could not be made")
                 self._announce(Committed.refused([append], Internal(f"The events could not be made: {failure}.")))
             else:
-                made.append(append)
+                if append.events or append.offsets:
+                    made.append(append)
+                else:
+                    self._announce(Committed(answers=[partial(append.answer, [])]))
         return made
 
     def _number(self, group: Sequence[Append]) -> Commit:

@@ -279,6 +279,14 @@ async def test_what_is_found_damaged_while_a_commit_waits_is_not_written_to(log,
     assert len(await stored_ids(log)) == GROUP_EVENTS
 
 
+async def test_what_holds_nothing_is_answered_whatever_ails_the_storage(log):
+    log._writer.health.note_damage(LogDamaged("a page is no page"))
+    async with asyncio.timeout(PATIENCE):
+        assert await log.append_made(list, 5) == await log.append([]) == []
+        with pytest.raises(LogDamaged):
+            await log.append(events(0, 1))
+
+
 async def test_no_commit_needs_a_thread_that_has_to_be_started(log, monkeypatch):
     """Where processes are counted there may be no room for one more thread."""
 
