@@ -128,7 +128,12 @@ def _log(data: Data) -> Line:
 
 def _progress(data: Data) -> Line:
     message = f" {printable(data['message'], 200)}" if data.get("message") else ""
-    return Line("·", f"{printable(data.get('current', '?'), 20)} of {printable(data.get('total', '?'), 20)}{message}")
+    return Line("·", f"{_figure(data.get('current', '?'))} of {_figure(data.get('total', '?'))}{message}")
+
+
+def _figure(value: object) -> str:
+    """A number as people write it: 3, where it is stored as 3.0."""
+    return printable(int(value) if isinstance(value, float) and value.is_integer() else value, 20)
 
 
 def _waiting(data: Data) -> Line:

@@ -11,6 +11,7 @@ from claude_loop.errors import InvalidEvent, UnknownField
 from claude_loop.events import ENVELOPE_KEYS
 from claude_loop.id_rules import ID_PATTERN, MAX_ID_LENGTH, MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.intake.wide_integers import WideInteger
+from claude_loop.payloads import nearest
 
 _TYPE = re.compile(TYPE_PATTERN)
 _ID = re.compile(ID_PATTERN)
@@ -59,6 +60,7 @@ def check_type(value: object) -> None:
     if len(value) > MAX_TYPE_LENGTH:
         raise InvalidEvent(f"`type` has {len(value)} characters; the limit is {MAX_TYPE_LENGTH}.", field="type")
     meant = value.strip().lower().replace(":", ".").replace(" ", "_")
+    meant = nearest(meant) or meant
     hint = f"Did you mean `{meant}`?" if _TYPE.match(meant) else "Types are dotted lower case, such as `story.started`."
     raise InvalidEvent(f"`type` “{shown(value)}” is not dotted lower case.", field="type", hint=hint)
 

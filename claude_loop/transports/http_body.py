@@ -77,9 +77,15 @@ def first_character(body: bytes) -> bytes:
 
 
 def line_slices(body: bytes) -> Iterator[list[bytes]]:
-    """The lines of NDJSON that are not blank, a slice at a time. Raises ``TooLarge``."""
-    if body.count(b"\n") > 2 * MAX_RECORDS:  # each record may have a blank line before it
+    """The lines of NDJSON that are not blank, a slice at a time. Raises ``TooLarge`` before the first of them."""
+    newlines = body.count(b"\n")
+    # Each record may have a blank line before it. More are not looked at, and whether fewer are too many is counted.
+    if newlines > 2 * MAX_RECORDS or (newlines >= MAX_RECORDS and sum(map(len, _slices(body))) > MAX_RECORDS):
         raise _too_many()
+    yield from _slices(body)
+
+
+def _slices(body: bytes) -> Iterator[list[bytes]]:
     start, end = 0, len(body)
     lines: list[bytes] = []
     while start < end:

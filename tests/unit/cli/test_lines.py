@@ -90,6 +90,7 @@ UNTIL = "2026-01-26T12:00:00Z"
         ("log.message", {"level": "info", "message": "hello"}, "· hello"),
         ("log.message", {"level": "warning", "message": "careful"}, "· warning: careful"),
         ("progress.updated", {"current": 3, "total": 8, "message": "files"}, "· 3 of 8 files"),
+        ("progress.updated", {"current": 3.0, "total": 7.5}, "· 3 of 7.5"),
         (
             "agent.waiting",
             {"for": "human", "reason": "permission Bash rm -rf build"},

@@ -351,6 +351,16 @@ def test_text_of_digits_is_a_number_also_inside() -> None:
         assert event.data["cost_usd"] == number
 
 
+@pytest.mark.parametrize(
+    ("type_", "meant"),
+    [("Commit Created", "commit.created"), ("story:started", "story.started"), ("A thing", "a_thing")],
+)
+def test_the_hint_for_a_wrong_type_names_what_was_meant(type_: str, meant: str) -> None:
+    with pytest.raises(InvalidEvent) as refusal:
+        ACCEPTOR.accept({"type": type_}, source="test")
+    assert refusal.value.hint == f"Did you mean `{meant}`?"
+
+
 @pytest.mark.parametrize("type_", [None, 7, "Not A Type", {"a": 1}])
 def test_without_a_usable_type_the_whole_is_kept(type_: object) -> None:
     event = salvage({"type": type_, "prd_id": "P", "data": {"x": 1}})

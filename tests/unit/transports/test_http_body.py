@@ -22,6 +22,11 @@ def test_slices_hold_every_line_that_is_not_blank_in_order(lines, slice_bytes, s
     assert all(0 < len(slice_) <= slice_records for slice_ in slices)
 
 
+def test_blank_lines_are_no_records():
+    for body in (b"{}\n" * 100_000, b"\n{}\n" * 100_000):
+        assert sum(map(len, line_slices(body))) == 100_000
+
+
 def test_many_short_lines_make_many_slices():
     slices = list(line_slices(b"1\n" * 10_000))
     assert max(map(len, slices)) == SLICE_RECORDS
@@ -37,6 +42,8 @@ def test_an_array_is_cut_into_its_elements(elements):
 def test_a_body_of_nothing_but_tiny_records_is_refused_at_once():
     for slices in (
         line_slices(b"{}\n" * 200_001),
+        line_slices(b"{}\n" * 100_001),
+        line_slices(b"{}\n" * 100_000 + b"{}"),
         line_slices(b"\n" * 1_000_000),
         array_slices(b"[" + b"1," * 100_000 + b"1]"),
     ):
