@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -142,6 +143,19 @@ def _insist_private(directory: Path) -> None:
 def open_private(path: Path, flags: int) -> int:
     """Open a state file 0600, refusing a planted symlink. Returns the descriptor; raises ``OSError``."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def make_private(path: Path) -> None:
+    """Let there be a state file, 0600 from its first byte, and no planted symlink. Raises ``OSError``.
+
+    One that is there is not opened: to close it again would take from whatever else this process has open of it all
+    locks on it, SQLite's among them. See fcntl(2), "Record locks", and https://sqlite.org/howtocorrupt.html.
+    """
+    try:
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
 
 
 def file_system_type(path: Path) -> str | None:

@@ -6,7 +6,6 @@ a message its row says `sending`; what a crash leaves in that state is settled b
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from claude_loop.delivery.conditions import ENDS, FACTS, URGENCY, Condition, Subject
 from claude_loop.delivery.messages import Message, Phase, Plan, condition_of, message_id, text_of
-from claude_loop.paths import open_private
+from claude_loop.paths import make_private
 
 # A message that has failed for this long is a dead letter.
 GIVE_UP_MS = 6 * 3600 * 1000
@@ -56,7 +55,7 @@ class Outbox:
     """Raises ``sqlite3.Error`` and ``OSError``; a transaction that failed has changed nothing."""
 
     def __init__(self, path: Path) -> None:
-        os.close(open_private(path, os.O_RDWR | os.O_CREAT))
+        make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")

@@ -17,7 +17,7 @@ from claude_loop.eventlog.migrations import migrate
 from claude_loop.eventlog.sqlite_rows import CACHED_STATEMENTS
 from claude_loop.events import Event
 from claude_loop.ids import NO_EVENT, id_digest, new_epoch
-from claude_loop.paths import open_private
+from claude_loop.paths import make_private
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ def open_writer(path: Path, clock: Clock, durability: str) -> tuple[sqlite3.Conn
 
     Raises ``sqlite3.Error``, ``OSError``, ``NewerLog``.
     """
-    os.close(open_private(path, os.O_RDWR | os.O_CREAT))  # 0600 from the first byte, and never a planted link
+    make_private(path)
     connection = sqlite3.connect(
         path,
         isolation_level=None,

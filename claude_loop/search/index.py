@@ -10,7 +10,6 @@ interpreter lock stays with those who publish.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import structlog
 
 from claude_loop.eventlog.base import LogState
 from claude_loop.ids import id_digest
-from claude_loop.paths import open_private
+from claude_loop.paths import make_private
 
 log = structlog.get_logger(__name__)
 
@@ -227,7 +226,7 @@ def _insist_on_format(version: int) -> None:
 
 
 def _opened(path: Path, log_path: Path) -> sqlite3.Connection:
-    os.close(open_private(path, os.O_RDWR | os.O_CREAT))  # 0600 from the first byte, and never a planted link
+    make_private(path)
     connection = connect(path, log_path)
     try:
         connection.execute("PRAGMA main.journal_mode = WAL")

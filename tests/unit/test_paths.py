@@ -1,11 +1,14 @@
+import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from claude_loop import paths
 from claude_loop.errors import LinkedDirectory, UnsafeHome
-from claude_loop.paths import Home, file_system_type, open_private
+from claude_loop.paths import Home, file_system_type, make_private, open_private
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,22 @@ def test_private_files_are_private_and_follow_no_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "f")
     with pytest.raises(OSError):
         open_private(tmp_path / "link", os.O_WRONLY)
+
+
+def test_a_private_file_that_is_there_is_left_as_it_is_and_a_link_refused(tmp_path):
+    path = tmp_path / "f"
+    make_private(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text("kept")
+    with path.open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)
+        make_private(path)
+        # Asked by another process: one's own locks are never in one's way.
+        script = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        asked = subprocess.run([sys.executable, "-c", script, path], check=False, capture_output=True, text=True)
+    assert "BlockingIOError" in asked.stderr
+    assert path.read_text() == "kept"
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        make_private(tmp_path / "link")
+    assert not (tmp_path / "elsewhere").exists()

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from claude_loop.errors import (
     StorageFull,
     StorageReadOnly,
 )
-from claude_loop.eventlog import sqlite_lookups, sqlite_writer
+from claude_loop.eventlog import sqlite_commit, sqlite_lookups, sqlite_writer
 from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -194,6 +195,35 @@ async def test_an_unknown_outcome_of_commit_is_looked_up(tmp_path):
     assert await log.append([event(2), event(3)]) == [(2, True, None), (3, False, None)]
     assert heard == ["e1", "e2", "e3"]
     await log.close()
+
+
+async def test_a_log_that_was_opened_anew_is_still_locked_against_others(tmp_path, monkeypatch):
+    """Else whoever closes the file next takes himself for the last, and deletes the WAL behind the daemon."""
+    path = tmp_path / "events.db"
+    log = await opened(path)
+    await log.append([event(1)])
+    await log.read(0, 10)  # by a connection that stays
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_commit, "insert_events", full)
+        with pytest.raises(StorageFailed):
+            await log.append([event(2)])
+    await log.append([event(2)])
+    assert count_elsewhere(path) == 2
+    await log.append([event(3)])
+    assert count_elsewhere(path) == 3
+    await log.close()
+
+
+def count_elsewhere(path):
+    """How many events another process finds, which may write to the file and closes it again."""
+    script = (
+        "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM events').fetchone())"
+    )
+    return int(subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True).stdout)
 
 
 class FailingCommit:
