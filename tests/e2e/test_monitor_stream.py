@@ -110,7 +110,8 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
         page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate(
+        # The rows follow the width in a frame of their own.
+        page.wait_for_function(
             "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
         )
     assert "owned" not in page.title()

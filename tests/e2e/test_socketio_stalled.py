@@ -77,6 +77,6 @@ async def test_stalled_clients_cost_no_memory_and_nobody_elses_time(daemon: Daem
         await publish(http, daemon, EVENTS)
         await eventually(lambda: len(got) == 3 * EVENTS)
         assert got == list(range(1, 3 * EVENTS + 1))
-        grown = resident_mb(daemon.pid) - before
-        assert grown < 5, f"{grown:.1f} MB for four stalled clients"
+        # What the burst of events itself took is given back when the index has come to rest behind it.
+        await eventually(lambda: resident_mb(daemon.pid) - before < 5, what="four stalled clients take 5 MB for good")
         await client.shutdown()
