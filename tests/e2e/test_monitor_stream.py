@@ -94,6 +94,9 @@ def numbers(page: Page, type_: str = "tick") -> list[int]:
     return [event["data"]["n"] for event in held if event["type"] == type_]
 
 
+WITHIN_THE_WIDTH = "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
+
+
 def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, page: Page) -> None:
     visit(page, daemon)
     expect(page.get_by_text("No events yet.")).to_be_visible()
@@ -106,14 +109,11 @@ def test_events_appear_live_in_words_and_hostile_text_is_text(daemon: Daemon, pa
     expect(page.locator("pre")).to_contain_text('"story_id": "US-2"')
     expect(page.locator("pre")).to_contain_text("\\u202e")
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("document.querySelector('pre').textContent.length > 10000")
+    until(lambda: page.evaluate("document.querySelector('pre').textContent.length > 10000"))
     for width in (1440, 390):
         page.set_viewport_size({"width": width, "height": 844})
-        page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-        # The rows follow the width in a frame of their own.
-        page.wait_for_function(
-            "[...document.querySelectorAll('.scroller, .scroller *')].every((e) => e.getBoundingClientRect().right <= innerWidth)"
-        )
+        until(lambda: page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+        until(lambda: page.evaluate(WITHIN_THE_WIDTH))  # the rows follow it in a frame of their own
     assert "owned" not in page.title()
     emit(daemon, "emit_test_run P-1 US-1 12 0; emit_story_completed P-1 US-1")
     expect(row(page, "done, claimed: no commit")).to_be_visible()
