@@ -49,8 +49,9 @@ class Lookups:
     def by_id(self, ids: Sequence[str]) -> dict[str, Event]:
         """The events there are among ``ids``."""
         commit = self._lane.commit
-        if commit is None or self._reader is None:
+        if commit is None:
             return find_by_id(self._connection(), ids)
+        assert self._reader is not None  # noqa: S101 - for the type checker: opened with the write connection
         found = find_by_id(self._reader, ids)
         found.update((id_, commit.by_id[id_]) for id_ in ids if id_ in commit.by_id)
         return found

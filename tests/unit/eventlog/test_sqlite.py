@@ -31,6 +31,7 @@ from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.eventlog.sqlite_commit import Append
 from claude_loop.events import Event
 from tests.support import PATIENCE, eventually
+from tests.unit.eventlog.failing_commit import FailingCommit
 
 
 def event(number, **data):
@@ -224,23 +225,6 @@ def count_elsewhere(path):
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM events').fetchone())"
     )
     return int(subprocess.run([sys.executable, "-c", script, path], check=True, capture_output=True).stdout)
-
-
-class FailingCommit:
-    """A connection whose COMMIT reports an error, after or instead of doing it."""
-
-    def __init__(self, connection, *, commit_first):
-        self._connection = connection
-        self._commit_first = commit_first
-
-    def execute(self, statement, *values):
-        if statement == "COMMIT":
-            self._connection.execute("COMMIT" if self._commit_first else "ROLLBACK")
-            raise sqlite3.OperationalError("disk I/O error")
-        return self._connection.execute(statement, *values)
-
-    def close(self):
-        self._connection.close()
 
 
 async def test_a_defect_in_one_batch_spares_the_others_of_its_group(tmp_path):

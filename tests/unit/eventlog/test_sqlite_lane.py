@@ -13,6 +13,7 @@ from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.eventlog.sqlite_writer import GROUP_EVENTS, LEAST_AHEAD, SIBLING_SECONDS, SIBLINGS, Job
 from claude_loop.events import Event
 from tests.support import PATIENCE
+from tests.unit.eventlog.failing_commit import FailingCommit
 
 
 class Counts(NoProjection):
@@ -198,23 +199,6 @@ async def test_an_unknown_outcome_with_a_group_behind_it(log, storage, happened)
     ids = [event.id for event in events(0 if happened else GROUP_EVENTS, GROUP_EVENTS * (1 + happened))]
     assert heard == await stored_ids(log) == ids
     assert await counts(log) == {"all": len(ids), "type/a.b": len(ids)}
-
-
-class FailingCommit:
-    """A connection whose COMMIT reports an error, after or instead of doing it."""
-
-    def __init__(self, connection, *, commit_first):
-        self._connection = connection
-        self._commit_first = commit_first
-
-    def execute(self, statement, *values):
-        if statement == "COMMIT":
-            self._connection.execute("COMMIT" if self._commit_first else "ROLLBACK")
-            raise sqlite3.OperationalError("disk I/O error")
-        return self._connection.execute(statement, *values)
-
-    def close(self):
-        self._connection.close()
 
 
 async def test_a_defect_in_the_commit_under_way_spares_all_others(log, storage):
