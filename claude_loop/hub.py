@@ -13,7 +13,7 @@ import structlog
 
 from claude_loop.errors import LoadError, ShuttingDown
 from claude_loop.event_bus import EventBus
-from claude_loop.eventlog.base import Appended, EventLog, LogState, SpoolOffset
+from claude_loop.eventlog.base import Appended, Chain, EventLog, LogState, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.filters import MATCH_ALL, Filter
 from claude_loop.ids import Cursor, id_digest
@@ -64,20 +64,26 @@ class Hub:
     def state(self) -> LogState:
         return self.log.state
 
-    def submit(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def submit(self, events: Sequence[Event]) -> asyncio.Future[list[Appended]]:
         """Queue accepted events for the next commit; order of calls is order in the log.
 
         The future gives an ``Appended`` for each event once they are durable, or raises a ``LoadError``.
         """
-        return _refused() if self._stopped else self.log.append(events, offsets)
+        return _refused() if self._stopped else self.log.append(events)
 
-    def submit_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+    def submit_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
         """As ``submit``, of the events that ``make`` makes, ``most`` at most, when they are due: see the log."""
-        return _refused() if self._stopped else self.log.append_made(make, most)
+        return _refused() if self._stopped else self.log.append_made(make, most, offsets, chain)
 
-    async def publish(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> list[Appended]:
+    async def publish(self, events: Sequence[Event]) -> list[Appended]:
         """As ``submit``, and wait."""
-        return await self.submit(events, offsets)
+        return await self.submit(events)
 
     def _announce(self, events: list[Event], state: LogState) -> None:
         del state

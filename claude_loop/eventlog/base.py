@@ -133,6 +133,20 @@ class DocumentsAtOnce(Protocol):
         """The documents whose key starts with ``prefix``, in order of keys."""
 
 
+class Chain:
+    """Appends of one publisher of which none may be stored once one has failed; a broken chain stays so."""
+
+    __slots__ = ("broken",)
+
+    def __init__(self) -> None:
+        self.broken: ClaudeLoopError | None = None
+
+    def insist(self) -> None:
+        """Raises what broke it."""
+        if self.broken is not None:
+            raise self.broken
+
+
 class EventLog(Protocol):
     """An append-only, gapless, deduplicated sequence of events with a read model beside it.
 
@@ -158,18 +172,25 @@ class EventLog(Protocol):
     def failure(self) -> ClaudeLoopError | None:
         """Why the log cannot be written at the moment; None while it can."""
 
-    def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def append(self, events: Sequence[Event]) -> asyncio.Future[list[Appended]]:
         """Queue events for the next commit, in the order of calls; the future answers after the commit.
 
-        Each event has an id. Sets ``seq``, ``received_at`` and ``json`` of those stored. ``offsets`` are stored
-        in the same transaction. Fails with a ``LoadError`` when the storage does; then nothing was stored.
+        Each event has an id. Sets ``seq``, ``received_at`` and ``json`` of those stored. Fails with a ``LoadError``
+        when the storage does; then nothing was stored.
         """
 
-    def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+    def append_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
         """As ``append``, of the events that ``make`` makes, ``most`` at most, just before they are numbered.
 
         For many events: those that one thread makes and numbers are still at hand there. ``make`` may be called in
-        another thread; what it raises fails this append alone, with ``Internal``."""
+        another thread; what it raises fails this append, a ``ClaudeLoopError`` as it is, anything else as ``Internal``.
+        ``offsets`` are stored in the same transaction."""
 
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None

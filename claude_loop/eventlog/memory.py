@@ -10,6 +10,7 @@ from claude_loop.clock import Clock, SystemClock
 from claude_loop.errors import ClaudeLoopError, Internal
 from claude_loop.eventlog.base import (
     Appended,
+    Chain,
     CommitListener,
     DocumentListener,
     DocumentsAtOnce,
@@ -65,7 +66,10 @@ class MemoryEventLog:
     def failure(self) -> ClaudeLoopError | None:
         return None
 
-    def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def append(self, events: Sequence[Event]) -> asyncio.Future[list[Appended]]:
+        return self._append(events)
+
+    def _append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
         numbering = Numbering(self._state, self._received_at, self._look_up, self._facts, self.projection, self._cache)
         (outcome,) = numbering.number([events])
@@ -83,13 +87,26 @@ class MemoryEventLog:
         future.set_result(outcome)
         return future
 
-    def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
+    def append_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
         del most
+        chain = chain or Chain()
         try:
-            return self.append(make())
+            chain.insist()
+            return self._append(make(), offsets)
         except Exception as failure:  # noqa: BLE001 - told to the publisher
+            refusal = chain.broken = (
+                failure
+                if isinstance(failure, ClaudeLoopError)
+                else Internal(f"The events could not be made: {failure}.")
+            )
             refused: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(Internal(f"The events could not be made: {failure}."))
+            refused.set_exception(refusal)
             return refused
 
     def _look_up(self, ids: Sequence[str]) -> dict[str, Event]:

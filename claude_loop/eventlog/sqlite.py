@@ -13,6 +13,7 @@ from claude_loop.errors import Busy, ClaudeLoopError, LogDamaged
 from claude_loop.eventlog import sqlite_blank, sqlite_reading, sqlite_upkeep
 from claude_loop.eventlog.base import (
     Appended,
+    Chain,
     CommitListener,
     DocumentListener,
     DocumentsAtOnce,
@@ -85,11 +86,17 @@ class SqliteEventLog:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
-        return self._submit(len(events), events, offsets)
+    def append(self, events: Sequence[Event]) -> asyncio.Future[list[Appended]]:
+        return self._submit(len(events), events)
 
-    def append_made(self, make: Callable[[], Sequence[Event]], most: int) -> asyncio.Future[list[Appended]]:
-        return self._submit(most, make=make)
+    def append_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
+        return self._submit(most, make=make, offsets=offsets, chain=chain)
 
     def _submit(
         self,
@@ -97,10 +104,14 @@ class SqliteEventLog:
         events: Sequence[Event] = (),
         offsets: Sequence[SpoolOffset] = (),
         make: Callable[[], Sequence[Event]] | None = None,
+        chain: Chain | None = None,
     ) -> asyncio.Future[list[Appended]]:
         future: asyncio.Future[list[Appended]] = self._loop.create_future()
         if self._pending > MAX_PENDING:
-            future.set_exception(Busy(f"{self._pending} events wait to be written."))
+            refusal = Busy(f"{self._pending} events wait to be written.")
+            if chain is not None:
+                chain.broken = refusal
+            future.set_exception(refusal)
             return future
         self._pending += count
 
@@ -108,7 +119,7 @@ class SqliteEventLog:
             self._pending -= count
             _resolve(future, outcome)
 
-        self._writer.submit(Append(events, offsets, answer, count, make))
+        self._writer.submit(Append(events, offsets, answer, count, make, chain))
         return future
 
     def _from_writer(self, committed: Committed) -> None:

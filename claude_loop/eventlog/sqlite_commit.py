@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from claude_loop.errors import ClaudeLoopError
-from claude_loop.eventlog.base import Appended, LogState, SpoolOffset, Stored
+from claude_loop.eventlog.base import Appended, Chain, LogState, SpoolOffset, Stored
 from claude_loop.eventlog.numbering import Numbering
 from claude_loop.eventlog.sqlite_file import LogRow, write_log_row
 from claude_loop.eventlog.sqlite_rows import insert_events, insert_rows, store_documents
@@ -34,9 +34,12 @@ class Append:
     count: int
     """How many events there are, or will be at most."""
     make: Callable[[], Sequence[Event]] | None = None
+    chain: Chain | None = None
 
     def made(self) -> None:
-        """Let the events be there. Raises whatever ``make`` does."""
+        """Let the events be there. Raises whatever ``make`` does, and what has broken the chain."""
+        if self.chain is not None:
+            self.chain.insist()
         if self.make is not None:
             self.events = self.make()
             self.make = None
@@ -54,7 +57,10 @@ class Committed:
 
     @classmethod
     def refused(cls, group: Sequence[Append], reason: ClaudeLoopError) -> Committed:
-        """Nothing was stored, and each publisher is told why."""
+        """Nothing was stored, and each publisher is told why. What follows in its chain will not be stored either."""
+        for append in group:
+            if append.chain is not None:
+                append.chain.broken = reason
         return cls(answers=[partial(append.answer, reason) for append in group])
 
 

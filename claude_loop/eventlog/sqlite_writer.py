@@ -41,10 +41,12 @@ log = structlog.get_logger(__name__)
 GROUP_EVENTS = 1024
 # A group smaller than this waits for the commit under way, and takes along what comes meanwhile.
 LEAST_AHEAD = 256
-# Behind a group of at least so many appends the next waits so long, in seconds, for them to come again: they were
-# answered together, and a commit alone costs as much as storing dozens of events. PostgreSQL calls it `commit_delay`.
+# Behind a group of at least so many appends the next waits until this share of them has come again: they were answered
+# together, and a commit costs as much as storing dozens of events. PostgreSQL calls it `commit_delay`. It looks so many
+# times at most, in steps of so many seconds; shorter ones would take the interpreter from those who are waited for.
 SIBLINGS = 8
-SIBLING_SECONDS = 0.003
+SIBLINGS_SHARE = 7 / 8
+SIBLINGS_LOOKS, SIBLINGS_STEP = 4, 0.001
 PROBE_SECONDS = 1.0
 
 
@@ -165,8 +167,8 @@ class Writer:
 
     def _gather(self, first: Append) -> tuple[list[Append], Append | Job | _Nothing | None]:
         """A group that begins with ``first``, and what waits behind it."""
-        if self._siblings >= SIBLINGS and first.count < LEAST_AHEAD and self._queue.qsize() < self._siblings:
-            sleep(SIBLING_SECONDS)
+        if self._siblings >= SIBLINGS and first.count < LEAST_AHEAD:
+            self._await_siblings()
         group, size = [first], first.count
         request = self._next_waiting()
         while size < GROUP_EVENTS:
@@ -180,6 +182,12 @@ class Writer:
             request = self._next_waiting()
         self._siblings = len(group)
         return group, request
+
+    def _await_siblings(self) -> None:
+        for _ in range(SIBLINGS_LOOKS):
+            if self._queue.qsize() + 1 >= self._siblings * SIBLINGS_SHARE:
+                return
+            sleep(SIBLINGS_STEP)
 
     def _next_waiting(self) -> Append | Job | _Nothing | None:
         try:
@@ -227,12 +235,14 @@ class Writer:
             self._conclude(commit, self._attempt(commit))
 
     def _made(self, group: Sequence[Append]) -> list[Append]:
-        """The appends that hold something. Those whose events cannot be made are told of a defect of ours; what holds
-        nothing, as when all of a body was refused, needs no storage, and may have none."""
+        """The appends that hold something. Those whose events cannot be made are told why; what holds nothing, as when
+        all of a body was refused, needs no storage, and may have none."""
         made = []
         for append in group:
             try:
                 append.made()
+            except ClaudeLoopError as refusal:
+                self._announce(Committed.refused([append], refusal))
             except Exception as failure:
                 log.exception("events could not be made")
                 self._announce(Committed.refused([append], Internal(f"The events could not be made: {failure}.")))

@@ -28,7 +28,7 @@ from claude_loop.intake.shorten import flatten, shorten
 from claude_loop.settings import LimitSettings
 
 # Without it a line is no hook's; with it, it may be.
-_ANCHOR = b'"hook.'
+ANCHOR = b'"hook.'
 
 
 class AgentLines:
@@ -44,7 +44,7 @@ class AgentLines:
 
         Raises ``InvalidJson`` when it is no JSON object.
         """
-        if _ANCHOR not in line:
+        if ANCHOR not in line:
             return None
         raw = _decoded(line)
         if not isinstance(raw, dict):

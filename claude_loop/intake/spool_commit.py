@@ -1,29 +1,34 @@
 """Committing what was read: events and offsets in one transaction, one batch after the other.
 
-Only one batch is on its way at a time, while the next is being read: were two, the first could fail and the second,
-with the offsets past both, succeed.
+Several batches are on their way at a time, so that the log need not wait for the next: of these none is stored once one
+has failed. Otherwise the second, with offsets past both, could be stored without the first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import structlog
 
-from claude_loop.errors import ClaudeLoopError, Internal, LoadError, ShuttingDown
-from claude_loop.eventlog.base import Appended, SpoolOffset
+from claude_loop.errors import ClaudeLoopError, InputError, Internal, LoadError, ShuttingDown
+from claude_loop.eventlog.base import Appended, Chain, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.intake.rejected_lines import RejectedLine, RejectedLines
 from claude_loop.intake.spool_merge import Record
 from claude_loop.intake.spool_names import line_number
+from claude_loop.intake.spool_reading import Item, LineReader
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
 
-BATCH_EVENTS = 1_000
+BATCH_EVENTS = 1_024
 BATCH_BYTES = 1_048_576
+# One that is stored, one that is numbered, one that waits, one that is being read meanwhile.
+BATCHES_IN_FLIGHT = 4
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 
@@ -31,8 +36,12 @@ LAST_RETRY_SECONDS = 1.0
 class Publisher(Protocol):
     """What the hub gives the spool."""
 
-    def submit(
-        self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()
+    def submit_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
     ) -> asyncio.Future[list[Appended]]: ...
 
 
@@ -43,47 +52,123 @@ class Stopping(Exception):
 class Batch:
     """Events in merged order, and how far each file is read once they are committed."""
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.origins: list[SpoolFile] = []
+    def __init__(self, reader: LineReader) -> None:
+        self._reader = reader
+        # Each is one event, or bytes that one is made of when it is due.
+        self._lines: list[Record] = []
         self.rejected: list[RejectedLine] = []
         self.ends: dict[SpoolFile, int] = {}
-        self.last: dict[SpoolFile, Event] = {}
+        # Several events of one line bear other ids than the line.
+        self._told: dict[SpoolFile, Event] = {}
         self._bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def add(self, records: list[Record]) -> None:
-        ends = self.ends
-        for _, file, item, end in records:
-            if isinstance(item, Event):
-                self.events.append(item)
-                self.origins.append(file)
-                self.last[file] = item
+        lines = self._lines
+        for record in records:
+            key, file, item, start, end = record
+            if item.__class__ is bytes or isinstance(item, Event):
+                lines.append(record)
             elif isinstance(item, RejectedLine):
                 self.rejected.append(item)
             elif item is not None:  # of one line, so one transaction holds them and its offset
-                self.events += item
-                self.origins += [file] * len(item)
-                self.last[file] = item[0]
-            self._bytes += end - ends.get(file, file.offset)
-            ends[file] = end
+                events = cast("tuple[Event, ...]", item)
+                lines += [(key, file, event, start, end) for event in events]
+                self._told[file] = events[0]
+            self._bytes += end - start
+            self.ends[file] = end
 
     @property
     def is_full(self) -> bool:
-        return len(self.events) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
+        return len(self._lines) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
 
     @property
     def offsets(self) -> list[SpoolOffset]:
         return [SpoolOffset(file.row, file.inode, end) for file, end in self.ends.items()]
 
+    def events(self) -> list[Event]:
+        """Made, where that has not been done. In the log's thread. Raises ``InvalidJson``."""
+        events = []
+        for number, (key, file, item, start, end) in enumerate(self._lines):
+            if isinstance(item, bytes):
+                event = self._reader.event(file, item, start)
+                self._lines[number] = (key, file, event, start, end)
+                events.append(event)
+            elif isinstance(item, Event):
+                events.append(item)
+        return events
+
+    def read(self) -> list[RejectedLine]:
+        """Make the events here instead; what cannot be one is no longer in the batch, but returned."""
+        kept: list[Record] = []
+        rejected = []
+        for key, file, item, start, end in self._lines:
+            found = item
+            if isinstance(item, bytes):
+                found, _ = self._reader.item(file, item, start)
+            if isinstance(found, RejectedLine):
+                rejected.append(found)
+            else:
+                kept.append((key, file, found, start, end))
+        self._lines = kept
+        return rejected
+
+    def alone(self) -> list[Batch]:
+        """Each event in a batch of its own that moves no offset; none is left here."""
+        singles = []
+        for line in self._lines:
+            single = Batch(self._reader)
+            single._lines = [line]
+            singles.append(single)
+        self._lines = []
+        return singles
+
+    def committed(self) -> None:
+        """The files are read so far."""
+        for file, end in self.ends.items():
+            file.offset = max(file.offset, end)
+        last = {file: item for _, file, item, _, _ in self._lines}
+        for file, event in (*last.items(), *self._told.items()):
+            if isinstance(event, Event):
+                file.line = max(file.line, line_number(event.id, file.stem))
+
+    def refused(self, outcomes: Sequence[Appended]) -> list[RejectedLine]:
+        """What the log has not taken for its content: an id that names another event."""
+        return [
+            RejectedLine(file.row, 0, outcome.error.message, _told(item))
+            for (_, file, item, _, _), outcome in zip(self._lines, outcomes, strict=True)
+            if outcome.error is not None
+        ]
+
+    def given_up(self, reason: str) -> list[RejectedLine]:
+        """All that is left of it, as lines that are rejected."""
+        lost = [RejectedLine("", 0, reason, _told(item)) for _, _, item, _, _ in self._lines]
+        self._lines = []
+        return lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """``changes``: of the table's row changes, how many went with it."""
+
+    batch: Batch
+    changes: int
+    outcomes: asyncio.Future[list[Appended]]
+
 
 class Committer:
     """Sends batches to the log, in order, and tries again for as long as the storage fails."""
 
-    def __init__(self, hub: Publisher, table: SpoolTable, rejected: RejectedLines) -> None:
+    def __init__(self, hub: Publisher, table: SpoolTable, rejected: RejectedLines, reader: LineReader) -> None:
         self._hub = hub
         self._table = table
         self._rejected = rejected
-        self._sent: tuple[Batch, int, asyncio.Future[list[Appended]]] | None = None
+        self._reader = reader
+        self._sent: deque[_Sent] = deque()
+        self._chain = Chain()
+        self._pause_seconds = FIRST_RETRY_SECONDS
         self._stop = asyncio.Event()
         self.events = 0
         self.failure: ClaudeLoopError | None = None
@@ -92,44 +177,71 @@ class Committer:
         """End retrying: what is not committed stays in the files."""
         self._stop.set()
 
+    def batch(self) -> Batch:
+        """An empty one."""
+        return Batch(self._reader)
+
     async def put(self, batch: Batch) -> None:
-        """Send a batch, once the one before is committed. Raises ``Stopping``."""
-        await self.settle()
+        """Send a batch, once not too many are on their way. Raises ``Stopping``."""
+        while len(self._sent) >= BATCHES_IN_FLIGHT:
+            await self._settle_oldest()
         if self._stop.is_set():
             raise Stopping
-        if batch.ends or self._table.row_changes:
+        if batch.ends or len(self._table.row_changes) > self._changes_sent:
             self._rejected.record(batch.rejected)
             self._send(batch)
 
+    @property
+    def _changes_sent(self) -> int:
+        return sum(sent.changes for sent in self._sent)
+
     def _send(self, batch: Batch) -> None:
-        changes = len(self._table.row_changes)
-        future = self._hub.submit(batch.events, [*self._table.row_changes, *batch.offsets])
-        self._sent = (batch, changes, future)
+        changes = self._table.row_changes[self._changes_sent :]
+        outcomes = self._hub.submit_made(batch.events, len(batch), [*changes, *batch.offsets], self._chain)
+        self._sent.append(_Sent(batch, len(changes), outcomes))
 
     async def settle(self) -> None:
         """Wait until what was sent is committed. Raises ``Stopping`` if the intake stops before it is."""
-        pause = FIRST_RETRY_SECONDS
-        while self._sent is not None:
-            batch, changes, future = self._sent
-            try:
-                outcomes = await future
-            except ShuttingDown:
-                raise Stopping from None
-            except (LoadError, Internal) as failure:
-                if isinstance(failure, Internal) and batch.events:
-                    await self._isolate(batch, failure)
-                    continue
-                self._note(failure)
-                await self._pause(pause)
-                pause = min(2 * pause, LAST_RETRY_SECONDS)
-                self._send(batch)
-            else:
-                self._committed(batch, changes, outcomes)
+        while self._sent:
+            await self._settle_oldest()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _settle_oldest(self) -> None:
+        sent = self._sent[0]
         try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            outcomes = await sent.outcomes
+        except ShuttingDown:
+            raise Stopping from None
+        except (InputError, LoadError, Internal) as failure:
+            await self._send_again(await self._take_back(), failure)
+        else:
+            self._sent.popleft()
+            self._committed(sent, outcomes)
+
+    async def _take_back(self) -> list[Batch]:
+        """Those on their way, once all of them have failed with the oldest."""
+        sent = list(self._sent)
+        await asyncio.gather(*(one.outcomes for one in sent), return_exceptions=True)
+        self._sent.clear()
+        self._chain = Chain()
+        return [one.batch for one in sent]
+
+    async def _send_again(self, batches: list[Batch], failure: ClaudeLoopError) -> None:
+        first = batches[0]
+        if isinstance(failure, LoadError) or not len(first):
+            self._note(failure)
+            await self._pause()
+        elif rejected := first.read():
+            self._rejected.record(rejected)
+        else:
+            await self._isolate(first, failure)
+        for batch in batches:
+            self._send(batch)
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), self._pause_seconds)
         except TimeoutError:
+            self._pause_seconds = min(2 * self._pause_seconds, LAST_RETRY_SECONDS)
             return
         raise Stopping
 
@@ -138,44 +250,30 @@ class Committer:
             log.warning("spooled events wait: the log cannot store them", code=failure.code, reason=failure.message)
         self.failure = failure
 
-    def _committed(self, batch: Batch, changes: int, outcomes: list[Appended]) -> None:
-        self._sent = None
+    def _committed(self, sent: _Sent, outcomes: list[Appended]) -> None:
         self.failure = None
-        del self._table.row_changes[:changes]
-        for file, end in batch.ends.items():
-            file.offset = max(file.offset, end)
-        for file, event in batch.last.items():
-            file.line = max(file.line, line_number(event.id, file.stem))
-        self.events += len(batch.events)
-        refused = [
-            RejectedLine(file.row, 0, outcome.error.message, _told(event))
-            for event, file, outcome in zip(batch.events, batch.origins, outcomes, strict=True)
-            if outcome.error is not None
-        ]
-        self._rejected.record(refused)
+        self._pause_seconds = FIRST_RETRY_SECONDS
+        del self._table.row_changes[: sent.changes]
+        sent.batch.committed()
+        self.events += len(outcomes)
+        self._rejected.record(sent.batch.refused(outcomes))
 
-    async def _isolate(self, batch: Batch, failure: Internal) -> None:
+    async def _isolate(self, batch: Batch, failure: ClaudeLoopError) -> None:
         """One event of the batch cannot be stored, by a defect of ours: the others must not wait for it for ever."""
-        log.error("a batch of spooled events cannot be stored", events=len(batch.events), reason=failure.message)
-        self._sent = None
-        if len(batch.events) <= 1:
-            lost = [RejectedLine("", 0, failure.message, _told(event)) for event in batch.events]
-            self._rejected.record(lost)
-            del batch.events[:], batch.origins[:]
-            self._send(batch)
+        log.error("a batch of spooled events cannot be stored", events=len(batch), reason=failure.message)
+        if len(batch) == 1:
+            self._rejected.record(batch.given_up(failure.message))
             return
-        for event, origin in zip(batch.events, batch.origins, strict=True):
-            single = Batch()
-            single.events, single.origins = [event], [origin]
+        for single in batch.alone():
             self._send(single)
             await self.settle()
-        del batch.events[:], batch.origins[:]
-        self._send(batch)
 
 
-def _told(event: Event) -> bytes:
+def _told(item: Item | None) -> bytes:
     """What is kept of an event that is not stored: perhaps because it cannot be written as JSON."""
+    if not isinstance(item, Event):
+        return item if isinstance(item, bytes) else b""
     try:
-        return event.json.encode()
+        return item.json.encode()
     except (TypeError, ValueError, OverflowError):
-        return f"{event.type} {event.id}".encode(errors="replace")
+        return f"{item.type} {item.id}".encode(errors="replace")

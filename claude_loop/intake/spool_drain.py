@@ -15,12 +15,13 @@ from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.breath import Breath
 from claude_loop.intake.inotify import Changes
 from claude_loop.intake.rejected_lines import RejectedLine, RejectedLines
-from claude_loop.intake.spool_commit import Batch, Committer, Publisher
+from claude_loop.intake.spool_commit import Committer, Publisher
 from claude_loop.intake.spool_files import Place, SpoolFiles
 from claude_loop.intake.spool_flush import FlushRequests
 from claude_loop.intake.spool_leaving import SETTLE_SECONDS, Leaving
 from claude_loop.intake.spool_merge import Merge
 from claude_loop.intake.spool_names import is_readable_name, why_unreadable
+from claude_loop.intake.spool_reading import LineReader
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
@@ -50,11 +51,12 @@ class SpoolDrain:
     ) -> None:
         self._files = files
         self._table = table
-        self._acceptor = acceptor
+        self._redactor = acceptor.redactor
+        self._reader = LineReader(acceptor)
         self._rejected = rejected
         self._clock = clock
         self._breath = Breath(clock)
-        self._committer = Committer(hub, table, rejected)
+        self._committer = Committer(hub, table, rejected, self._reader)
         self._leaving = Leaving(files, table, self._committer, clock, self._breath)
         self._flushes = FlushRequests(files, table, clock)
         self._unread: set[str] = set()
@@ -209,7 +211,7 @@ class SpoolDrain:
         leaving = {self._table.leaving[entry] for entry in entries if entry in self._table.leaving}
         # What was written to a name may lie in the file that was moved away a moment later.
         leaving.update(life for name in names for life in self._table.lives(name) if life.place == "leaving")
-        merge = self._merge = Merge(self._files, self._table, self._acceptor, self._clock, self._breath, horizon_us)
+        merge = self._merge = Merge(self._files, self._table, self._reader, self._clock, self._breath, horizon_us)
         try:
             await self._commit_runs(merge, names, leaving)
         except BaseException:
@@ -228,12 +230,12 @@ class SpoolDrain:
 
     async def _commit_runs(self, merge: Merge, names: set[str], leaving: set[SpoolFile]) -> None:
         await self._committer.settle()
-        batch = Batch()
+        batch = self._committer.batch()
         async for records in merge.records(names, leaving):
             batch.add(records)
             if batch.is_full:
                 await self._committer.put(batch)
-                batch = Batch()
+                batch = self._committer.batch()
         await self._committer.put(batch)
         await self._committer.settle()
 
@@ -254,7 +256,7 @@ class SpoolDrain:
 
     def _set_aside(self, place: Place, entry: str, reason: str) -> None:
         self._rejected.record([RejectedLine(entry, 0, f"Moved to rejected/: {reason}.")])
-        shown = self._acceptor.redactor.text(entry)
+        shown = self._redactor.text(entry)
         try:
             self._files.set_aside(place, entry, shown, self._clock.now_us())
         except OSError as failure:

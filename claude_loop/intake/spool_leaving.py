@@ -20,7 +20,7 @@ import structlog
 from claude_loop.clock import Clock
 from claude_loop.eventlog.base import SpoolOffset
 from claude_loop.intake.breath import Breath
-from claude_loop.intake.spool_commit import Batch, Committer
+from claude_loop.intake.spool_commit import Committer
 from claude_loop.intake.spool_files import SpoolFiles, Unreadable, is_alive
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
@@ -147,7 +147,7 @@ class Leaving:
         if not done:
             return []
         self._table.row_changes += [SpoolOffset(file.row, file.inode, None) for file in done]
-        await self._committer.put(Batch())
+        await self._committer.put(self._committer.batch())
         await self._committer.settle()
         for file in done:
             self._files.remove(file.place, file.entry)

@@ -53,8 +53,10 @@ def _split(data: bytes, start: int) -> list[tuple[int, int, bytes]]:
     for line in data.split(b"\n"):
         following = at + len(line) + 1
         if line and not line.isspace():
-            lines.append((at, min(following, start + len(data)), line))
+            lines.append((at, following, line))
         at = following
+    if lines and lines[-1][1] > start + len(data):  # no newline follows
+        lines[-1] = (lines[-1][0], start + len(data), lines[-1][2])
     return lines
 
 

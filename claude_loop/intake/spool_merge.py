@@ -25,14 +25,12 @@ from operator import itemgetter
 import structlog
 
 from claude_loop.clock import Clock
-from claude_loop.errors import InvalidJson
-from claude_loop.events import Event
-from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.breath import Breath
 from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_files import Place, SpoolFiles, Unreadable
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
-from claude_loop.intake.spool_names import derived_prefix, earliest_us
+from claude_loop.intake.spool_names import earliest_us
+from claude_loop.intake.spool_reading import Item, LineReader
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
@@ -41,13 +39,12 @@ log = structlog.get_logger(__name__)
 AHEAD_US = 2_000_000
 # Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
 HELD_BYTES = 4 * 1024 * 1024
-LEAST_PIECE, LARGEST_PIECE = 1_024, 12_288
+LEAST_PIECE, LARGEST_PIECE = 1_024, 49_152
 # Records handed on at a time.
-PORTION = 500
-SOURCE = "spool"
+PORTION = 512
 
-# (key in µs, the file, the line's event or events or why there is none or nothing at all, where the next line starts)
-Record = tuple[int, SpoolFile, Event | tuple[Event, ...] | RejectedLine | None, int]
+# (key in µs, the file, what the line is or None for blank ones, where it starts, where the next one starts)
+Record = tuple[int, SpoolFile, Item | None, int, int]
 _KEY = itemgetter(0)
 
 
@@ -73,11 +70,11 @@ class Merge:
     """One pass. Afterwards ``held_files`` have lines that wait, the first one until ``held_until``."""
 
     def __init__(
-        self, files: SpoolFiles, table: SpoolTable, acceptor: Acceptor, clock: Clock, breath: Breath, horizon_us: int
+        self, files: SpoolFiles, table: SpoolTable, reader: LineReader, clock: Clock, breath: Breath, horizon_us: int
     ) -> None:
         self._files = files
         self._table = table
-        self._acceptor = acceptor
+        self._reader = reader
         self._clock = clock
         self._breath = breath
         self._horizon = horizon_us
@@ -211,49 +208,30 @@ class Merge:
         records = self._fresh
         count = len(records)
         key = source.key
-        derived = self._derived(file)
-        clear = self._acceptor.is_clear(b"\n".join([line for _, _, line in lines]))
-        for start, end, line in lines:
-            try:
-                event, at_us = self._acceptor.salvage_line(
-                    line, derived_id=f"{derived}{start}", source=SOURCE, clear=clear
-                )
-            except InvalidJson as failure:
-                records.append((key, file, RejectedLine(file.row, start, failure.message, line), end))
-                continue
-            except Exception:  # a defect of ours, in one line: all that others have spooled must not wait for it
-                log.exception("a spooled line cannot be read")
-                reason = "This is a defect of claude-loop: daemon.log has the details."
-                records.append((key, file, RejectedLine(file.row, start, reason, line), end))
-                continue
-            if at_us is None:  # no time of its own: after all that has one
-                key = max(key, self._horizon - 1)
-            elif self._horizon <= at_us <= self._horizon + AHEAD_US:
+        horizon, latest = self._horizon, self._horizon + AHEAD_US
+        for item, at_us, start, end in self._reader.items(file, lines):
+            if at_us is None:
+                if not isinstance(item, RejectedLine):  # no time of its own: after all that has one
+                    key = max(key, horizon - 1)
+            elif horizon <= at_us <= latest:
                 self.held_files.append(file)
                 self.held_until = at_us if self.held_until is None else min(self.held_until, at_us)
                 return
-            else:
-                key = max(key, min(at_us, self._horizon))
-            records.append((key, file, event, end))
+            elif at_us > key:
+                key = min(horizon, at_us)
+            records.append((key, file, item, start, end))
         source.key = key
         if too_long is not None:
             start, end, begin = too_long
             reason = f"The line has more than {MAX_LINE_BYTES} bytes."
-            records.append((key, file, RejectedLine(file.row, start, reason, begin), end))
+            records.append((key, file, RejectedLine(file.row, start, reason, begin), start, end))
         if next_ == upto:
             file.rest_at = source.limit
             return
         self._read_to[file] = next_
         # Blank lines after the last record are passed with it, or by a record of nothing.
         if len(records) > count:
-            last_key, _, item, _ = records[-1]
-            records[-1] = (last_key, file, item, next_)
+            records[-1] = (*records[-1][:4], next_)
         else:
-            records.append((key, file, None, next_))
+            records.append((key, file, None, upto, next_))
         source.upto = next_
-
-    def _derived(self, file: SpoolFile) -> str:
-        """What ids made for the file's lines begin with: its name, unless that holds a secret."""
-        if self._acceptor.redactor.text(file.name) == file.name:
-            return file.derived
-        return derived_prefix(file.name, file.generation, hidden=True)

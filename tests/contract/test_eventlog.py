@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from claude_loop.clock import ManualClock
-from claude_loop.errors import IdConflict, Internal, LoadError
-from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
+from claude_loop.errors import IdConflict, Internal, InvalidJson, LoadError
+from claude_loop.eventlog.base import Chain, NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
@@ -107,6 +107,38 @@ async def test_events_that_are_made_when_they_are_due(log):
     with pytest.raises(Internal, match="a defect"):
         await log.append_made(broken, 5)
     assert told(await log.append([event(3)])) == [(3, False)]
+
+
+async def test_what_is_refused_while_it_is_made_is_refused_so(log):
+    def refused():
+        raise InvalidJson("No JSON.")
+
+    with pytest.raises(InvalidJson, match="No JSON"):
+        await log.append_made(refused, 5)
+    assert told(await log.append([event(1)])) == [(1, False)]
+
+
+async def test_of_a_chain_nothing_is_stored_behind_what_was_not(log):
+    chain = Chain()
+
+    def broken():
+        raise RuntimeError("a defect")
+
+    answers = [
+        log.append_made(lambda: [event(1)], 1, [SpoolOffset("a.jsonl", 7, 1)], chain),
+        log.append_made(broken, 1, [SpoolOffset("a.jsonl", 7, 2)], chain),
+        log.append_made(lambda: [event(3)], 1, [SpoolOffset("a.jsonl", 7, 3)], chain),
+        log.append_made(list, 0, [SpoolOffset("a.jsonl", 7, 4)], chain),
+        log.append_made(lambda: [event(4)], 1),
+    ]
+    first, *refused, other = await asyncio.gather(*answers, return_exceptions=True)
+    assert told(first) == [(1, False)]
+    assert [type(refusal) for refusal in refused] == [Internal, Internal, Internal]
+    assert told(other) == [(2, False)]
+    assert await log.spool_offsets() == [SpoolOffset("a.jsonl", 7, 1)]
+    with pytest.raises(Internal, match="a defect"):  # for good
+        await log.append_made(lambda: [event(3)], 1, (), chain)
+    assert told(await log.append_made(lambda: [event(3)], 1, (), Chain())) == [(3, False)]
 
 
 async def test_the_same_holds_within_one_batch(log):
@@ -283,10 +315,10 @@ async def test_since_is_by_time_received_which_never_decreases(log, clock):
 
 
 async def test_offsets_are_stored_with_the_events_and_forgotten_on_request(log):
-    await log.append([event(1)], [SpoolOffset("a.jsonl", 7, 100), SpoolOffset("b.jsonl", 8, 5)])
-    await log.append([], [SpoolOffset("a.jsonl", 7, 250)])
+    await log.append_made(lambda: [event(1)], 1, [SpoolOffset("a.jsonl", 7, 100), SpoolOffset("b.jsonl", 8, 5)])
+    await log.append_made(list, 0, [SpoolOffset("a.jsonl", 7, 250)])
     assert sorted(await log.spool_offsets()) == [("a.jsonl", 7, 250), ("b.jsonl", 8, 5)]
-    await log.append([event(2)], [SpoolOffset("b.jsonl", 8, None)])
+    await log.append_made(lambda: [event(2)], 1, [SpoolOffset("b.jsonl", 8, None)])
     assert await log.spool_offsets() == [("a.jsonl", 7, 250)]
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from claude_loop.clock import SystemClock, rfc3339
 from claude_loop.event_bus import EventBus
-from claude_loop.eventlog.base import Appended, SpoolOffset
+from claude_loop.eventlog.base import Appended
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.events import Event
 from claude_loop.filters import Filter
@@ -437,8 +437,10 @@ async def test_a_huge_backlog_is_held_in_pieces(home: Path) -> None:
     others = held()  # what tests before this one still hold
 
     class Counting:
-        def submit(self, events: list[Event], offsets: list[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:  # type: ignore[assignment]
+        def submit_made(self, make: Any, number: int, offsets: Any, chain: Any) -> asyncio.Future[list[Appended]]:
             nonlocal most, seen
+            events = make()
+            assert len(events) == number
             seen += len(events)
             most = max(most, held() - others)
             future = asyncio.get_running_loop().create_future()

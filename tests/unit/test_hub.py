@@ -619,7 +619,7 @@ async def test_publishing_answers_for_each_event(bench):
     conflict, fresh = await bench.hub.publish([bench.make(2, data={"n": "other"}), bench.make(3)])
     assert isinstance(conflict.error, IdConflict)
     assert fresh.seq == 3
-    await bench.hub.publish([], [SpoolOffset("a.jsonl", 7, 99)])
+    await bench.hub.submit_made(list, 0, [SpoolOffset("a.jsonl", 7, 99)])
     assert await bench.hub.log.spool_offsets() == [SpoolOffset("a.jsonl", 7, 99)]
 
 

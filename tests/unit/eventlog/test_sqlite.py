@@ -52,7 +52,7 @@ async def abandon(log):
 
 async def test_everything_survives_a_restart(tmp_path):
     log = await opened(tmp_path / "events.db")
-    await log.append([event(1), event(2)], [SpoolOffset("f", 1, 9)])
+    await log.append_made(lambda: [event(1), event(2)], 2, [SpoolOffset("f", 1, 9)])
     before = log.state
     await log.close()
     log = await opened(tmp_path / "events.db")

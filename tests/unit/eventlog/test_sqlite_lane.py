@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from claude_loop.errors import Internal, LogDamaged, StorageFailed
+from claude_loop.errors import Busy, Internal, LogDamaged, StorageFailed
 from claude_loop.eventlog import sqlite_commit
-from claude_loop.eventlog.base import NoProjection, nobody
+from claude_loop.eventlog.base import Chain, NoProjection, nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
-from claude_loop.eventlog.sqlite_writer import GROUP_EVENTS, LEAST_AHEAD, SIBLING_SECONDS, SIBLINGS, Job
+from claude_loop.eventlog.sqlite_writer import GROUP_EVENTS, LEAST_AHEAD, SIBLINGS, SIBLINGS_LOOKS, SIBLINGS_STEP, Job
 from claude_loop.events import Event
 from tests.support import PATIENCE
 from tests.unit.eventlog.failing_commit import FailingCommit
@@ -74,6 +74,11 @@ async def log(tmp_path):
 @pytest.fixture
 def storage(monkeypatch):
     return Storage(monkeypatch)
+
+
+def chained(log, *batches):
+    chain = Chain()
+    return [log.append_made(lambda batch=batch: batch, len(batch), (), chain) for batch in batches]
 
 
 def queued(log, *batches):
@@ -286,24 +291,74 @@ async def test_no_commit_needs_a_thread_that_has_to_be_started(log, monkeypatch)
     assert log.failure is None
 
 
+@pytest.mark.parametrize("size", [GROUP_EVENTS, 10])
+async def test_of_a_chain_nothing_is_stored_behind_a_commit_that_failed(log, storage, size):
+    storage.failures = {1: OSError(5, "I/O error")}
+    answers = chained(log, *(events(n * size, size) for n in range(3)))
+    await storage.has_begun()
+    answers.append(log.append(events(9000, size)))
+    storage.go_on()
+    async with asyncio.timeout(PATIENCE):
+        *refused, other = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(refusal) for refusal in refused] == [StorageFailed] * 3
+    assert seqs(other) == list(range(1, size + 1))
+    assert await stored_ids(log) == [f"e{n}" for n in range(9000, 9000 + size)]
+
+
+async def test_of_a_chain_nothing_is_queued_behind_what_found_no_room(log, storage, monkeypatch):
+    monkeypatch.setattr("claude_loop.eventlog.sqlite.MAX_PENDING", 2 * GROUP_EVENTS)
+    chain = Chain()
+    answers = [log.append(events(n * GROUP_EVENTS)) for n in range(3)]
+    refused = log.append_made(lambda: events(9000, 1), 1, (), chain)
+    storage.go_on()
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Busy):
+            await refused
+        await asyncio.gather(*answers)
+        with pytest.raises(Busy):  # though there is room by now
+            await log.append_made(lambda: events(9001, 1), 1, (), chain)
+    assert log.state.head == 3 * GROUP_EVENTS
+
+
+class Looks:
+    """Stands in for the writer's `sleep`: the first one lasts until the test has queued what is to come meanwhile."""
+
+    def __init__(self, monkeypatch):
+        self.asleep, self.awake, self.count = threading.Event(), threading.Event(), 0
+        monkeypatch.setattr("claude_loop.eventlog.sqlite_writer.sleep", self.sleep)
+
+    def sleep(self, seconds):
+        assert seconds == SIBLINGS_STEP
+        self.count += 1
+        self.asleep.set()
+        assert self.awake.wait(PATIENCE)
+
+
 @pytest.mark.parametrize(("publishers", "commits"), [(SIBLINGS, 2), (SIBLINGS - 1, 3)])
 async def test_many_publishers_are_waited_for_and_few_are_not(log, monkeypatch, publishers, commits):
-    asleep, awake = threading.Event(), threading.Event()
-
-    def sleep(seconds):
-        assert seconds == SIBLING_SECONDS
-        asleep.set()
-        assert awake.wait(PATIENCE)
-
-    monkeypatch.setattr("claude_loop.eventlog.sqlite_writer.sleep", sleep)
+    looks = Looks(monkeypatch)
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*queued(log, *(events(n, 1) for n in range(publishers))))
         again = log.append(events(100, 1))
         if publishers >= SIBLINGS:
-            assert await asyncio.to_thread(asleep.wait, PATIENCE)
+            assert await asyncio.to_thread(looks.asleep.wait, PATIENCE)
         else:
             await again
         behind = log.append(events(101, 1))
-        awake.set()
+        looks.awake.set()
         assert seqs([*await again, *await behind]) == [publishers + 1, publishers + 2]
     assert (await log.statistics())["commits"] == commits
+
+
+@pytest.mark.parametrize(("came", "looked"), [(14, 1), (13, SIBLINGS_LOOKS)])
+async def test_they_are_waited_for_until_nearly_all_have_come_and_not_for_ever(log, monkeypatch, came, looked):
+    looks = Looks(monkeypatch)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*queued(log, *(events(n, 1) for n in range(16))))
+        first = log.append(events(100, 1))
+        assert await asyncio.to_thread(looks.asleep.wait, PATIENCE)
+        others = [log.append(events(100 + n, 1)) for n in range(1, came)]
+        looks.awake.set()
+        await asyncio.gather(first, *others)
+    assert looks.count == looked
+    assert (await log.statistics())["commits"] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock
 from claude_loop.errors import InvalidJson
-from claude_loop.eventlog.base import Appended, SpoolOffset
+from claude_loop.eventlog.base import Appended, Chain, SpoolOffset
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
 from claude_loop.id_rules import MAX_ID_LENGTH
@@ -218,12 +218,18 @@ class DyingHub:
         self.log, self.at, self.after = log, at, after
         self.batches: list[list[str]] = []
 
-    def submit(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def submit_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
         dies = len(self.batches) == self.at
-        self.batches.append([event.id for event in events])
+        self.batches.append([event.id for event in make()])
         if dies and not self.after:
             raise Killed
-        future = self.log.append(events, offsets)
+        future = self.log.append_made(make, most, offsets, chain)
         if dies:
             raise Killed
         return future

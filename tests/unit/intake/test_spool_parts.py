@@ -15,18 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock
-from claude_loop.errors import Internal
-from claude_loop.eventlog.base import Appended, SpoolOffset
-from claude_loop.eventlog.memory import MemoryEventLog
+from claude_loop.eventlog.base import SpoolOffset
 from claude_loop.events import Event
 from claude_loop.id_rules import ID_PATTERN
 from claude_loop.intake import spool_lines
 from claude_loop.intake.accept import Acceptor
-from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Changes, Inotify
+from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Inotify
 from claude_loop.intake.redact import Redactor
 from claude_loop.intake.rejected_lines import FILE_BYTES, SHOWN, RejectedLine, RejectedLines
 from claude_loop.intake.spool_commit import FIRST_RETRY_SECONDS
-from claude_loop.intake.spool_drain import SpoolDrain
 from claude_loop.intake.spool_files import SpoolFiles
 from claude_loop.intake.spool_lines import read_lines
 from claude_loop.intake.spool_names import (
@@ -41,7 +38,8 @@ from claude_loop.intake.spool_names import (
 )
 from claude_loop.intake.spool_table import SpoolTable
 from claude_loop.paths import Home
-from claude_loop.settings import LimitSettings, RedactSettings
+from claude_loop.settings import RedactSettings
+from tests.unit.intake.drained import Drained
 
 GONE = 4_194_400
 
@@ -229,40 +227,6 @@ def test_inotify_tells_names_by_directory(tmp_path: Path) -> None:
 # -- where there are no leases, and where `spool` is a mount of its own --------------------------------------------
 
 
-class Drained:
-    """A drain on a manual clock and a log in memory."""
-
-    def __init__(self, home: Path, files: type[SpoolFiles] = SpoolFiles) -> None:
-        self.home = Home(home)
-        self.home.prepare()
-        self.clock = ManualClock()
-        self.log = MemoryEventLog(clock=self.clock)
-        acceptor = Acceptor(LimitSettings(), RedactSettings(), self.clock)
-        self.rejected = RejectedLines(self.home, acceptor.redactor, self.clock)
-        table = SpoolTable()
-        self.drain = SpoolDrain(files(self.home), table, self, acceptor, self.rejected, self.clock)
-
-    def submit(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
-        return self.log.append(events, offsets)
-
-    def append(self, name: str, *marks: object) -> None:
-        with (self.home.spool / name).open("ab") as file:
-            for mark in marks:
-                body = {"type": "note.made", "data": {"mark": mark}}
-                file.write(b"\n" + orjson.dumps(body) + b"\n")
-        now = self.clock.now_us() / 1e6
-        os.utime(self.home.spool / name, (now, now))
-
-    async def turns(self, count: int, seconds: float) -> None:
-        for _ in range(count):
-            await self.drain.turn(lambda: Changes({}, complete=False))
-            self.clock.advance(seconds)
-
-    @property
-    def marks(self) -> list[Any]:
-        return [event.data["mark"] for event in self.log._events]
-
-
 class WithoutLeases(SpoolFiles):
     def leases_work(self) -> bool:
         return False
@@ -310,16 +274,7 @@ async def test_a_mount_of_its_own_is_cleaned_up_in_place(home: Path) -> None:
 
 async def test_one_event_that_cannot_be_stored_does_not_keep_the_others(home: Path) -> None:
     world = Drained(home)
-    store = world.log.append
-
-    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
-        if any(event.data["mark"] == "poison" for event in events):
-            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            failed.set_exception(Internal("The events could not be stored."))
-            return failed
-        return store(events, offsets)
-
-    world.log.append = refuse  # type: ignore[method-assign]
+    world.refuses = lambda events: any(event.data["mark"] == "poison" for event in events)
     world.append("x.jsonl", 1, "poison", 2)
     await world.turns(2, 0.1)
     world.append("x.jsonl", 3)
@@ -366,17 +321,6 @@ async def test_nor_does_an_event_that_no_json_can_be_made_of(home: Path, monkeyp
         return event, at_us
 
     monkeypatch.setattr(Acceptor, "salvage_line", spoil)
-    store = world.log.append
-
-    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
-        try:
-            return store(events, offsets)
-        except TypeError:
-            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            failed.set_exception(Internal("The events could not be stored."))
-            return failed
-
-    world.log.append = refuse  # type: ignore[method-assign]
     world.append("x.jsonl", 1, "poison", 2)
     await world.turns(3, 0.1)
     assert world.marks == [1, 2]
@@ -385,18 +329,14 @@ async def test_nor_does_an_event_that_no_json_can_be_made_of(home: Path, monkeyp
 
 async def test_offsets_that_cannot_be_stored_are_tried_again_in_peace(home: Path) -> None:
     world = Drained(home)
-    store, tries = world.log.append, 0
+    tries = 0
 
-    def refuse(events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def refuse(events: Sequence[Event]) -> bool:
         nonlocal tries
         tries += not events
-        if not events and tries < 3:
-            failed: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            failed.set_exception(Internal("The events could not be stored."))
-            return failed
-        return store(events, offsets)
+        return not events and tries < 3
 
-    world.log.append = refuse  # type: ignore[method-assign]
+    world.refuses = refuse
     (world.home.spool / "x.jsonl").write_bytes(b"\n\n\n")
     begun = asyncio.get_running_loop().time()
     await world.turns(1, 0.1)

@@ -245,13 +245,18 @@ async def test_a_log_that_cannot_be_written_is_an_error_with_nothing_half_said()
     class Full(MemoryEventLog):
         room = 300
 
-        def append(self, events, offsets=()):
-            self.room -= len(events)
-            if self.room < 0:
-                future = asyncio.get_running_loop().create_future()
-                future.set_exception(StorageFull("The disk is full."))
-                return future
-            return super().append(events, offsets)
+        def append(self, events):
+            return self.append_made(lambda: events, len(events))
+
+        def append_made(self, make, most, offsets=(), chain=None):
+            def made():
+                events = make()
+                self.room -= len(events)
+                if self.room < 0:
+                    raise StorageFull("The disk is full.")
+                return events
+
+            return super().append_made(made, most, offsets, chain)
 
     async with serving(Full(ProgressProjection())) as rig:
         events = [{**STARTED, "id": f"e{n:05d}"} for n in range(1000)]

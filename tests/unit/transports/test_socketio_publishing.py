@@ -211,9 +211,9 @@ class SlowLog(MemoryEventLog):
         super().__init__()
         self.held: list[tuple[asyncio.Future[list[Appended]], asyncio.Future[list[Appended]]]] = []
 
-    def append(self, events: Any, offsets: Any = ()) -> asyncio.Future[list[Appended]]:
+    def append(self, events: Any) -> asyncio.Future[list[Appended]]:
         outcome: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self.held.append((outcome, super().append(events, offsets)))
+        self.held.append((outcome, super().append(events)))
         return outcome
 
     def release(self, failure: BaseException | None = None) -> None:

@@ -1,0 +1,111 @@
+"""What a line of the spool is: when it happened, and its event or events, or why it has none.
+
+To bring lines into order only their times are needed. In lines that our emitters have written these are found without
+parsing; such lines become events just before the log numbers them, in its thread. All others do at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import structlog
+
+from claude_loop.clock import parse_time
+from claude_loop.errors import InvalidJson
+from claude_loop.events import Event
+from claude_loop.intake.accept import Acceptor
+from claude_loop.intake.agent_lines import ANCHOR
+from claude_loop.intake.rejected_lines import RejectedLine
+from claude_loop.intake.spool_names import derived_prefix
+from claude_loop.intake.spool_table import SpoolFile
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "spool"
+# What our emitters write in front of a time, and the time itself: `2026-01-26T12:00:00.000000Z`.
+_STAMP = b',"timestamp":"'
+_SECOND_BYTES = len("2026-01-26T12:00:00.")
+_STAMP_BYTES = _SECOND_BYTES + len("000000Z")
+
+# A line's event or events, or why there is none; bytes are a line that is none of these yet.
+Item = Event | tuple[Event, ...] | RejectedLine | bytes
+
+
+class LineReader:
+    """Reads lines for the merge, and once more where the log's thread could not make an event of one."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+
+    def items(
+        self, file: SpoolFile, lines: Sequence[tuple[int, int, bytes]]
+    ) -> Iterator[tuple[Item, int | None, int, int]]:
+        """Lines with where they start and end, as ``(item, at_us, start, end)``; ``at_us`` is when it happened,
+        microseconds since the epoch, None if it does not say."""
+        texts = [line for _, _, line in lines]
+        whole = b"\n".join(texts)
+        clear = self._acceptor.is_clear(whole)
+        # No id may begin with a name that holds a secret.
+        hidden = self._acceptor.redactor.text(file.name) != file.name
+        stamps = stamps_us(texts, whole) if clear and not hidden else None
+        if stamps is not None:
+            for (start, end, line), at_us in zip(lines, stamps, strict=True):
+                yield line, at_us, start, end
+            return
+        for start, end, line in lines:
+            yield *self.item(file, line, start, clear=clear, hidden=hidden), start, end
+
+    def item(
+        self, file: SpoolFile, line: bytes, start: int, *, clear: bool = True, hidden: bool = False
+    ) -> tuple[Item, int | None]:
+        """What a line is that begins at ``start``, and when it happened. ``clear``: it has no secret, as is known;
+        ``hidden``: the file's name has one."""
+        derived = derived_prefix(file.name, file.generation, hidden=True) if hidden else file.derived
+        try:
+            return self._acceptor.salvage_line(line, derived_id=f"{derived}{start}", source=SOURCE, clear=clear)
+        except InvalidJson as failure:
+            return RejectedLine(file.row, start, failure.message, line), None
+        except Exception:  # a defect of ours, in one line: all that others have spooled must not wait for it
+            log.exception("a spooled line cannot be read")
+            reason = "This is a defect of claude-loop: daemon.log has the details."
+            return RejectedLine(file.row, start, reason, line), None
+
+    def event(self, file: SpoolFile, line: bytes, start: int) -> Event:
+        """The event of a line that was given as bytes. Raises ``InvalidJson``."""
+        return self._acceptor.salvage(line, derived_id=f"{file.derived}{start}", source=SOURCE, clear=True)[0]
+
+
+def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
+    """When the events of these lines happened, if the lines are JSON; None if it takes more than a look to tell.
+
+    ``whole`` are all lines, without needless escapes. Then what looks like a key behind a comma is one: a quote inside
+    of text has a backslash before it. It is the envelope's, since no other object or array has begun before it, and no
+    line has a second one, which would count instead: every line has one, and there are as many as lines. Lines of
+    agents' hooks become several events, and are none of these.
+    """
+    if whole.count(b'"timestamp"') != len(lines) or ANCHOR in whole:
+        return None
+    stamps = []
+    try:
+        for line in lines:
+            at = line.find(_STAMP)
+            if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0:
+                return None
+            at += len(_STAMP)
+            dot, end = at + _SECOND_BYTES, at + _STAMP_BYTES
+            fraction = line[dot : end - 1]
+            if line[end - 1 : end + 1] != b'Z"' or not fraction.isdigit():
+                return None
+            stamps.append(_second_us(line[at:dot]) + int(fraction))
+    except ValueError:
+        return None
+    return stamps
+
+
+@lru_cache(maxsize=256)
+def _second_us(text: bytes) -> int:
+    """``2026-01-26T12:00:00.`` in microseconds since the epoch. Raises ``ValueError``."""
+    if text[-1:] != b".":
+        raise ValueError("no fraction of a second follows")
+    return parse_time(text[:-1].decode())
