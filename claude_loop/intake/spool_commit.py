@@ -56,6 +56,7 @@ class Batch:
         self._reader = reader
         # Each is one event, or bytes that one is made of when it is due.
         self._lines: list[Record] = []
+        self._events: list[Event] = []
         self.rejected: list[RejectedLine] = []
         self.ends: dict[SpoolFile, int] = {}
         # Several events of one line bear other ids than the line.
@@ -90,15 +91,12 @@ class Batch:
 
     def events(self) -> list[Event]:
         """Made, where that has not been done. In the log's thread. Raises ``InvalidJson``."""
-        events = []
-        for number, (key, file, item, start, end) in enumerate(self._lines):
-            if isinstance(item, bytes):
-                event = self._reader.event(file, item, start)
-                self._lines[number] = (key, file, event, start, end)
-                events.append(event)
-            elif isinstance(item, Event):
-                events.append(item)
-        return events
+        if len(self._events) != len(self._lines):
+            self._events = [
+                self._reader.event(file, item, start) if isinstance(item, bytes) else cast("Event", item)
+                for _, file, item, start, _ in self._lines
+            ]
+        return self._events
 
     def read(self) -> list[RejectedLine]:
         """Make the events here instead; what cannot be one is no longer in the batch, but returned."""
@@ -112,7 +110,7 @@ class Batch:
                 rejected.append(found)
             else:
                 kept.append((key, file, found, start, end))
-        self._lines = kept
+        self._lines, self._events = kept, []
         return rejected
 
     def alone(self) -> list[Batch]:
@@ -122,30 +120,29 @@ class Batch:
             single = Batch(self._reader)
             single._lines = [line]
             singles.append(single)
-        self._lines = []
+        self._lines, self._events = [], []
         return singles
 
     def committed(self) -> None:
         """The files are read so far."""
         for file, end in self.ends.items():
             file.offset = max(file.offset, end)
-        last = {file: item for _, file, item, _, _ in self._lines}
+        last = {line[1]: event for line, event in zip(self._lines, self._events, strict=True)}
         for file, event in (*last.items(), *self._told.items()):
-            if isinstance(event, Event):
-                file.line = max(file.line, line_number(event.id, file.stem))
+            file.line = max(file.line, line_number(event.id, file.stem))
 
     def refused(self, outcomes: Sequence[Appended]) -> list[RejectedLine]:
         """What the log has not taken for its content: an id that names another event."""
         return [
-            RejectedLine(file.row, 0, outcome.error.message, _told(item))
-            for (_, file, item, _, _), outcome in zip(self._lines, outcomes, strict=True)
+            RejectedLine(line[1].row, 0, outcome.error.message, _told(event))
+            for line, event, outcome in zip(self._lines, self._events, outcomes, strict=True)
             if outcome.error is not None
         ]
 
     def given_up(self, reason: str) -> list[RejectedLine]:
         """All that is left of it, as lines that are rejected."""
-        lost = [RejectedLine("", 0, reason, _told(item)) for _, _, item, _, _ in self._lines]
-        self._lines = []
+        lost = [RejectedLine("", 0, reason, _told(line[2])) for line in self._lines]
+        self._lines, self._events = [], []
         return lost
 
 

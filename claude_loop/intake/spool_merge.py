@@ -39,7 +39,9 @@ log = structlog.get_logger(__name__)
 AHEAD_US = 2_000_000
 # Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
 HELD_BYTES = 4 * 1024 * 1024
-LEAST_PIECE, LARGEST_PIECE = 1_024, 49_152
+LEAST_PIECE, LARGEST_PIECE = 1_024, 24_576
+# Of a file whose lines take no more than a look.
+LARGEST_PLAIN_PIECE = 49_152
 # Records handed on at a time.
 PORTION = 512
 
@@ -201,7 +203,8 @@ class Merge:
         return False
 
     def _read(self, source: _Source, file: SpoolFile, descriptor: int, upto: int) -> None:
-        piece = min(max(HELD_BYTES // (self._open + 1), LEAST_PIECE), LARGEST_PIECE)
+        largest = LARGEST_PLAIN_PIECE if file.plain else LARGEST_PIECE
+        piece = min(max(HELD_BYTES // (self._open + 1), LEAST_PIECE), largest)
         lines, next_, too_long = read_lines(
             lambda offset, length: os.pread(descriptor, length, offset), upto, source.limit, piece, final=file.sealed
         )
@@ -231,7 +234,9 @@ class Merge:
         self._read_to[file] = next_
         # Blank lines after the last record are passed with it, or by a record of nothing.
         if len(records) > count:
-            records[-1] = (*records[-1][:4], next_)
+            last = records[-1]
+            records[-1] = (*last[:4], next_)
+            file.plain = isinstance(last[2], bytes)
         else:
             records.append((key, file, None, upto, next_))
         source.upto = next_

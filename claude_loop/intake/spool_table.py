@@ -36,6 +36,8 @@ class SpoolFile:
     sealed: bool = False
     # An unterminated rest was seen at this size: only sealing the file tells whether it is a line.
     rest_at: int = -1
+    # Of what was read last only the times have been looked at; to go on takes little time.
+    plain: bool = False
     stem: str = field(init=False)
     pid: int | None = field(init=False)
     derived: str = field(init=False)
