@@ -128,9 +128,9 @@ class DaemonClient:
         """The parsed answer. Raises ``DaemonUnreachable``, ``ServerError``."""
         return self._exchange("GET", _target(path, query), None, timeout)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, timeout: float = REQUEST_TIMEOUT) -> Any:
         """Send ``body`` as JSON. Raises ``DaemonUnreachable``, ``ServerError``."""
-        return self._exchange("POST", path, json.dumps(body).encode(), REQUEST_TIMEOUT)
+        return self._exchange("POST", path, json.dumps(body).encode(), timeout)
 
     def stream(self, query: Mapping[str, Any], last_event_id: str | None = None) -> Iterator[Message]:
         """The messages of ``GET /api/events/stream`` until the connection ends, however it ends.

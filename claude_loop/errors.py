@@ -131,7 +131,7 @@ class NotFound(InputError):
 class AmbiguousPrd(InputError):
     code = "ambiguous_prd"
     status = 409
-    default_hint = "Several projects have a PRD of this name: add ?project= (or --project)."
+    default_hint = "Say which with `--project` (`project=` over HTTP); an empty one is the PRD without a project."
 
 
 class NotSupported(InputError):

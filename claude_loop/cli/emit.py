@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +19,8 @@ from claude_loop.payloads import missing, nearest
 from claude_loop.spool_writer import SpoolWriter
 
 PATIENCE_SECONDS = 5.0
+# As `emit_event` of the bash library sets them; here they are options.
+_IDS = {"prd": "prd_id", "story": "story_id", "run": "run_id", "session": "session_id", "project": "project"}
 
 
 @click.command()
@@ -47,21 +50,24 @@ def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: st
         _spool(type_, data, ids, wait=wait)
         lacking = missing(type_, data, story)
     if not quiet and not silenced():
-        _tell(_doubts(type_, lacking))
+        misplaced = [key for key, name in _IDS.items() if key in data and ids[name] is None]
+        for doubt in _doubts(type_, lacking, misplaced):
+            _tell(f"claude-loop: {doubt}")
 
 
-def _doubts(type_: str, lacking: list[str]) -> str:
-    """The daemon keeps the event as it is, but whoever waits for it to count should know; empty for no doubts."""
+def _doubts(type_: str, lacking: list[str], misplaced: list[str]) -> Iterator[str]:
+    """The daemon keeps the event as it is, but whoever waits for it to count should know."""
     if lacking:
         named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in lacking)
-        return f"claude-loop: {type_} lacks {named}: emitted, and stored marked `_invalid`."
-    if near := nearest(type_):
-        return f"claude-loop: {type_} is none of the known types; did you mean {near}? Emitted as it is."
-    return ""
+        yield f"{type_} lacks {named}: emitted, and stored marked `_invalid`."
+    elif near := nearest(type_):
+        yield f"{type_} is none of the known types; did you mean {near}? Emitted as it is."
+    for key in misplaced:
+        yield f"`{key}` went into the event's data; --{key} says whose event it is."
 
 
 def _tell(words: str) -> None:
-    if words and sys.stderr is not None:
+    if sys.stderr is not None:
         try:
             note(words)
         except OSError:  # emitting never fails its caller

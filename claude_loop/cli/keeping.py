@@ -10,9 +10,12 @@ import click
 
 from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.terminal import note, printable
-from claude_loop.client import DaemonClient
+from claude_loop.client import REQUEST_TIMEOUT, DaemonClient
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
+
+# The answer comes when all is blanked: of millions of events, while others are stored, that takes many minutes.
+_FORGET_TIMEOUT = 7200.0
 
 
 @click.command()
@@ -40,7 +43,8 @@ def forget(prd: str, project: str | None, yes: bool) -> None:  # noqa: FBT001 - 
     client = _client()
     shown = _find(client, prd, project)
     _insist(f"Forget {_name(shown)} and everything its events said? It cannot be undone.", yes=yes)
-    _ask(client, shown, "forget", {"confirm": shown["prd_id"], "project": shown["project"]})
+    asked = {"confirm": shown["prd_id"], "project": shown["project"]}
+    _ask(client, shown, "forget", asked, timeout=_FORGET_TIMEOUT)
     note(f"{_name(shown)} was forgotten.")
 
 
@@ -55,8 +59,10 @@ def _find(client: DaemonClient, prd: str, project: str | None) -> dict[str, Any]
     return found
 
 
-def _ask(client: DaemonClient, prd: dict[str, Any], what: str, body: dict[str, Any]) -> Any:
-    return client.post(f"/api/prds/{quote(prd['prd_id'], safe='')}/{what}", body)
+def _ask(
+    client: DaemonClient, prd: dict[str, Any], what: str, body: dict[str, Any], timeout: float = REQUEST_TIMEOUT
+) -> Any:
+    return client.post(f"/api/prds/{quote(prd['prd_id'], safe='')}/{what}", body, timeout)
 
 
 def _name(prd: dict[str, Any]) -> str:

@@ -71,9 +71,9 @@ class SqliteEventLog:
             raise
 
     async def close(self) -> None:
+        await self._readers.close()  # first: who closes the file last moves the WAL into it
         await asyncio.to_thread(self._writer.stop)
         await asyncio.sleep(0)  # let the last announcements run: the writer queued them before it ended
-        await self._readers.close()
         self._listener = nobody
 
     @property

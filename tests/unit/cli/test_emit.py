@@ -54,6 +54,14 @@ def test_an_event_with_its_ids_and_data(state):
     }
 
 
+def test_an_id_that_was_given_as_data_is_doubted(state):
+    outcome = emit("deploy.done", "prd=P", "run:=5", "note=x", "--run", "R")
+    assert outcome.exit_code == 0
+    assert outcome.stderr == "claude-loop: `prd` went into the event's data; --prd says whose event it is.\n"
+    assert spooled(state)[0]["data"] == {"prd": "P", "run": 5, "note": "x"}
+    assert emit("deploy.done", "prd=P", "--quiet").stderr == ""
+
+
 def test_ids_come_from_the_environment_too(state, monkeypatch):
     monkeypatch.setenv("CLAUDE_LOOP_PRD", "P-env")
     monkeypatch.setenv("CLAUDE_LOOP_STORY", "S-env")

@@ -198,6 +198,15 @@ async def test_an_unknown_outcome_of_commit_is_looked_up(tmp_path):
     await log.close()
 
 
+async def test_a_clean_stop_leaves_one_file(tmp_path):
+    log = SqliteEventLog(tmp_path / "events.db")
+    await log.open(nobody)
+    await log.append([event(1)])
+    assert len((await log.read(0, 10)).events) == 1
+    await log.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["events.db"]
+
+
 async def test_a_log_that_was_opened_anew_is_still_locked_against_others(tmp_path, monkeypatch):
     """Else whoever closes the file next takes himself for the last, and deletes the WAL behind the daemon."""
     path = tmp_path / "events.db"
