@@ -131,8 +131,7 @@ class GitWatch:
         for git_dir in (watched.repository.git_dir, *self._added_trees(watched.repository, run)):
             tree = watched.trees.setdefault(str(git_dir), WorkTree(git_dir))
             for made in tree.news(run.started_at):
-                in_time = run.ended_at is None or made.at <= run.ended_at + 1000
-                if in_time and made.commit_hash not in watched.known:
+                if _is_of(run, made) and made.commit_hash not in watched.known:
                     watched.known.add(made.commit_hash)
                     found[made.commit_hash] = (made, now)
 
@@ -149,6 +148,10 @@ class GitWatch:
 
     async def _tell(self, watched: Watched, *, is_over: bool) -> None:
         due = self._clock.monotonic() - self._grace
+        # The end of a run is often heard of after what somebody commits next.
+        for made, _ in list(watched.waiting.values()):
+            if not _is_of(watched.run, made):
+                del watched.waiting[made.commit_hash]
         ready = [made for made, found_at in watched.waiting.values() if is_over or found_at <= due]
         for start in range(0, len(ready), MOST_AT_ONCE):
             some = ready[start : start + MOST_AT_ONCE]
@@ -189,6 +192,10 @@ class GitWatch:
             if ids.isdisjoint(event.data.get("mentions", ())):  # else the log takes the one that is named
                 at_work = [story["story_id"] for story in stories if _was_at_work(story, event.at)]
                 event.story_id = at_work[0] if len(at_work) == 1 else None
+
+
+def _is_of(run: WrappedRun, made: Made) -> bool:
+    return run.ended_at is None or made.at <= run.ended_at
 
 
 def _was_at_work(story: dict[str, Any], at: int) -> bool:

@@ -29,6 +29,8 @@ _LARGEST_NOTE = 1024 * 1024
 _LONGEST_ID = 128
 # The log is asked about a run this often; the wrapper's own note of its end is looked for each time.
 _ASK_SECONDS = 1.0
+# A script that says that it is done may have a last thing to do.
+_AFTER_SAID_MS = 1000
 # Without O_NONBLOCK the open of a FIFO would wait for its writer for ever.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -112,8 +114,10 @@ class WrappedRuns:
 
     def _end_of(self, run: WrappedRun) -> int | None:
         """As the wrapper wrote it down; else, where it was killed, as the log knows it."""
-        noted = _ended_at(self.runs / run.run_id)
-        return self._asked[run.key][1] if noted is None else noted
+        noted, known = _ended_at(self.runs / run.run_id), self._asked[run.key][1]
+        if noted is not None or known is None:
+            return noted
+        return known + _AFTER_SAID_MS
 
     def close(self, run: WrappedRun) -> None:
         self._done.add(run.run_id)

@@ -194,6 +194,33 @@ async def test_the_last_commits_are_found_when_the_run_ends_and_later_ones_are_n
     assert await hashes(world) == [last]
 
 
+@pytest.mark.parametrize("is_found_before_the_end", [False, True])
+async def test_a_commit_just_after_the_end_is_nobodys(world, git, is_found_before_the_end):
+    git.init()
+    await world.begin()
+    watch = watch_of(world, grace=1000)
+    await watch.look()
+    git.commit("the last one")
+    ended_at = CLOCK.now_us()
+    git.commit("by the next run")
+    if is_found_before_the_end:
+        await watch.look()
+    await world.end(ended_at=ended_at)
+    await watch.look()
+    assert [event.data["subject"] for event in await world.told("git")] == ["the last one"]
+
+
+async def test_what_a_script_commits_when_it_has_said_that_it_is_done_is_of_its_run(world, git):
+    git.init()
+    await world.begin()
+    watch = watch_of(world)
+    await watch.look()
+    await world.publish("prd.completed", {"success": True}, run_id="R1")
+    made = git.commit("the last one")
+    await watch.look()
+    assert await hashes(world) == [made]
+
+
 async def test_whoever_knows_more_goes_first(world, git):
     git.init()
     await world.begin()

@@ -43,8 +43,10 @@ class World:
         (self.runs / run_id / "run.json").write_text(json.dumps(document))
         await self.publish("run.started", run_id=run_id, prd_id=document["prd_id"])
 
-    async def end(self, run_id: str = "R1") -> None:
-        (self.runs / run_id / "end.json").write_text(json.dumps({"exit_code": 0, "ended_at": CLOCK.now_us()}))
+    async def end(self, run_id: str = "R1", ended_at: int | None = None) -> None:
+        """``ended_at`` in microseconds since the epoch; None is now."""
+        note = {"exit_code": 0, "ended_at": CLOCK.now_us() if ended_at is None else ended_at}
+        (self.runs / run_id / "end.json").write_text(json.dumps(note))
         await self.publish("run.completed", {"success": True}, run_id=run_id)
 
     async def publish(self, type_: str, data: dict[str, Any] | None = None, **ids: Any) -> None:
