@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -134,17 +136,29 @@ class DocumentsAtOnce(Protocol):
 
 
 class Chain:
-    """Appends of one publisher of which none may be stored once one has failed; a broken chain stays so."""
-
-    __slots__ = ("broken",)
+    """Appends of one publisher, in order, of which none may be stored once one before it has failed."""
 
     def __init__(self) -> None:
-        self.broken: ClaudeLoopError | None = None
+        self._lock = threading.Lock()  # the event loop and the log's thread may break it
+        self._length = 0
+        self._broken: tuple[float, ClaudeLoopError | None] = (math.inf, None)
 
-    def insist(self) -> None:
-        """Raises what broke it."""
-        if self.broken is not None:
-            raise self.broken
+    def place(self) -> int:
+        """That of the next append."""
+        self._length += 1
+        return self._length
+
+    def insist(self, place: int) -> None:
+        """Raises what has broken the chain before this place."""
+        at, reason = self._broken
+        if reason is not None and place > at:
+            raise reason
+
+    def break_at(self, place: int, reason: ClaudeLoopError) -> None:
+        """The append at this place has failed."""
+        with self._lock:
+            if place < self._broken[0]:
+                self._broken = place, reason
 
 
 class EventLog(Protocol):
@@ -190,7 +204,7 @@ class EventLog(Protocol):
 
         For many events: those that one thread makes and numbers are still at hand there. ``make`` may be called in
         another thread; what it raises fails this append, a ``ClaudeLoopError`` as it is, anything else as ``Internal``.
-        ``offsets`` are stored in the same transaction."""
+        ``offsets`` are stored in the same transaction. Once it has failed, what follows in its ``chain`` fails too."""
 
     async def read(
         self, after: int, limit: int, filter_: Filter = MATCH_ALL, *, max_bytes: int | None = None

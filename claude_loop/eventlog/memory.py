@@ -67,9 +67,33 @@ class MemoryEventLog:
         return None
 
     def append(self, events: Sequence[Event]) -> asyncio.Future[list[Appended]]:
-        return self._append(events)
+        return self.append_made(lambda: events, len(events))
 
-    def _append(self, events: Sequence[Event], offsets: Sequence[SpoolOffset] = ()) -> asyncio.Future[list[Appended]]:
+    def append_made(
+        self,
+        make: Callable[[], Sequence[Event]],
+        most: int,
+        offsets: Sequence[SpoolOffset] = (),
+        chain: Chain | None = None,
+    ) -> asyncio.Future[list[Appended]]:
+        del most
+        chain = chain or Chain()
+        place = chain.place()
+        answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        try:
+            chain.insist(place)
+            answer.set_result(self._store_made(make(), offsets))
+        except Exception as failure:  # noqa: BLE001 - told to the publisher
+            refusal = (
+                failure
+                if isinstance(failure, ClaudeLoopError)
+                else Internal(f"The events could not be stored: {failure}.")
+            )
+            chain.break_at(place, refusal)
+            answer.set_exception(refusal)
+        return answer
+
+    def _store_made(self, events: Sequence[Event], offsets: Sequence[SpoolOffset]) -> list[Appended]:
         self._received_at = max(self._received_at, self._clock.now_us() // 1000)
         numbering = Numbering(self._state, self._received_at, self._look_up, self._facts, self.projection, self._cache)
         (outcome,) = numbering.number([events])
@@ -83,31 +107,7 @@ class MemoryEventLog:
         if numbering.new:
             self.on_documents(documents, self._state)
             self._listener(numbering.new, self._state)
-        future: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        future.set_result(outcome)
-        return future
-
-    def append_made(
-        self,
-        make: Callable[[], Sequence[Event]],
-        most: int,
-        offsets: Sequence[SpoolOffset] = (),
-        chain: Chain | None = None,
-    ) -> asyncio.Future[list[Appended]]:
-        del most
-        chain = chain or Chain()
-        try:
-            chain.insist()
-            return self._append(make(), offsets)
-        except Exception as failure:  # noqa: BLE001 - told to the publisher
-            refusal = chain.broken = (
-                failure
-                if isinstance(failure, ClaudeLoopError)
-                else Internal(f"The events could not be made: {failure}.")
-            )
-            refused: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(refusal)
-            return refused
+        return outcome
 
     def _look_up(self, ids: Sequence[str]) -> dict[str, Event]:
         return {id_: self._by_id[id_] for id_ in ids if id_ in self._by_id}

@@ -106,11 +106,12 @@ class SqliteEventLog:
         make: Callable[[], Sequence[Event]] | None = None,
         chain: Chain | None = None,
     ) -> asyncio.Future[list[Appended]]:
+        chain = chain or Chain()
+        place = chain.place()
         future: asyncio.Future[list[Appended]] = self._loop.create_future()
         if self._pending > MAX_PENDING:
             refusal = Busy(f"{self._pending} events wait to be written.")
-            if chain is not None:
-                chain.broken = refusal
+            chain.break_at(place, refusal)
             future.set_exception(refusal)
             return future
         self._pending += count
@@ -119,7 +120,7 @@ class SqliteEventLog:
             self._pending -= count
             _resolve(future, outcome)
 
-        self._writer.submit(Append(events, offsets, answer, count, make, chain))
+        self._writer.submit(Append(events, offsets, answer, count, make, chain, place))
         return future
 
     def _from_writer(self, committed: Committed) -> None:

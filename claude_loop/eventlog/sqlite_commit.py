@@ -33,13 +33,13 @@ class Append:
     answer: Callable[[list[Appended] | ClaudeLoopError], None]
     count: int
     """How many events there are, or will be at most."""
-    make: Callable[[], Sequence[Event]] | None = None
-    chain: Chain | None = None
+    make: Callable[[], Sequence[Event]] | None
+    chain: Chain
+    place: int
 
     def made(self) -> None:
-        """Let the events be there. Raises whatever ``make`` does, and what has broken the chain."""
-        if self.chain is not None:
-            self.chain.insist()
+        """Let the events be there. Raises whatever ``make`` does, and what has broken the chain before."""
+        self.chain.insist(self.place)
         if self.make is not None:
             self.events = self.make()
             self.make = None
@@ -54,14 +54,6 @@ class Committed:
     state: LogState | None = None
     answers: Sequence[Callable[[], None]] = ()
     documents: Stored = field(default_factory=dict)
-
-    @classmethod
-    def refused(cls, group: Sequence[Append], reason: ClaudeLoopError) -> Committed:
-        """Nothing was stored, and each publisher is told why. What follows in its chain will not be stored either."""
-        for append in group:
-            if append.chain is not None:
-                append.chain.broken = reason
-        return cls(answers=[partial(append.answer, reason) for append in group])
 
 
 @dataclass

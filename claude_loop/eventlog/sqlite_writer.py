@@ -242,10 +242,10 @@ class Writer:
             try:
                 append.made()
             except ClaudeLoopError as refusal:
-                self._announce(Committed.refused([append], refusal))
+                self._refuse([append], refusal)
             except Exception as failure:
                 log.exception("events could not be made")
-                self._announce(Committed.refused([append], Internal(f"The events could not be made: {failure}.")))
+                self._refuse([append], Internal(f"The events could not be made: {failure}."))
             else:
                 if append.events or append.offsets:
                     made.append(append)
@@ -309,7 +309,7 @@ class Writer:
         """Answer those whose events are not stored. Nothing is under way."""
         reason = failure.__cause__ if isinstance(failure, OutcomeUnknown) else failure
         if isinstance(reason, sqlite3.Error | OSError | LoadError):
-            self._announce(Committed.refused(group, self._failed(reason)))
+            self._refuse(group, self._failed(reason))
             return
         # A defect of ours, in one event: the others of the group must not pay for it.
         self.cache.discard()
@@ -319,7 +319,13 @@ class Writer:
                 self._serve([append])
             return
         log.error("a batch could not be stored", exc_info=failure)
-        self._announce(Committed.refused(group, Internal(f"The events could not be stored: {failure}.")))
+        self._refuse(group, Internal(f"The events could not be stored: {failure}."))
+
+    def _refuse(self, group: Sequence[Append], reason: ClaudeLoopError) -> None:
+        """Nothing was stored of these, nor will be of what follows in their chains. Each publisher is told why."""
+        for append in group:
+            append.chain.break_at(append.place, reason)
+        self._announce(Committed(answers=[partial(append.answer, reason) for append in group]))
 
     def _outcome_known_as(self, expected: LogRow) -> bool:
         """After an error at COMMIT nobody knows whether it took place: open the file anew and look."""
@@ -367,7 +373,7 @@ class Writer:
         while (left := self._next_waiting()) is not _NOTHING:
             refusal = ShuttingDown("The daemon is stopping.")
             if isinstance(left, Append):
-                self._announce(Committed.refused([left], refusal))
+                self._refuse([left], refusal)
             elif isinstance(left, Job):
                 left.answer(refusal)
         try:

@@ -60,7 +60,7 @@ class SpoolIntake:
         self._task = self._tasks.spawn(self._run(self._drain), "drain")
 
     async def stop(self) -> None:
-        """Finish the batch that is on its way; the rest waits in its files."""
+        """Finish the batches that are on their way; the rest waits in its files."""
         self._stopping = True
         self._wake.set()
         if self._drain is not None and self._task is not None:

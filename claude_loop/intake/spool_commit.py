@@ -10,24 +10,21 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import structlog
 
-from claude_loop.errors import ClaudeLoopError, InputError, Internal, LoadError, ShuttingDown
+from claude_loop.errors import ClaudeLoopError, LoadError, ShuttingDown
 from claude_loop.eventlog.base import Appended, Chain, SpoolOffset
 from claude_loop.events import Event
-from claude_loop.intake.rejected_lines import RejectedLine, RejectedLines
-from claude_loop.intake.spool_merge import Record
-from claude_loop.intake.spool_names import line_number
-from claude_loop.intake.spool_reading import Item, LineReader
-from claude_loop.intake.spool_table import SpoolFile, SpoolTable
+from claude_loop.intake.rejected_lines import RejectedLines
+from claude_loop.intake.spool_batch import Batch
+from claude_loop.intake.spool_reading import LineReader
+from claude_loop.intake.spool_table import SpoolTable
 
 log = structlog.get_logger(__name__)
 
-BATCH_EVENTS = 1_024
-BATCH_BYTES = 1_048_576
-# One that is stored, one that is numbered, one that waits, one that is being read meanwhile.
+# One that is stored, one that is numbered, and two that wait, while the next is being read.
 BATCHES_IN_FLIGHT = 4
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
@@ -47,103 +44,6 @@ class Publisher(Protocol):
 
 class Stopping(Exception):
     pass
-
-
-class Batch:
-    """Events in merged order, and how far each file is read once they are committed."""
-
-    def __init__(self, reader: LineReader) -> None:
-        self._reader = reader
-        # Each is one event, or bytes that one is made of when it is due.
-        self._lines: list[Record] = []
-        self._events: list[Event] = []
-        self.rejected: list[RejectedLine] = []
-        self.ends: dict[SpoolFile, int] = {}
-        # Several events of one line bear other ids than the line.
-        self._told: dict[SpoolFile, Event] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def add(self, records: list[Record]) -> None:
-        lines = self._lines
-        for record in records:
-            key, file, item, start, end = record
-            if item.__class__ is bytes or isinstance(item, Event):
-                lines.append(record)
-            elif isinstance(item, RejectedLine):
-                self.rejected.append(item)
-            elif item is not None:  # of one line, so one transaction holds them and its offset
-                events = cast("tuple[Event, ...]", item)
-                lines += [(key, file, event, start, end) for event in events]
-                self._told[file] = events[0]
-            self._bytes += end - start
-            self.ends[file] = end
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._lines) >= BATCH_EVENTS or self._bytes >= BATCH_BYTES
-
-    @property
-    def offsets(self) -> list[SpoolOffset]:
-        return [SpoolOffset(file.row, file.inode, end) for file, end in self.ends.items()]
-
-    def events(self) -> list[Event]:
-        """Made, where that has not been done. In the log's thread. Raises ``InvalidJson``."""
-        if len(self._events) != len(self._lines):
-            self._events = [
-                self._reader.event(file, item, start) if isinstance(item, bytes) else cast("Event", item)
-                for _, file, item, start, _ in self._lines
-            ]
-        return self._events
-
-    def read(self) -> list[RejectedLine]:
-        """Make the events here instead; what cannot be one is no longer in the batch, but returned."""
-        kept: list[Record] = []
-        rejected = []
-        for key, file, item, start, end in self._lines:
-            found = item
-            if isinstance(item, bytes):
-                found, _ = self._reader.item(file, item, start)
-            if isinstance(found, RejectedLine):
-                rejected.append(found)
-            else:
-                kept.append((key, file, found, start, end))
-        self._lines, self._events = kept, []
-        return rejected
-
-    def alone(self) -> list[Batch]:
-        """Each event in a batch of its own that moves no offset; none is left here."""
-        singles = []
-        for line in self._lines:
-            single = Batch(self._reader)
-            single._lines = [line]
-            singles.append(single)
-        self._lines, self._events = [], []
-        return singles
-
-    def committed(self) -> None:
-        """The files are read so far."""
-        for file, end in self.ends.items():
-            file.offset = max(file.offset, end)
-        last = {line[1]: event for line, event in zip(self._lines, self._events, strict=True)}
-        for file, event in (*last.items(), *self._told.items()):
-            file.line = max(file.line, line_number(event.id, file.stem))
-
-    def refused(self, outcomes: Sequence[Appended]) -> list[RejectedLine]:
-        """What the log has not taken for its content: an id that names another event."""
-        return [
-            RejectedLine(line[1].row, 0, outcome.error.message, _told(event))
-            for line, event, outcome in zip(self._lines, self._events, outcomes, strict=True)
-            if outcome.error is not None
-        ]
-
-    def given_up(self, reason: str) -> list[RejectedLine]:
-        """All that is left of it, as lines that are rejected."""
-        lost = [RejectedLine("", 0, reason, _told(line[2])) for line in self._lines]
-        self._lines, self._events = [], []
-        return lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +83,7 @@ class Committer:
         while len(self._sent) >= BATCHES_IN_FLIGHT:
             await self._settle_oldest()
         if self._stop.is_set():
+            await self.settle()
             raise Stopping
         if batch.ends or len(self._table.row_changes) > self._changes_sent:
             self._rejected.record(batch.rejected)
@@ -208,14 +109,14 @@ class Committer:
             outcomes = await sent.outcomes
         except ShuttingDown:
             raise Stopping from None
-        except (InputError, LoadError, Internal) as failure:
+        except ClaudeLoopError as failure:
             await self._send_again(await self._take_back(), failure)
         else:
             self._sent.popleft()
             self._committed(sent, outcomes)
 
     async def _take_back(self) -> list[Batch]:
-        """Those on their way, once all of them have failed with the oldest."""
+        """Those on their way, once all are answered: nothing behind the oldest, which has failed, is stored."""
         sent = list(self._sent)
         await asyncio.gather(*(one.outcomes for one in sent), return_exceptions=True)
         self._sent.clear()
@@ -259,18 +160,8 @@ class Committer:
         """One event of the batch cannot be stored, by a defect of ours: the others must not wait for it for ever."""
         log.error("a batch of spooled events cannot be stored", events=len(batch), reason=failure.message)
         if len(batch) == 1:
-            self._rejected.record(batch.given_up(failure.message))
+            self._rejected.record(batch.give_up(failure.message))
             return
         for single in batch.alone():
             self._send(single)
             await self.settle()
-
-
-def _told(item: Item | None) -> bytes:
-    """What is kept of an event that is not stored: perhaps because it cannot be written as JSON."""
-    if not isinstance(item, Event):
-        return item if isinstance(item, bytes) else b""
-    try:
-        return item.json.encode()
-    except (TypeError, ValueError, OverflowError):
-        return f"{item.type} {item.id}".encode(errors="replace")

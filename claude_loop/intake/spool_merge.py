@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 # Clocks that run ahead this far are waited for; a line from further ahead would wait too long, and is let through.
 AHEAD_US = 2_000_000
-# Bytes of raw lines held parsed at one time, over all open files, and the bounds of one file's share.
+# Bytes of lines held at one time, over all open files, and the bounds of one file's share.
 HELD_BYTES = 4 * 1024 * 1024
 LEAST_PIECE, LARGEST_PIECE = 1_024, 24_576
 # Of a file whose lines take no more than a look.

@@ -56,9 +56,7 @@ class LineReader:
         for start, end, line in lines:
             yield *self.item(file, line, start, clear=clear, hidden=hidden), start, end
 
-    def item(
-        self, file: SpoolFile, line: bytes, start: int, *, clear: bool = True, hidden: bool = False
-    ) -> tuple[Item, int | None]:
+    def item(self, file: SpoolFile, line: bytes, start: int, *, clear: bool, hidden: bool) -> tuple[Item, int | None]:
         """What a line is that begins at ``start``, and when it happened. ``clear``: it has no secret, as is known;
         ``hidden``: the file's name has one."""
         derived = derived_prefix(file.name, file.generation, hidden=True) if hidden else file.derived

@@ -25,7 +25,7 @@ from claude_loop.errors import (
     StorageReadOnly,
 )
 from claude_loop.eventlog import sqlite_commit, sqlite_lookups, sqlite_writer
-from claude_loop.eventlog.base import NoProjection, SpoolOffset, nobody
+from claude_loop.eventlog.base import Chain, NoProjection, SpoolOffset, nobody
 from claude_loop.eventlog.migrations import STEPS
 from claude_loop.eventlog.sqlite import SqliteEventLog
 from claude_loop.eventlog.sqlite_commit import Append
@@ -170,7 +170,7 @@ async def test_publishing_after_close_is_refused(tmp_path):
     writer_close = log._writer._close
 
     def close_with_one_waiting():
-        log._writer.submit(Append([event(9)], [], answers.append, 1))
+        log._writer.submit(Append([event(9)], [], answers.append, 1, None, Chain(), 1))
         writer_close()
 
     answers = []

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from claude_loop.errors import Busy, Internal, LogDamaged, StorageFailed
+from claude_loop.errors import Busy, Internal, InvalidJson, LogDamaged, StorageFailed
 from claude_loop.eventlog import sqlite_commit
 from claude_loop.eventlog.base import Chain, NoProjection, nobody
 from claude_loop.eventlog.sqlite import SqliteEventLog
@@ -74,11 +74,6 @@ async def log(tmp_path):
 @pytest.fixture
 def storage(monkeypatch):
     return Storage(monkeypatch)
-
-
-def chained(log, *batches):
-    chain = Chain()
-    return [log.append_made(lambda batch=batch: batch, len(batch), (), chain) for batch in batches]
 
 
 def queued(log, *batches):
@@ -294,8 +289,10 @@ async def test_no_commit_needs_a_thread_that_has_to_be_started(log, monkeypatch)
 @pytest.mark.parametrize("size", [GROUP_EVENTS, 10])
 async def test_of_a_chain_nothing_is_stored_behind_a_commit_that_failed(log, storage, size):
     storage.failures = {1: OSError(5, "I/O error")}
-    answers = chained(log, *(events(n * size, size) for n in range(3)))
+    chain = Chain()
+    answers = [log.append_made(lambda: events(0, size), size, (), chain)]
     await storage.has_begun()
+    answers += [log.append_made(lambda n=n: events(n * size, size), size, (), chain) for n in (1, 2)]
     answers.append(log.append(events(9000, size)))
     storage.go_on()
     async with asyncio.timeout(PATIENCE):
@@ -303,6 +300,28 @@ async def test_of_a_chain_nothing_is_stored_behind_a_commit_that_failed(log, sto
     assert [type(refusal) for refusal in refused] == [StorageFailed] * 3
     assert seqs(other) == list(range(1, size + 1))
     assert await stored_ids(log) == [f"e{n}" for n in range(9000, 9000 + size)]
+
+
+async def test_what_is_served_again_is_not_refused_for_what_followed_it(log):
+    """Somebody else's event has broken the commit, and what came next in the chain could not be made."""
+    chain, released = Chain(), threading.Event()
+
+    def broken():
+        raise InvalidJson("No JSON.")
+
+    log._writer.submit(Job(lambda _writer: released.wait(PATIENCE), lambda _result: None))
+    answers = [
+        log.append_made(lambda: events(0, 1), 1, (), chain),
+        log.append_made(broken, 1, (), chain),
+        log.append([Event("a.b", {"n": "\ud800"}, id="odd", prd_id="P", source="test")]),
+        log.append_made(lambda: events(1, 1), 1, (), chain),
+    ]
+    released.set()
+    async with asyncio.timeout(PATIENCE):
+        first, *others = await asyncio.gather(*answers, return_exceptions=True)
+    assert seqs(first) == [1]
+    assert [type(other) for other in others] == [InvalidJson, Internal, InvalidJson]
+    assert await stored_ids(log) == ["e0"]
 
 
 async def test_of_a_chain_nothing_is_queued_behind_what_found_no_room(log, storage, monkeypatch):

@@ -19,7 +19,7 @@ from claude_loop.eventlog.base import Appended, Chain, SpoolOffset
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
 from claude_loop.id_rules import MAX_ID_LENGTH
-from claude_loop.intake import spool_commit, spool_merge
+from claude_loop.intake import spool_batch, spool_merge
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.agent_lines import part_id
 from claude_loop.intake.inotify import Changes
@@ -246,7 +246,7 @@ def drain(home: Home, hub: DyingHub) -> SpoolDrain:
 async def test_a_death_at_any_commit_loses_and_doubles_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    monkeypatch.setattr(spool_commit, "BATCH_EVENTS", 1)
+    monkeypatch.setattr(spool_batch, "BATCH_EVENTS", 1)
     monkeypatch.setattr(spool_merge, "PORTION", 1)
     names = [f"176942880000000{number}-4194400-8" for number in range(4)]
     wanted = [f"{name}.1{part}" for name in names for part in ("", "+commit", "+test")]

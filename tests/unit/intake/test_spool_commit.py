@@ -15,7 +15,7 @@ from claude_loop.events import Event
 from claude_loop.intake import spool_commit
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.rejected_lines import RejectedLines
-from claude_loop.intake.spool_commit import BATCHES_IN_FLIGHT, Committer
+from claude_loop.intake.spool_commit import BATCHES_IN_FLIGHT, Committer, Stopping
 from claude_loop.intake.spool_reading import LineReader
 from claude_loop.intake.spool_table import SpoolTable
 from claude_loop.paths import Home
@@ -85,10 +85,26 @@ async def test_not_too_many_are_on_their_way(world: World) -> None:
         await world.change(row)
     assert len(world.hub.sent) == BATCHES_IN_FLIGHT
     further = asyncio.create_task(world.change(E))
+    await asyncio.sleep(0)  # it runs, and waits
+    assert len(world.hub.sent) == BATCHES_IN_FLIGHT
     world.hub.answers[0].set_result([])
     async with asyncio.timeout(PATIENCE):
         await further
     assert [offsets for offsets, _ in world.hub.sent[-1:]] == [[E]]
+
+
+async def test_what_is_on_its_way_is_settled_before_a_stop(world: World) -> None:
+    await world.change(A)
+    world.committer.stop()
+    stopped = asyncio.create_task(world.change(B))
+    await asyncio.sleep(0)
+    assert not stopped.done()
+    world.hub.answers[0].set_result([])
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Stopping):
+            await stopped
+    assert world.table.row_changes == [B]
+    assert [offsets for offsets, _ in world.hub.sent] == [[A]]
 
 
 async def test_after_a_failure_all_of_them_go_again_in_order_and_in_a_new_chain(

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from claude_loop.errors import StorageFailed
 from claude_loop.eventlog.base import Appended, Chain, SpoolOffset
 from claude_loop.eventlog.memory import MemoryEventLog
 from claude_loop.events import Event
-from claude_loop.intake import spool_commit, spool_merge
+from claude_loop.intake import spool_batch, spool_commit, spool_merge
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.inotify import CREATE, MODIFY, MOVED_TO, Changes, Inotify
 from claude_loop.intake.rejected_lines import RejectedLines
@@ -113,13 +114,23 @@ class SteppedHub:
     ) -> asyncio.Future[list[Appended]]:
         assert chain is not None
         self.seam.step()
-        if self.failures and chain.broken is None:
+        if self.failures and not self._is_refused(chain):
             if self.failures.pop():
                 self.log.append_made(make, most, offsets, chain).result()
-            chain.broken = StorageFailed("The disk is on fire.")
+            return self.log.append_made(self._burn, most, (), chain)
         future = self.log.append_made(make, most, offsets, chain)
         self.seam.step()
         return future
+
+    def _is_refused(self, chain: Chain) -> bool:
+        try:
+            chain.insist(sys.maxsize)
+        except StorageFailed:
+            return True
+        return False
+
+    def _burn(self) -> Sequence[Event]:
+        raise StorageFailed("The disk is on fire.")
 
 
 class World:
@@ -315,7 +326,7 @@ async def _play(world: World, script: list[Any]) -> None:
 def _run(script: list[Any], check: Any = None, *, inotify: bool, batch: int = 2) -> None:
     root = Path(tempfile.mkdtemp(prefix="cl-model-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spool_commit, "BATCH_EVENTS", batch)
+        patch.setattr(spool_batch, "BATCH_EVENTS", batch)
         patch.setattr(spool_merge, "PORTION", batch)
         patch.setattr(spool_commit, "FIRST_RETRY_SECONDS", 0)
         patch.setattr(spool_commit, "LAST_RETRY_SECONDS", 0)
@@ -331,7 +342,7 @@ def _run(script: list[Any], check: Any = None, *, inotify: bool, batch: int = 2)
             shutil.rmtree(root)
 
 
-@given(st.lists(actions, max_size=25), st.booleans(), st.sampled_from([1, 2, spool_commit.BATCH_EVENTS]))
+@given(st.lists(actions, max_size=25), st.booleans(), st.sampled_from([1, 2, spool_batch.BATCH_EVENTS]))
 def test_every_complete_record_once_and_in_order(script: list[Any], inotify: bool, batch: int) -> None:
     _run(script, inotify=inotify, batch=batch)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_loop.clock import ManualClock, parse_time
-from claude_loop.intake import spool_commit, spool_merge
+from claude_loop.intake import spool_batch, spool_merge
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_reading import LineReader, stamps_us
@@ -84,7 +84,7 @@ def note(mark: object, number: int) -> bytes:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_commit, "BATCH_EVENTS", 2)
+    monkeypatch.setattr(spool_batch, "BATCH_EVENTS", 2)
     monkeypatch.setattr(spool_merge, "PORTION", 2)
 
 
@@ -124,6 +124,28 @@ async def test_a_defect_in_making_an_event_costs_that_line_alone(home: Path, mon
     assert "defect" in told["reason"]
 
 
+async def test_secrets_in_lines_of_our_emitters_are_not_stored(home: Path) -> None:
+    world = Drained(home)
+    secret = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
+    (world.home.spool / "a.jsonl").write_bytes(note(f"it is {secret}", 1) + note("plain", 2))
+    await world.turns(1, 0.1)
+    assert world.marks[1] == "plain"
+    assert secret not in "".join(event.json for event in world.log._events)
+
+
+async def test_a_secret_in_a_files_name_is_in_no_id(home: Path) -> None:
+    world = Drained(home)
+    secret = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
+    without_id = note(1, 1).replace(b'"id":"a.1",', b"")
+    (world.home.spool / f"{secret}.jsonl").write_bytes(without_id)
+    (world.home.spool / "b.jsonl").write_bytes(without_id)
+    await world.turns(1, 0.1)
+    assert world.marks == [1, 1]
+    ids = sorted(event.id for event in world.log._events)
+    assert not any(secret in id_ for id_ in ids)
+    assert any(id_.startswith("b.g") for id_ in ids)
+
+
 def test_an_event_made_late_is_the_one_made_at_once() -> None:
     reader = LineReader(Acceptor(LimitSettings(), RedactSettings(), ManualClock()))
     file = SpoolFile("a.jsonl", 1, 7, 0)
@@ -133,6 +155,9 @@ def test_an_event_made_late_is_the_one_made_at_once() -> None:
         OURS.replace("bash", ""),
         OURS.replace("note.made", "Note"),
     ):
-        late, (at_once, at_us) = reader.event(file, line.encode(), 12), reader.item(file, line.encode(), 12)
+        late, (at_once, at_us) = (
+            reader.event(file, line.encode(), 12),
+            reader.item(file, line.encode(), 12, clear=True, hidden=False),
+        )
         assert not isinstance(at_once, RejectedLine | tuple | bytes)
         assert (late.as_dict(), at_us) == (at_once.as_dict(), SEEN_US)
