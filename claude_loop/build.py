@@ -14,6 +14,8 @@ from claude_loop import __version__
 
 _PACKAGE = Path(__file__).resolve().parent
 _DIGEST_BYTES = 5
+# An installed package holds them, a clone has them beside it.
+_EXAMPLES = "examples"
 
 
 @cache  # a process goes on as it began, whatever becomes of the files
@@ -26,6 +28,8 @@ def digest_of(package: Path) -> str:
     """Of all modules, and of the built page, whose index names the rest by their contents."""
     digest = blake2b(digest_size=_DIGEST_BYTES)
     for path in sorted(package.rglob("*.py")):
+        if path.is_relative_to(package / _EXAMPLES):
+            continue
         _add(digest, path.relative_to(package).as_posix(), path.read_bytes())
     page = package / "web" / "dist" / "index.html"
     if page.is_file():

@@ -300,7 +300,7 @@ class SettingsRefused(StartError):
 class PortTaken(StartError):
     code = "port_taken"
     status = 409
-    default_hint = "Stop what listens there, or choose another port with CLAUDE_LOOP_PORT or --port (0: any free one)."
+    default_hint = "Stop what listens there, or choose another port with CLAUDE_LOOP_PORT (0: any free one)."
 
 
 class ActivationFailed(StartError):

@@ -21,6 +21,8 @@ from claude_loop.spool_writer import SpoolWriter
 PATIENCE_SECONDS = 5.0
 # As `emit_event` of the bash library sets them; here they are options.
 _IDS = {"prd": "prd_id", "story": "story_id", "run": "run_id", "session": "session_id", "project": "project"}
+# As HTTP names them. A story's stands in the data too.
+_IDS |= {"prd_id": "prd_id", "run_id": "run_id", "session_id": "session_id"}
 
 
 @click.command()
@@ -63,7 +65,7 @@ def _doubts(type_: str, lacking: list[str], misplaced: list[str]) -> Iterator[st
     elif near := nearest(type_):
         yield f"{type_} is none of the known types; did you mean {near}? Emitted as it is."
     for key in misplaced:
-        yield f"`{key}` went into the event's data; --{key} says whose event it is."
+        yield f"`{key}` went into the event's data; --{key.removesuffix('_id')} says whose event it is."
 
 
 def _tell(words: str) -> None:
@@ -108,7 +110,7 @@ def _spool(type_: str, data: dict[str, Any], ids: dict[str, str | None], *, wait
         return
     if not committed:
         note(f"claude-loop: spooled, but not committed within {PATIENCE_SECONDS:.0f} seconds. Does the daemon run?")
-        note("  `claude-loop status` tells. The event is kept and will be committed once it does.")
+        note("  `claude-loop up` starts it, `claude-loop status` tells. The event is kept, and committed once it does.")
         sys.exit(1)
 
 

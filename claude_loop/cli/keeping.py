@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from claude_loop.cli import FAILED
 from claude_loop.cli.named import detail_of, proposed
 from claude_loop.cli.terminal import note, printable
 from claude_loop.client import REQUEST_TIMEOUT, DaemonClient
@@ -30,8 +31,10 @@ def archive(prd: str, project: str | None, undo: bool, yes: bool) -> None:  # no
     if not undo:
         _insist(f"Archive {_name(shown)}?", yes=yes)
     answer = _ask(client, shown, "archive", {"archived": not undo, "project": shown["project"]})
-    done = "brought back" if undo else "archived"
-    note(f"{_name(shown)} was {done}{' already' if answer['seq'] is None else ''}.")
+    if answer["seq"] is None:
+        note(f"{_name(shown)} {'is not archived' if undo else 'was archived already'}.")
+    else:
+        note(f"{_name(shown)} was {'brought back' if undo else 'archived'}.")
 
 
 @click.command()
@@ -76,4 +79,6 @@ def _insist(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("Nobody can be asked here: say --yes.")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        note("Nothing was done.")
+        sys.exit(FAILED)

@@ -118,7 +118,8 @@ def disk(scene: Scene) -> Iterator[Finding]:
     elif free < LITTLE_ROOM:
         yield warning(f"{megabytes(free)} are left on the disk of {root}.", f"df -h {quoted}")
     else:
-        yield ok(f"{megabytes(free)} are free; the log takes {megabytes(_size(scene.home.database))}.")
+        taken = _size(scene.home.database) + _size(scene.home.database.with_name("events.db-wal"))
+        yield ok(f"{megabytes(free)} are free; the log takes {megabytes(taken)}.")
 
 
 def log_file(scene: Scene) -> Iterator[Finding]:

@@ -25,7 +25,8 @@ def backlog(scene: Scene) -> Iterator[Finding]:
     if status is None:
         files, size = _lying_there(scene)
         if size and not scene.daemon.runs:
-            yield warning(f"{_files(files)} ({megabytes(size)}) in the spool wait for a daemon.", "claude-loop up")
+            lying = f"In the spool: {_files(files)} ({megabytes(size)})."
+            yield warning(f"{lying} What of it is not stored yet waits for a daemon.", "claude-loop up")
         elif not size:
             yield ok("Nothing waits in the spool.")
         return
@@ -36,7 +37,7 @@ def backlog(scene: Scene) -> Iterator[Finding]:
     elif size > MANY_BYTES:
         yield warning(f"The daemon is {megabytes(size)} behind, in {_files(waiting)}.", "claude-loop status")
     elif waiting:
-        yield ok(f"{_files(waiting)} ({megabytes(size)}) of the spool are being read.")
+        yield ok(f"Being read from the spool: {_files(waiting)} ({megabytes(size)}).")
     else:
         yield ok("Nothing waits in the spool.")
 

@@ -21,7 +21,7 @@ _ASK_SECONDS = 1.0
 _HEADERS_BYTES = 4096
 _OURS = b"\r\nServer: claude-loop\r\n"
 _LOCK, _LOG = "daemon.lock", "events.db"
-_ELSE = "choose another port with CLAUDE_LOOP_PORT or --port (0: any free one)."
+_ELSE = "choose another port with CLAUDE_LOOP_PORT (0: any free one)."
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def test_an_id_that_was_given_as_data_is_doubted(state):
     assert outcome.exit_code == 0
     assert outcome.stderr == "claude-loop: `prd` went into the event's data; --prd says whose event it is.\n"
     assert spooled(state)[0]["data"] == {"prd": "P", "run": 5, "note": "x"}
+    assert "--prd says whose event it is" in emit("deploy.done", "prd_id=P", "story_id=S").stderr
     assert emit("deploy.done", "prd=P", "--quiet").stderr == ""
 
 
