@@ -44,12 +44,11 @@ class Readers:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, question)
 
     async def close(self) -> None:
-        connections, self._connections = self._connections, []  # closing twice is harmless
-        for connection in connections:
+        for connection in list(self._connections):
             connection.interrupt()  # a search through all of a large log may take long
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
-        for connection in connections:
-            connection.close()
+        while self._connections:  # with one that was opened meanwhile; closing twice is harmless
+            self._connections.pop().close()
 
     def _answer(self, question: Callable[[sqlite3.Connection], T]) -> T:
         try:

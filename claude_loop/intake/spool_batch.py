@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
 
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.intake.rejected_lines import RejectedLine
-from claude_loop.intake.spool_merge import Record
+from claude_loop.intake.spool_merge import PORTION, Record
 from claude_loop.intake.spool_names import line_number
 from claude_loop.intake.spool_reading import Item, LineReader
 from claude_loop.intake.spool_table import SpoolFile
@@ -51,7 +52,8 @@ class Batch:
 
     @property
     def offsets(self) -> list[SpoolOffset]:
-        return [SpoolOffset(file.row, file.inode, end) for file, end in self.ends.items()]
+        # The row of a file that is gone meanwhile goes too.
+        return [SpoolOffset(file.row, file.inode, end) for file, end in self.ends.items() if not file.forgotten]
 
     def events(self) -> list[Event]:
         """Made, where that has not been done. Raises ``InvalidJson``."""
@@ -62,11 +64,13 @@ class Batch:
             ]
         return self._events
 
-    def read(self) -> list[RejectedLine]:
+    async def read(self) -> list[RejectedLine]:
         """Make the events here instead; what cannot be one is no longer in the batch, but returned."""
         kept: list[Record] = []
         rejected = []
-        for key, file, item, start, end in self._lines:
+        for number, (key, file, item, start, end) in enumerate(self._lines, 1):
+            if number % PORTION == 0:
+                await asyncio.sleep(0)  # others have their turn
             found = item
             if isinstance(item, bytes):
                 found, _ = self._reader.item(file, item, start, clear=True, hidden=False)

@@ -24,8 +24,9 @@ from claude_loop.intake.spool_table import SpoolTable
 
 log = structlog.get_logger(__name__)
 
-# One that is stored, one that is numbered, and two that wait, while the next is being read.
-BATCHES_IN_FLIGHT = 4
+# One that is stored, one that is numbered, and one that waits, while the next is being read. More would be quicker
+# still, and keep everybody else's events waiting longer.
+BATCHES_IN_FLIGHT = 3
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 
@@ -87,16 +88,17 @@ class Committer:
             raise Stopping
         if batch.ends or len(self._table.row_changes) > self._changes_sent:
             self._rejected.record(batch.rejected)
-            self._send(batch)
+            self._send(batch, len(self._table.row_changes) - self._changes_sent)
 
     @property
     def _changes_sent(self) -> int:
         return sum(sent.changes for sent in self._sent)
 
-    def _send(self, batch: Batch) -> None:
-        changes = self._table.row_changes[self._changes_sent :]
-        outcomes = self._hub.submit_made(batch.events, len(batch), [*changes, *batch.offsets], self._chain)
-        self._sent.append(_Sent(batch, len(changes), outcomes))
+    def _send(self, batch: Batch, changes: int) -> None:
+        """With the next so many of the table's row changes."""
+        begin = self._changes_sent
+        rows = [*self._table.row_changes[begin : begin + changes], *batch.offsets]
+        self._sent.append(_Sent(batch, changes, self._hub.submit_made(batch.events, len(batch), rows, self._chain)))
 
     async def settle(self) -> None:
         """Wait until what was sent is committed. Raises ``Stopping`` if the intake stops before it is."""
@@ -115,25 +117,25 @@ class Committer:
             self._sent.popleft()
             self._committed(sent, outcomes)
 
-    async def _take_back(self) -> list[Batch]:
+    async def _take_back(self) -> list[_Sent]:
         """Those on their way, once all are answered: nothing behind the oldest, which has failed, is stored."""
         sent = list(self._sent)
         await asyncio.gather(*(one.outcomes for one in sent), return_exceptions=True)
         self._sent.clear()
         self._chain = Chain()
-        return [one.batch for one in sent]
+        return sent
 
-    async def _send_again(self, batches: list[Batch], failure: ClaudeLoopError) -> None:
-        first = batches[0]
+    async def _send_again(self, sent: list[_Sent], failure: ClaudeLoopError) -> None:
+        first = sent[0].batch
         if isinstance(failure, LoadError) or not len(first):
             self._note(failure)
             await self._pause()
-        elif rejected := first.read():
+        elif rejected := await first.read():
             self._rejected.record(rejected)
         else:
             await self._isolate(first, failure)
-        for batch in batches:
-            self._send(batch)
+        for one in sent:
+            self._send(one.batch, one.changes)
 
     async def _pause(self) -> None:
         try:
@@ -163,5 +165,5 @@ class Committer:
             self._rejected.record(batch.give_up(failure.message))
             return
         for single in batch.alone():
-            self._send(single)
+            self._send(single, 0)
             await self.settle()

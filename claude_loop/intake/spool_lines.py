@@ -32,15 +32,16 @@ def read_lines(read: Read, start: int, end: int, piece: int, *, final: bool) -> 
     """
     data = read(start, min(piece, end - start))
     newline = data.rfind(b"\n")
-    while newline < 0 and start + len(data) < end and len(data) < MAX_LINE_BYTES:
-        more = read(start + len(data), min(max(len(data), piece), end - start - len(data)))
+    while newline < 0 and start + len(data) < end and len(data) <= MAX_LINE_BYTES:
+        most = min(max(len(data), piece), MAX_LINE_BYTES + 1 - len(data), end - start - len(data))
+        more = read(start + len(data), most)
         if not more:
             break
         newline = len(data) + more.rfind(b"\n") if b"\n" in more else -1
         data += more
     if newline >= 0:
         return Lines(_split(data[: newline + 1], start), start + newline + 1)
-    if len(data) >= MAX_LINE_BYTES:
+    if len(data) > MAX_LINE_BYTES:
         return _skip(read, data, start, end, final=final)
     if final and data and start + len(data) >= end:
         return Lines(_split(data, start), start + len(data))

@@ -27,6 +27,8 @@ SOURCE = "spool"
 _STAMP = b',"timestamp":"'
 _SECOND_BYTES = len("2026-01-26T12:00:00.")
 _STAMP_BYTES = _SECOND_BYTES + len("000000Z")
+# Lines wait as they are until the log's thread makes events of them: not long ones, which an event would cut short.
+LONGEST_PLAIN_LINE = 4_096
 
 # A line's event or events, or why there is none; bytes are a line that is none of these yet.
 Item = Event | tuple[Event, ...] | RejectedLine | bytes
@@ -77,18 +79,25 @@ class LineReader:
 def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
     """When the events of these lines happened, if the lines are JSON; None if it takes more than a look to tell.
 
+    A torn line does not end as one of our emitters does. What else is no JSON, and looks as if it were, delays what is
+    behind it in its file as an event of its time would.
+
     ``whole`` are all lines, without needless escapes. Then what looks like a key behind a comma is one: a quote inside
     of text has a backslash before it. It is the envelope's, since no other object or array has begun before it, and no
     line has a second one, which would count instead: every line has one, and there are as many as lines. Lines of
     agents' hooks become several events, and are none of these.
     """
-    if whole.count(b'"timestamp"') != len(lines) or ANCHOR in whole:
+    if (
+        whole.count(b'"timestamp"') != len(lines)
+        or ANCHOR in whole
+        or max(map(len, lines), default=0) > LONGEST_PLAIN_LINE
+    ):
         return None
     stamps = []
     try:
         for line in lines:
             at = line.find(_STAMP)
-            if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0:
+            if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0 or not line.endswith(b"}}"):
                 return None
             at += len(_STAMP)
             dot, end = at + _SECOND_BYTES, at + _STAMP_BYTES

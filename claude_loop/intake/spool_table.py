@@ -38,6 +38,8 @@ class SpoolFile:
     rest_at: int = -1
     # Of what was read last only the times have been looked at; to go on takes little time.
     plain: bool = False
+    # The file is gone, and so is its row or will be.
+    forgotten: bool = False
     stem: str = field(init=False)
     pid: int | None = field(init=False)
     derived: str = field(init=False)
@@ -147,6 +149,7 @@ class SpoolTable:
 
     def forget(self, file: SpoolFile, *, row: bool = True) -> None:
         """The file is gone. With ``row`` its offset row goes with the next commit."""
+        file.forgotten = True
         (self.leaving if file.place == "leaving" else self.spool).pop(file.entry, None)
         lives = self._by_name[file.name]
         lives.remove(file)

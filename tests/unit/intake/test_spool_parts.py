@@ -143,6 +143,18 @@ def test_a_line_beyond_the_limit_is_passed_without_being_held(monkeypatch: pytes
     assert max(reads) <= 128
 
 
+@pytest.mark.parametrize(("length", "passed"), [(100, True), (101, False), (127, False)])
+def test_a_line_just_beyond_the_limit_is_none(monkeypatch: pytest.MonkeyPatch, length: int, passed: bool) -> None:
+    monkeypatch.setattr(spool_lines, "MAX_LINE_BYTES", 100)
+    content = b"x" * length + b"\nafter\n"
+    found = read_lines(lambda at, size: content[at : at + size], 0, len(content), 64, final=False)
+    assert (found.too_long is None, [len(line) for _, _, line in found.lines][:1]) == (
+        passed,
+        [length] if passed else [],
+    )
+    assert found.upto >= length + 1
+
+
 # -- the table ---------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from claude_loop.clock import ManualClock, parse_time
 from claude_loop.intake import spool_batch, spool_merge
 from claude_loop.intake.accept import Acceptor
 from claude_loop.intake.rejected_lines import RejectedLine
-from claude_loop.intake.spool_reading import LineReader, stamps_us
+from claude_loop.intake.spool_reading import LONGEST_PLAIN_LINE, LineReader, stamps_us
 from claude_loop.intake.spool_table import SpoolFile
 from claude_loop.settings import LimitSettings, RedactSettings
 from tests.unit.intake.drained import Drained
@@ -54,6 +54,8 @@ def test_the_time_of_a_line_as_our_emitters_write_it() -> None:
         OURS.replace(SEEN, "2026-01-26T12:00:00.00000xZ"),
         OURS.replace(f'"{SEEN}"', "1769428800"),
         OURS.replace("note.made", "hook.claude"),
+        OURS.removesuffix("}"),  # torn
+        OURS.replace('{"mark":1}', f'{{"mark":"{"x" * LONGEST_PLAIN_LINE}"}}'),
         "nonsense",
     ],
 )
@@ -122,6 +124,17 @@ async def test_a_defect_in_making_an_event_costs_that_line_alone(home: Path, mon
     (told,) = world.rejected.last
     assert "poison" in told["line"]
     assert "defect" in told["reason"]
+
+
+@pytest.mark.parametrize("first", [b'\n{"id":"a.1","type":"note.made","data":{"mark":1}}\n', note(1, 1)])
+async def test_a_file_whose_name_is_ahead_of_the_clock_keeps_its_order(home: Path, first: bytes) -> None:
+    world = Drained(home)
+    later = SEEN.replace("12:00:00", "12:00:20").encode()
+    lines = [first, *(note(n, n).replace(BEFORE.encode(), later) for n in range(2, 6)), note(6, 6)]
+    (world.home.spool / f"{SEEN_US + 10_000_000}-4194400-a.jsonl").write_bytes(b"".join(lines))
+    await world.turns(2, 0.1)
+    assert world.marks == [1, 2, 3, 4, 5, 6]
+    assert list(world.log._offsets.values()) == [sum(map(len, lines))]
 
 
 async def test_secrets_in_lines_of_our_emitters_are_not_stored(home: Path) -> None:
