@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from claude_loop.cli.new_file import NewFile
 from claude_loop.cli.terminal import note, plural, put
 from claude_loop.errors import ForeignFile, NotFound, UnusableBackup
 from claude_loop.instance import InstanceLock
@@ -14,7 +15,7 @@ from claude_loop.paths import Home
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=NewFile())
 def backup(file: Path) -> None:
     """Write the event log as it is now to FILE, also while the daemon runs.
 

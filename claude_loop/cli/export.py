@@ -14,6 +14,7 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.named import filter_of, proposed
+from claude_loop.cli.new_file import NewFile
 from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
 from claude_loop.launch import ensure_running
@@ -40,7 +41,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
     show_default=True,
     help="Events, one JSON object or one row each; or a page that replays the PRD.",
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write this file instead of stdout.")
+@click.option("--output", type=NewFile(), help="Write this file instead of stdout.")
 def export(prd: str | None, project: str | None, form: str, output: Path | None) -> None:
     """Export what is stored, with the secrets left out that were left out when it was stored."""
     if form == "html" and prd is None:

@@ -9,7 +9,7 @@ from typing import cast
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.intake.rejected_lines import RejectedLine
-from claude_loop.intake.spool_merge import PORTION, Record
+from claude_loop.intake.spool_merge import Record
 from claude_loop.intake.spool_names import line_number
 from claude_loop.intake.spool_reading import Item, LineReader
 from claude_loop.intake.spool_table import SpoolFile
@@ -17,6 +17,7 @@ from claude_loop.intake.spool_table import SpoolFile
 # A group of the log's writer.
 BATCH_EVENTS = 1_024
 BATCH_BYTES = 1_048_576
+_READ_AT_ONCE = 64
 
 
 class Batch:
@@ -34,8 +35,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add(self, records: list[Record]) -> None:
-        for record in records:
+    def add(self, records: list[Record]) -> list[Record]:
+        """Take what there is room for; the rest is returned."""
+        for number, record in enumerate(records):
+            if self.is_full:
+                return records[number:]
             key, file, item, start, end = record
             if isinstance(item, bytes | Event):
                 self._lines.append(record)
@@ -45,6 +49,7 @@ class Batch:
                 self._lines += [(key, file, event, start, end) for event in item]
             self._bytes += end - start
             self.ends[file] = end
+        return []
 
     @property
     def is_full(self) -> bool:
@@ -69,7 +74,7 @@ class Batch:
         kept: list[Record] = []
         rejected = []
         for number, (key, file, item, start, end) in enumerate(self._lines, 1):
-            if number % PORTION == 0:
+            if number % _READ_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others have their turn
             found = item
             if isinstance(item, bytes):

@@ -24,9 +24,9 @@ from claude_loop.intake.spool_table import SpoolTable
 
 log = structlog.get_logger(__name__)
 
-# One that is stored, one that is numbered, and one that waits, while the next is being read. More would be quicker
+# One that is stored, one that is numbered, and two that wait, while the next is being read. More would be quicker
 # still, and keep everybody else's events waiting longer.
-BATCHES_IN_FLIGHT = 3
+BATCHES_IN_FLIGHT = 4
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 

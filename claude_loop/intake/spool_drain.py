@@ -232,10 +232,12 @@ class SpoolDrain:
         await self._committer.settle()
         batch = self._committer.batch()
         async for records in merge.records(names, leaving):
-            batch.add(records)
-            if batch.is_full:
-                await self._committer.put(batch)
-                batch = self._committer.batch()
+            left = records
+            while left:
+                left = batch.add(left)
+                if batch.is_full:
+                    await self._committer.put(batch)
+                    batch = self._committer.batch()
         await self._committer.put(batch)
         await self._committer.settle()
 

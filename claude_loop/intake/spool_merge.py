@@ -42,8 +42,8 @@ HELD_BYTES = 4 * 1024 * 1024
 LEAST_PIECE, LARGEST_PIECE = 1_024, 24_576
 # Of a file whose lines take no more than a look.
 LARGEST_PLAIN_PIECE = 49_152
-# Records handed on at a time; each may be an event of 64 KiB.
-PORTION = 64
+# Records handed on at a time.
+PORTION = 512
 
 # (key in µs, the file, what the line is or None for blank ones, where it starts, where the next one starts)
 Record = tuple[int, SpoolFile, Item | None, int, int]
