@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ class NewFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
-        folder = Path(path).absolute().parent
+        folder = Path(os.fsdecode(path)).absolute().parent
         if not folder.is_dir():
             self.fail(f"There is no directory {folder}.", param, ctx)
         return path

@@ -65,5 +65,5 @@ def test_a_replay_of_an_ambiguous_name_asks_for_the_project(person: Person):
 
 def test_what_cannot_be_exported(person: Person, tmp_path: Path):
     refused = person.run("export", "--output", str(tmp_path / "no" / "file"))
-    assert refused.returncode == 1
-    assert "No such file" in refused.stderr
+    assert refused.returncode == 2
+    assert f"There is no directory {tmp_path / 'no'}." in refused.stderr
