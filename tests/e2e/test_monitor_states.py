@@ -170,6 +170,10 @@ async def test_keys_move_search_go_to_the_overview_and_explain_themselves(browse
             await expect(helped).to_contain_text("leave the search")
             await press("Escape")
             await expect(helped).to_be_hidden()
+        for key in "?", "Escape", "?":  # in one breath
+            await press(key)
+        await expect(helped).to_contain_text("leave the search")
+        await press("Escape")
         await press("/")
         field = page.get_by_role("searchbox", name="Search events")
         await expect(field).to_be_focused()

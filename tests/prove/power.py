@@ -76,7 +76,11 @@ class Disk:
 
     def _copy(self, file: Path) -> None:
         aside = self._copies / f"{file.name}.new"
-        shutil.copyfile(file, aside)
+        try:
+            shutil.copyfile(file, aside)
+        except FileNotFoundError:  # a clean stop has moved the WAL into the log's file
+            (self._copies / file.name).unlink(missing_ok=True)
+            return
         aside.replace(self._copies / file.name)
         self.syncs += 1
 
