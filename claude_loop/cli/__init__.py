@@ -122,7 +122,10 @@ class LazyGroup(click.Group):
         """Ends the process where click would print a traceback, or give a status of its own."""
         try:
             return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):  # the latter is Ctrl-C at a question
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except click.Abort:  # Ctrl-C at a question, whose line is not ended
+            click.echo(err=True)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             # Whoever read our output has gone. Python would complain once more when it flushes at exit.

@@ -77,8 +77,12 @@ def _insist(question: str, *, yes: bool) -> None:
     """Ask, unless that was answered already. Raises ``UsageError`` where nobody is there to be asked."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _is_asked():
         raise click.UsageError("Nobody can be asked here: say --yes.")
     if not click.confirm(question, err=True):
         note("Nothing was done.")
         sys.exit(FAILED)
+
+
+def _is_asked() -> bool:
+    return sys.stdin.isatty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -27,3 +28,20 @@ def test_forgetting_waits_for_as_long_as_it_may_take(home, monkeypatch, command,
     assert waited["P"] == REQUEST_TIMEOUT
     assert waited[command] >= least
     assert (waited[command] == REQUEST_TIMEOUT) == (command == "archive")
+
+
+@pytest.mark.parametrize(("answer", "status", "told"), [("n\n", 1, "Nothing was done.\n"), (None, 130, "\n")])
+def test_a_question_that_is_not_answered_with_yes(home, monkeypatch, answer, status, told):
+    """None is Ctrl-C."""
+
+    def confirm(*_arguments, **_options):
+        if answer is None:
+            raise click.Abort
+        return False
+
+    monkeypatch.setattr(DaemonClient, "_exchange", lambda *_: {"prd": SHOP})
+    monkeypatch.setattr("claude_loop.cli.keeping.ensure_running", lambda *_: None)
+    monkeypatch.setattr("claude_loop.cli.keeping._is_asked", lambda: True)
+    monkeypatch.setattr(click, "confirm", confirm)
+    outcome = CliRunner().invoke(cli, ["forget", "P"])
+    assert (outcome.exit_code, outcome.stderr) == (status, told)
