@@ -13,6 +13,7 @@ from claude_loop.cli.outcomes import Data, Line, Lookup, prd_completed, story_co
 from claude_loop.cli.terminal import clock_time, columns, duration, padded, plural, printable
 from claude_loop.clock import parse_time
 from claude_loop.event_words import EVENT_WORDS, SIGNS, Tone, Words
+from claude_loop.events import BLANK
 
 # The subject column grows with what it has seen, from a usual name's width to a long one's.
 MIN_SUBJECT, MAX_SUBJECT = 18, 44
@@ -40,6 +41,8 @@ def _fault(reasons: Any) -> str:
 
 
 def _described(event: dict[str, Any], data: Data, lookup: Lookup) -> Line:
+    if data == BLANK:
+        return Line("·", f"{printable(event['type'], 80)}, forgotten")
     if event["type"] == "story.completed":
         return story_completed(event, data, lookup)
     if event["type"] == "prd.completed":

@@ -131,6 +131,9 @@ def test_only_some_fields_of_an_unknown_event_are_shown():
         ("test.run", {"_invalid": ["a.", "b."]}, "✗ tests without a readable result · not valid: a and 1 more"),
         ("a.b", {"k": 1, "_invalid": ["no."]}, "· a.b k=1 · not valid: no"),
         ("a.b", {"_invalid": "anything"}, "· a.b"),
+        ("test.run", {"_forgotten": True}, "· test.run, forgotten"),
+        ("story.completed", {"_forgotten": True}, "· story.completed, forgotten"),
+        ("a.b", {"_forgotten": True, "k": 1}, "· a.b _forgotten=true k=1"),
     ],
 )
 def test_what_is_wrong_with_an_event_is_said_behind_it(type_, data, shown):

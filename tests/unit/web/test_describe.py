@@ -24,6 +24,7 @@ SAMPLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("agent.waiting", {"for": "me", "reason": "look", "until": "tomorrow", "_invalid": ["`until` is no time."]}),
     ("story.completed", {"success": True}),
     ("prd.completed", {"success": True}),
+    ("test.run", {"_forgotten": True}),
     ("deploy.done", {"to": "staging", "hosts": 3, "_invalid": ["`data` is not what it was."]}),
 )
 STORY = {"state": "done·claimed", "why": ["no commit"], "worked_ms": 8_900, "attempt": 2, "attempts": []}

@@ -24,6 +24,7 @@ export interface Lookup {
 }
 
 const INVALID = "_invalid";
+const FORGOTTEN = "_forgotten"; // all that is left of an event's data once its PRD has been forgotten
 type Data = Record<string, unknown>;
 const say = (mark: MarkName, text: string, tone: Tone = "plain"): Said => ({ mark, text, tone });
 const isCount = (value: unknown): value is number => Number.isInteger(value);
@@ -43,6 +44,7 @@ function faultOf(reasons: unknown): string {
 }
 
 function described(event: EventJson, data: Data, lookup: Lookup): Said {
+  if (data[FORGOTTEN] === true && Object.keys(data).length === 1) return say("plain", `${event.type}, forgotten`);
   if (event.type === "story.completed") return storyCompleted(data, lookup.story(event));
   if (event.type === "prd.completed") return prdCompleted(data, lookup.run(event));
   return Object.hasOwn(KNOWN, event.type) ? KNOWN[event.type]!(data) : say("plain", free(event.type, data));
