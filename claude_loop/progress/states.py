@@ -141,6 +141,9 @@ def _missing_stories(run: RunDocument) -> list[str]:
         missing.append("no story was reported")
     elif total is None:
         missing.append("how many stories there are was not said")
+    test = run["last_test"]
+    if test is not None and test["story_id"] is None and test["failed"]:  # else its story says so
+        missing.append(f"last test run had {test['failed']} failing")
     return missing
 
 

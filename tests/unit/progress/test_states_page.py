@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from claude_loop.events import Event
 from claude_loop.progress.activity import activity_of
 from claude_loop.progress.parts import RunState, SessionState, StoryState
 from tests.unit.progress.scenarios import play
@@ -102,3 +103,16 @@ def test_the_words_for_what_is_missing(example: str, of: str, words: list[str]):
         general = re.sub(r"^US-\d+: ", "", phrase)
         kind = re.sub(r"\d+ (story|stories) ", "", general)
         assert general in page or kind in page
+
+
+@pytest.mark.parametrize(
+    ("failed", "why"), [([1], ["last test run had 1 failing"]), ([1, 0], []), ([0, 2], ["last test run had 2 failing"])]
+)
+def test_a_run_without_stories_says_that_its_last_tests_failed(failed: list[int], why: list[str]):
+    world = play("prd.started")
+    for number in failed:  # as the loop's output shows them
+        data = {"passed": 12, "failed": number, "total": 12 + number}
+        world.publish(Event("test.run", data, prd_id="PRD-1", source="output", at=world.now_ms))
+    world.play("prd.completed success=true")
+    assert world.run()["state"] == "done·claimed"
+    assert world.run()["why"] == ["no story was reported", *why]
