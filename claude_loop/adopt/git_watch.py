@@ -106,7 +106,9 @@ class GitWatch:
                     await asyncio.to_thread(self._find, watched, found)
                 except OSError as failure:  # of this repository: the others are not to wait for it
                     self._complain(watched, failure)
-                watched.waiting |= found
+                # The end of a run is often heard of after what somebody commits next.
+                still = {name: one for name, one in watched.waiting.items() if _is_of(watched.run, one[0])}
+                watched.waiting = still | found
             return [(watched, watched.run.ended_at is not None) for watched in every]
 
     async def _take_up(self, run: WrappedRun) -> Watched:
@@ -148,10 +150,6 @@ class GitWatch:
 
     async def _tell(self, watched: Watched, *, is_over: bool) -> None:
         due = self._clock.monotonic() - self._grace
-        # The end of a run is often heard of after what somebody commits next.
-        for made, _ in list(watched.waiting.values()):
-            if not _is_of(watched.run, made):
-                del watched.waiting[made.commit_hash]
         ready = [made for made, found_at in watched.waiting.values() if is_over or found_at <= due]
         for start in range(0, len(ready), MOST_AT_ONCE):
             some = ready[start : start + MOST_AT_ONCE]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ class Chain:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # the event loop and the log's thread may break it
         self._length = 0
-        self._broken: tuple[float, ClaudeLoopError | None] = (math.inf, None)
+        self._broken: tuple[int, ClaudeLoopError] | None = None
 
     def place(self) -> int:
         """That of the next append."""
@@ -150,14 +149,14 @@ class Chain:
 
     def insist(self, place: int) -> None:
         """Raises what has broken the chain before this place."""
-        at, reason = self._broken
-        if reason is not None and place > at:
-            raise reason
+        broken = self._broken
+        if broken is not None and place > broken[0]:
+            raise broken[1]
 
     def break_at(self, place: int, reason: ClaudeLoopError) -> None:
         """The append at this place has failed."""
         with self._lock:
-            if place < self._broken[0]:
+            if self._broken is None or place < self._broken[0]:
                 self._broken = place, reason
 
 
