@@ -53,7 +53,8 @@ class Lookups:
             return find_by_id(self._connection(), ids)
         assert self._reader is not None  # noqa: S101 - for the type checker: opened with the write connection
         found = find_by_id(self._reader, ids)
-        found.update((id_, commit.by_id[id_]) for id_ in ids if id_ in commit.by_id)
+        by_id = commit.by_id
+        found.update((id_, by_id[id_]) for id_ in by_id.keys() & ids)
         return found
 
     def close(self) -> None:

@@ -72,10 +72,12 @@ class Acceptor:
         except InputError as refusal:
             raise self._without_secrets(refusal) from None
 
-    def salvage(self, line: bytes, *, derived_id: str, source: str, clear: bool = False) -> tuple[Event, int | None]:
+    def salvage(
+        self, line: bytes, *, derived_id: str, source: str, clear: bool = False, at_us: int | None = None
+    ) -> tuple[Event, int | None]:
         """One line of the spool as an event, mended and marked where it breaks a rule, and when it happened
         (microseconds since the epoch; None if it does not say). ``derived_id`` is for a line without an id,
-        ``clear`` as for ``accept_line``.
+        ``clear`` as for ``accept_line``, ``at_us`` the time that its ``timestamp`` is known to say.
 
         Raises ``InvalidJson`` when it is no JSON object, and only then.
         """
@@ -90,13 +92,13 @@ class Acceptor:
             return self._salvage_slowly(raw, derived_id, source)
         try:
             self._check(raw, line)
-            return self._event(raw, "" if clear else _plain_text(line, raw), derived_id, source)
+            return self._event(raw, "" if clear else _plain_text(line, raw), derived_id, source, at_us)
         except InputError:
             return self._salvage_slowly(wide_integers.loads(line), derived_id, source)
 
     def salvage_line(
         self, line: bytes, *, derived_id: str, source: str, clear: bool = False
-    ) -> tuple[Event | tuple[Event, ...], int | None]:
+    ) -> tuple[Event | list[Event], int | None]:
         """As ``salvage``; what an agent's hook wrote may be several events."""
         return self._agents.events(line, derived_id=derived_id) or self.salvage(
             line, derived_id=derived_id, source=source, clear=clear
@@ -107,10 +109,10 @@ class Acceptor:
         return shorten(self.redactor.data(data), self._data_bytes)
 
     def _event(
-        self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str
+        self, raw: dict[str, Any], text: str | None, derived_id: str | None, source: str, at_us: int | None = None
     ) -> tuple[Event, int | None]:
         """``text`` is the event serialized, if it is at hand: the search for secrets looks there first. It is empty
-        if there are known to be none."""
+        if there are known to be none. ``at_us`` is what ``timestamp`` says, if that has been read."""
         if not ENVELOPE_KEYS.issuperset(raw):
             raise unknown_key(raw)
         get = raw.get
@@ -131,10 +133,11 @@ class Acceptor:
         data = get("data")
         if data.__class__ is not dict:
             data = data_object(raw)
-        event_id, stamp = get("id"), get("timestamp")
+        event_id = get("id")
         if event_id is not None:
             check_id("id", event_id)
-        at_us = None if stamp is None else time_us(stamp)
+        if at_us is None and (stamp := get("timestamp")) is not None:
+            at_us = time_us(stamp)
         if text != "" and self.redactor.suspects(orjson.dumps(raw).decode() if text is None else text):
             raw, data = self.redactor.envelope(raw), self.redactor.data(data)
             kind, event_id = raw["type"], raw.get("id")

@@ -39,7 +39,7 @@ class AgentLines:
         self._redactor = redactor
         self._clock = clock
 
-    def events(self, line: bytes, *, derived_id: str) -> tuple[tuple[Event, ...], int | None] | None:
+    def events(self, line: bytes, *, derived_id: str) -> tuple[list[Event], int | None] | None:
         """The events of a hook's line and when it happened, in microseconds since the epoch; None for other lines.
 
         Raises ``InvalidJson`` when it is no JSON object.
@@ -51,7 +51,7 @@ class AgentLines:
             raise InvalidJson("The line is JSON, but not an object.")
         return self._events(raw, derived_id) if is_hook(raw.get("type")) else None
 
-    def _events(self, raw: dict[str, Any], derived_id: str) -> tuple[tuple[Event, ...], int | None]:
+    def _events(self, raw: dict[str, Any], derived_id: str) -> tuple[list[Event], int | None]:
         too_wide = wide_integers.reasons(raw)
         envelope, data, extra, reasons = mend(wide_integers.as_text(raw) if too_wide else raw)
         reasons += too_wide
@@ -67,7 +67,7 @@ class AgentLines:
         envelope["id"] = envelope.get("id") or derived_id
         main, *parts = drafts(envelope["type"], payload, envelope["at"])
         main = main._replace(data=marked(main.data, extra, [self._redactor.text(reason) for reason in reasons]))
-        return tuple(self._event(draft, envelope) for draft in (main, *parts)), at_us
+        return [self._event(draft, envelope) for draft in (main, *parts)], at_us
 
     def _event(self, draft: Draft, envelope: dict[str, Any]) -> Event:
         story_id = envelope.get("story_id")

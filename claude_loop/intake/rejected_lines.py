@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import structlog
@@ -23,7 +24,8 @@ KEPT_BYTES = 1_024
 FILE_BYTES = 1_048_576
 
 
-class RejectedLine(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RejectedLine:
     """``offset`` is where the line starts; ``line`` is raw."""
 
     file: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
 
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.events import Event
@@ -25,7 +24,7 @@ class Batch:
 
     def __init__(self, reader: LineReader) -> None:
         self._reader = reader
-        # Each is one event, or bytes that one is made of when it is due.
+        # Each is one event, or a line that one is made of when it is due.
         self._lines: list[Record] = []
         self._events: list[Event] = []
         self.rejected: list[RejectedLine] = []
@@ -37,18 +36,20 @@ class Batch:
 
     def add(self, records: list[Record]) -> list[Record]:
         """Take what there is room for; the rest is returned."""
+        lines, ends = self._lines, self.ends
         for number, record in enumerate(records):
-            if self.is_full:
+            if self._bytes >= BATCH_BYTES or len(lines) >= BATCH_EVENTS:
                 return records[number:]
             key, file, item, start, end = record
-            if isinstance(item, bytes | Event):
-                self._lines.append(record)
+            kind = item.__class__
+            if kind is tuple or kind is Event:
+                lines.append(record)
             elif isinstance(item, RejectedLine):
                 self.rejected.append(item)
-            elif item is not None:  # of one line, so one transaction holds them and its offset
-                self._lines += [(key, file, event, start, end) for event in item]
+            elif isinstance(item, list):  # of one line, so one transaction holds them and its offset
+                lines += [(key, file, event, start, end) for event in item]
             self._bytes += end - start
-            self.ends[file] = end
+            ends[file] = end
         return []
 
     @property
@@ -63,8 +64,9 @@ class Batch:
     def events(self) -> list[Event]:
         """Made, where that has not been done. Raises ``InvalidJson``."""
         if len(self._events) != len(self._lines):
+            make = self._reader.event
             self._events = [
-                self._reader.event(file, item, start) if isinstance(item, bytes) else cast("Event", item)
+                make(file, item, start) if item.__class__ is tuple else item  # type: ignore[misc]
                 for _, file, item, start, _ in self._lines
             ]
         return self._events
@@ -77,8 +79,8 @@ class Batch:
             if number % _READ_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others have their turn
             found = item
-            if isinstance(item, bytes):
-                found, _ = self._reader.item(file, item, start, clear=True, hidden=False)
+            if isinstance(item, tuple):
+                found, _ = self._reader.item(file, item[0], start, clear=True, hidden=False)
             if isinstance(found, RejectedLine):
                 rejected.append(found)
             else:
@@ -100,15 +102,15 @@ class Batch:
         """The files are read so far."""
         for file, end in self.ends.items():
             file.offset = max(file.offset, end)
-        last = {file: event for (_, file, *_), event in zip(self._lines, self._events, strict=True)}
+        last = {record[1]: event for record, event in zip(self._lines, self._events, strict=True)}
         for file, event in last.items():
             file.line = max(file.line, line_number(event.id, file.stem))
 
     def refused(self, outcomes: Sequence[Appended]) -> list[RejectedLine]:
         """What the log has not taken for its content: an id that names another event."""
         return [
-            RejectedLine(file.row, start, outcome.error.message, _text(event))
-            for (_, file, _, start, _), event, outcome in zip(self._lines, self._events, outcomes, strict=True)
+            RejectedLine(line[1].row, line[3], outcome.error.message, _text(event))
+            for line, event, outcome in zip(self._lines, self._events, outcomes, strict=True)
             if outcome.error is not None
         ]
 
@@ -121,8 +123,10 @@ class Batch:
 
 def _text(item: Item | None) -> bytes:
     """What is kept of an event that is not stored: perhaps because it cannot be written as JSON."""
+    if isinstance(item, tuple):
+        return item[0]
     if not isinstance(item, Event):
-        return item if isinstance(item, bytes) else b""
+        return b""
     try:
         return item.json.encode()
     except (TypeError, ValueError, OverflowError):

@@ -19,7 +19,8 @@ from __future__ import annotations
 import heapq
 import os
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import accumulate, islice, repeat
 from operator import itemgetter
 
 import structlog
@@ -30,7 +31,7 @@ from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_files import Place, SpoolFiles, Unreadable
 from claude_loop.intake.spool_lines import MAX_LINE_BYTES, read_lines
 from claude_loop.intake.spool_names import earliest_us
-from claude_loop.intake.spool_reading import Item, LineReader
+from claude_loop.intake.spool_reading import Found, Item, LineReader
 from claude_loop.intake.spool_table import SpoolFile, SpoolTable
 
 log = structlog.get_logger(__name__)
@@ -210,20 +211,9 @@ class Merge:
         )
         records = self._fresh
         count = len(records)
+        if not self._add(source, file, lines):
+            return
         key = source.key
-        horizon, latest = self._horizon, self._horizon + AHEAD_US
-        for item, at_us, start, end in self._reader.items(file, lines):
-            if at_us is None:
-                if not isinstance(item, RejectedLine):  # no time of its own: after all that has one
-                    key = max(key, horizon - 1)
-            elif horizon <= at_us <= latest:
-                self.held_files.append(file)
-                self.held_until = at_us if self.held_until is None else min(self.held_until, at_us)
-                return
-            else:
-                key = max(key, min(at_us, horizon))
-            records.append((key, file, item, start, end))
-        source.key = key
         if too_long is not None:
             start, end, begin = too_long
             reason = f"The line has more than {MAX_LINE_BYTES} bytes."
@@ -236,7 +226,40 @@ class Merge:
         if len(records) > count:
             last = records[-1]
             records[-1] = (*last[:4], next_)
-            file.plain = isinstance(last[2], bytes)
+            file.plain = isinstance(last[2], tuple)
         else:
             records.append((key, file, None, upto, next_))
         source.upto = next_
+
+    def _add(self, source: _Source, file: SpoolFile, lines: Sequence[tuple[int, int, bytes]]) -> bool:
+        """Add the records of these lines. False if one of them waits for its time, and so does what is behind it."""
+        if not lines:
+            return True
+        starts, ends, texts = zip(*lines, strict=True)
+        stamps = self._reader.plain(file, texts)
+        if stamps is None:
+            return self._add_each(source, file, self._reader.items(file, lines))
+        plain, latest = zip(texts, stamps, strict=True), max(stamps)
+        if latest >= self._horizon:
+            return self._add_each(source, file, zip(plain, stamps, starts, ends, strict=True))
+        keys = islice(accumulate(stamps, max, initial=source.key), 1, None)
+        self._fresh.extend(zip(keys, repeat(file), plain, starts, ends))
+        source.key = max(source.key, latest)
+        return True
+
+    def _add_each(self, source: _Source, file: SpoolFile, found: Iterable[Found]) -> bool:
+        key = source.key
+        horizon, latest = self._horizon, self._horizon + AHEAD_US
+        for item, at_us, start, end in found:
+            if at_us is None:
+                if not isinstance(item, RejectedLine):  # no time of its own: after all that has one
+                    key = max(key, horizon - 1)
+            elif horizon <= at_us <= latest:
+                self.held_files.append(file)
+                self.held_until = at_us if self.held_until is None else min(self.held_until, at_us)
+                return False
+            else:
+                key = max(key, min(at_us, horizon))
+            self._fresh.append((key, file, item, start, end))
+        source.key = key
+        return True

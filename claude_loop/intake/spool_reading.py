@@ -7,7 +7,6 @@ parsing; such lines become events just before the log numbers them, in its threa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import structlog
 
@@ -26,12 +25,16 @@ SOURCE = "spool"
 # What our emitters write in front of a time, and the time itself: `2026-01-26T12:00:00.000000Z`.
 _STAMP = b',"timestamp":"'
 _SECOND_BYTES = len("2026-01-26T12:00:00.")
-_STAMP_BYTES = _SECOND_BYTES + len("000000Z")
+_STAMP_BYTES = _SECOND_BYTES + len('000000Z"')
 # Lines wait as they are until the log's thread makes events of them: not long ones, which an event would cut short.
 LONGEST_PLAIN_LINE = 4_096
 
-# A line's event or events, or why there is none; bytes are a line that is none of these yet.
-Item = Event | tuple[Event, ...] | RejectedLine | bytes
+# A line as it is, and when it happened, in microseconds since the epoch.
+PlainLine = tuple[bytes, int]
+# A line's event or events, or why there is none, or a line that is none of these yet.
+Item = Event | list[Event] | RejectedLine | PlainLine
+# An item, when it happened (None if it does not say), where its line starts and where it ends.
+Found = tuple[Item, int | None, int, int]
 
 
 class LineReader:
@@ -40,23 +43,23 @@ class LineReader:
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
 
-    def items(
-        self, file: SpoolFile, lines: Sequence[tuple[int, int, bytes]]
-    ) -> Iterator[tuple[Item, int | None, int, int]]:
-        """Lines with where they start and end, as ``(item, at_us, start, end)``; ``at_us`` is when it happened,
-        microseconds since the epoch, None if it does not say."""
-        texts = [line for _, _, line in lines]
+    def plain(self, file: SpoolFile, texts: Sequence[bytes]) -> list[int] | None:
+        """When lines happened, if that is all there is to do with them for now; None if one of them needs more."""
         whole = b"\n".join(texts)
-        clear = self._acceptor.is_clear(whole)
-        # No id may begin with a name that holds a secret.
-        hidden = self._acceptor.redactor.text(file.name) != file.name
-        stamps = stamps_us(texts, whole) if clear and not hidden else None
-        if stamps is not None:
-            for (start, end, line), at_us in zip(lines, stamps, strict=True):
-                yield line, at_us, start, end
-            return
+        if self._is_hidden(file) or not self._acceptor.is_clear(whole):
+            return None
+        return stamps_us(texts, whole)
+
+    def items(self, file: SpoolFile, lines: Sequence[tuple[int, int, bytes]]) -> Iterator[Found]:
+        """What any lines are, given as ``(start, end, line)``."""
+        clear = self._acceptor.is_clear(b"\n".join([line for _, _, line in lines]))
+        hidden = self._is_hidden(file)
         for start, end, line in lines:
             yield *self.item(file, line, start, clear=clear, hidden=hidden), start, end
+
+    def _is_hidden(self, file: SpoolFile) -> bool:
+        """Whether its name holds a secret: no id may begin with it."""
+        return self._acceptor.redactor.text(file.name) != file.name
 
     def item(self, file: SpoolFile, line: bytes, start: int, *, clear: bool, hidden: bool) -> tuple[Item, int | None]:
         """What a line is that begins at ``start``, and when it happened. ``clear``: it has no secret, as is known;
@@ -71,9 +74,11 @@ class LineReader:
             reason = "This is a defect of claude-loop: daemon.log has the details."
             return RejectedLine(file.row, start, reason, line), None
 
-    def event(self, file: SpoolFile, line: bytes, start: int) -> Event:
-        """The event of a line that was given as bytes. Raises ``InvalidJson``."""
-        return self._acceptor.salvage(line, derived_id=f"{file.derived}{start}", source=SOURCE, clear=True)[0]
+    def event(self, file: SpoolFile, plain: PlainLine, start: int) -> Event:
+        """The event of a plain line. Raises ``InvalidJson``."""
+        line, at_us = plain
+        derived_id = f"{file.derived}{start}"
+        return self._acceptor.salvage(line, derived_id=derived_id, source=SOURCE, clear=True, at_us=at_us)[0]
 
 
 def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
@@ -94,23 +99,25 @@ def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
     ):
         return None
     stamps = []
+    second, second_us = b"", 0
     try:
         for line in lines:
             at = line.find(_STAMP)
-            if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0 or not line.endswith(b"}}"):
+            if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0 or line[-2:] != b"}}":
                 return None
-            at += len(_STAMP)
-            dot, end = at + _SECOND_BYTES, at + _STAMP_BYTES
-            fraction = line[dot : end - 1]
-            if line[end - 1 : end + 1] != b'Z"' or not fraction.isdigit():
+            stamp = line[at + len(_STAMP) : at + len(_STAMP) + _STAMP_BYTES]
+            fraction = stamp[_SECOND_BYTES:-2]
+            if stamp[-2:] != b'Z"' or not fraction.isdigit():
                 return None
-            stamps.append(_second_us(line[at:dot]) + int(fraction))
+            if stamp[:_SECOND_BYTES] != second:
+                second = stamp[:_SECOND_BYTES]
+                second_us = _second_us(second)
+            stamps.append(second_us + int(fraction))
     except ValueError:
         return None
     return stamps
 
 
-@lru_cache(maxsize=256)
 def _second_us(text: bytes) -> int:
     """``2026-01-26T12:00:00.`` in microseconds since the epoch. Raises ``ValueError``."""
     if text[-1:] != b".":

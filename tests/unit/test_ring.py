@@ -45,6 +45,17 @@ def test_it_is_bounded_by_bytes_but_keeps_the_newest_event():
     assert ring.get(200) is not None
 
 
+def test_what_fits_is_kept_and_some_more_may_gather_before_it_is_moved_down():
+    one = len(events(100, 100, size=500)[0].json)
+    ring = Ring(max_bytes=40 * one)
+    lengths = []
+    for seq in range(100, 400):
+        ring.extend(events(seq, seq, size=500))
+        lengths.append(len(ring))
+    assert lengths[:45] == list(range(1, 46))
+    assert set(lengths[45:]) == {40, 41, 42, 43, 44, 45}
+
+
 def test_events_that_do_not_follow_start_it_anew():
     ring = Ring()
     ring.extend(events(1, 3))

@@ -63,8 +63,8 @@ def line(payload: Any, **envelope: Any) -> bytes:
 
 def events(raw: bytes, acceptor: Acceptor = ACCEPTOR) -> list[Event]:
     found, _ = acceptor.salvage_line(raw, derived_id="derived", source="spool")
-    assert isinstance(found, tuple)
-    return list(found)
+    assert isinstance(found, list)
+    return found
 
 
 def test_a_line_becomes_the_agents_event_and_the_facts_in_it() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_loop.clock import ManualClock, parse_time
+from claude_loop.clock import ManualClock, parse_time, rfc3339
+from claude_loop.events import Event
 from claude_loop.intake import spool_batch, spool_merge
 from claude_loop.intake.accept import Acceptor
-from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_reading import LONGEST_PLAIN_LINE, LineReader, stamps_us
 from claude_loop.intake.spool_table import SpoolFile
 from claude_loop.settings import LimitSettings, RedactSettings
@@ -137,6 +137,30 @@ async def test_a_file_whose_name_is_ahead_of_the_clock_keeps_its_order(home: Pat
     assert list(world.log._offsets.values()) == [sum(map(len, lines))]
 
 
+async def test_lines_whose_clock_has_gone_back_stay_in_their_files_order(home: Path) -> None:
+    world = Drained(home)
+    early = BEFORE.replace("11:59:00", "11:58:00").encode()
+    lines = [note(1, 1), note(2, 2).replace(BEFORE.encode(), early), note(3, 3)]
+    (world.home.spool / "a.jsonl").write_bytes(b"".join(lines))
+    between = BEFORE.replace("11:59:00", "11:58:30").encode()
+    (world.home.spool / "b.jsonl").write_bytes(note("b", 1).replace(BEFORE.encode(), between).replace(b"a.1", b"b.1"))
+    await world.turns(1, 0.1)
+    assert world.marks == ["b", 1, 2, 3]
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 1_000])
+async def test_a_line_of_the_near_future_waits_and_so_does_what_is_behind_it(home: Path, ahead_ms: int) -> None:
+    world = Drained(home)
+    soon = f"{rfc3339(world.clock.now_us() // 1000 + ahead_ms)[:-1]}000Z".encode()
+    lines = [note(1, 1), note(2, 2).replace(BEFORE.encode(), soon), note(3, 3)]
+    (world.home.spool / "a.jsonl").write_bytes(b"".join(lines))
+    await world.turns(1, 0.1)
+    assert world.marks == [1]
+    assert list(world.log._offsets.values()) == [len(lines[0])]
+    await world.turns(2, 1.0)
+    assert world.marks == [1, 2, 3]
+
+
 async def test_secrets_in_lines_of_our_emitters_are_not_stored(home: Path) -> None:
     world = Drained(home)
     secret = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
@@ -169,8 +193,8 @@ def test_an_event_made_late_is_the_one_made_at_once() -> None:
         OURS.replace("note.made", "Note"),
     ):
         late, (at_once, at_us) = (
-            reader.event(file, line.encode(), 12),
+            reader.event(file, (line.encode(), SEEN_US), 12),
             reader.item(file, line.encode(), 12, clear=True, hidden=False),
         )
-        assert not isinstance(at_once, RejectedLine | tuple | bytes)
+        assert isinstance(at_once, Event)
         assert (late.as_dict(), at_us) == (at_once.as_dict(), SEEN_US)
