@@ -36,6 +36,8 @@ ACCESS = {
     "GET /headers": PUBLIC,
     "GET /fail": PUBLIC,
     "POST /stranger": PUBLIC,
+    "PUT /odd": PUBLIC,
+    "PATCH /odd": PUBLIC,
     **SessionRoutes.ACCESS,
 }
 ENGINE_ACCESS = {"GET /socket.io/": ENGINE_IO, "POST /socket.io/": ENGINE_IO}
@@ -140,6 +142,8 @@ async def guarded(
     app.router.add_get("/headers", server.headers)
     app.router.add_get("/fail", server.fail)
     app.router.add_post("/stranger", server.data)
+    app.router.add_put("/odd", server.data)
+    app.router.add_patch("/odd", server.data)
     if engine is not None:
         engine.attach(app)
     listeners.bind(unix_socket=unix_socket, inherited=inherited)

@@ -17,6 +17,7 @@ from claude_loop.cli.named import filter_of, proposed
 from claude_loop.cli.new_file import NewFile
 from claude_loop.cli.terminal import harmless_json, note, plural, write_json_to
 from claude_loop.client import DaemonClient
+from claude_loop.errors import NotFound
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
 
@@ -60,8 +61,9 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
         else:
             query = filter_of(client, [prd] if prd else [], project)
             count = (write_csv if form == "csv" else write_jsonl)(stored_events(client, query), stream)
-    if count == 0 and (prd or project):
-        note("No event stored is of that PRD or project; `claude-loop prds` lists those there are.")
+        if count == 0 and (prd or project):
+            hint = "`claude-loop prds` lists those there are."
+            raise NotFound("No event stored is of that PRD or project.", hint=hint)
     if output is not None:
         note(f"Wrote {output}." if count is None else f"Wrote {plural(count, 'event')} to {output}.")
 

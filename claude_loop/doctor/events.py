@@ -19,6 +19,8 @@ from claude_loop.errors import ClaudeLoopError
 LOOK_SECONDS = 1.0
 # Whoever sent such events before that has mended the script, or sends none.
 RECENT_DAYS = 7
+# Of more of one type only the newest is shown.
+_MOST_SHOWN = 20
 _MOST_TYPES = 5
 _MARK = "_invalid"
 _DAY_US = 86_400_000_000
@@ -28,9 +30,10 @@ _NAMED = re.compile(r"`([A-Za-z_][\w.]{0,60})`")
 
 @dataclass(slots=True)
 class _Marked:
-    """Those of one type. ``last`` is the newest."""
+    """Those of one type. ``last`` is the newest, ``first`` the oldest."""
 
     last: Mapping[str, Any]
+    first: Mapping[str, Any]
     count: int = 0
     fields: Counter[str] = field(default_factory=Counter)
 
@@ -64,12 +67,12 @@ def _finding(type_: str, marked: _Marked, looked: str) -> Finding:
     else:
         begins = f"{marked.count} events of type {type_}{looked} are marked `{_MARK}` and prove nothing"
     said = f"{begins}: {named} missing or wrong. The last came {when}; docs/events.md has what is needed."
-    return warning(said, _show(type_, marked.last))
+    return warning(said, _show(type_, marked.first if marked.count <= _MOST_SHOWN else marked.last))
 
 
-def _show(type_: str, last: Mapping[str, Any]) -> str:
-    """The command that prints the newest of them; what mends it is up to the script that sent it."""
-    tail = f"claude-loop tail --type {shlex.quote(type_)} --since {last['received_at']} --no-follow"
+def _show(type_: str, from_: Mapping[str, Any]) -> str:
+    """The command that prints them from this one on; what mends it is up to the script that sent it."""
+    tail = f"claude-loop tail --type {shlex.quote(type_)} --since {from_['received_at']} --no-follow"
     return f"{tail} | grep 'not valid'"
 
 
@@ -94,7 +97,8 @@ def _note(marked: dict[str, _Marked], event: Mapping[str, Any]) -> None:
     reasons = event["data"].get(_MARK)
     if not isinstance(reasons, list):
         return  # its text only speaks of the mark
-    one = marked.setdefault(event["type"], _Marked(event))
+    one = marked.setdefault(event["type"], _Marked(event, event))
+    one.first = event
     one.count += 1
     named = {name for reason in reasons for name in _NAMED.findall(str(reason))}
     one.fields.update({name.removeprefix("data.") for name in named})

@@ -185,6 +185,8 @@ class Gate:
         if request.method in _READING:
             return
         if request.method not in _WRITING:
+            if request.match_info.http_exception is not None:
+                return  # no such address, or not with this method: the answer says which are
             raise MethodNotAllowed(f"The method {request.method[:20]!r} is not used here.")
         if request.content_length is not None and request.content_length > self._body_bytes:
             raise TooLarge(f"The body has {request.content_length} bytes; at most {self._body_bytes} are taken.")

@@ -44,6 +44,8 @@ AFTER = Parameter("after", "A cursor: only what follows it.", schema=_CURSOR)
 BEFORE = Parameter("before", "A cursor: only what leads up to it, the event at the cursor included.", schema=_CURSOR)
 MAX_TEXT = 200
 
+_FROM_HINT = "Use `now`, `start`, `last:20`, `since:2026-01-26T12:00:00Z` or a cursor the server gave you, unchanged."
+
 
 class Query:
     """The parameters of one request. Raises ``InvalidRequest`` for any that the route does not declare."""
@@ -93,7 +95,14 @@ class Query:
     def start(self, default: Start = NOW) -> Start:
         """`from`. Raises ``InvalidCursor``."""
         text = self._given.get("from")
-        return default if text is None else Start.parse(_from_forms(text))
+        if text is None:
+            return default
+        try:
+            return Start.parse(_from_forms(text))
+        except InvalidCursor as refusal:
+            if refusal.field != "from":
+                raise
+            raise InvalidCursor(refusal.message, hint=_FROM_HINT, field="from") from None
 
     def whole_number(self, name: str, default: int, least: int, most: int) -> int:
         text = self._given.get(name)

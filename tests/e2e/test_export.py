@@ -44,6 +44,15 @@ def test_events_as_lines_and_rows(person: Person, tmp_path: Path):
     assert [file.name for file in tmp_path.iterdir()] == ["events.csv"]
 
 
+def test_of_a_prd_that_is_not_there_nothing_is_written(person: Person, tmp_path: Path):
+    target = tmp_path / "events.jsonl"
+    target.write_text("from before\n")
+    refused = person.run("export", "--prd", "NOPE", "--output", str(target))
+    assert refused.returncode == 2
+    assert "claude-loop prds" in refused.stderr
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["from before\n"]
+
+
 def test_a_replay_in_one_page(person: Person):
     page = f'<script type="application/json" id="replay">{PLACE}</script>'
     text = replay_page(DaemonClient(person.home), page, "P", "shop")

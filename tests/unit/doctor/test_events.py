@@ -65,7 +65,7 @@ def test_types_fields_count_and_time_are_told_and_no_value(monkeypatch: pytest.M
     assert f"came {tests['received_at'][:10]} {tests['received_at'][11:16]} UTC from bash" in first.sentence
     assert "canary" not in first.sentence
     assert first.fix == (
-        f"claude-loop tail --type test.run --since {tests['received_at']} --no-follow | grep 'not valid'"
+        f"claude-loop tail --type test.run --since {older['received_at']} --no-follow | grep 'not valid'"
     )
     assert second.sentence.startswith("1 event of type commit.created is marked")
 
@@ -80,6 +80,12 @@ def test_many_types_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     found = findings(checks.invalid, where)
     assert len(found) == 6
     assert "2 more" in found[-1].sentence
+
+
+def test_of_many_the_newest_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [stored("test.run", ["`passed` is missing."], days_ago=n / 10) for n in range(21)]
+    where, _ = with_pages(monkeypatch, many)
+    assert f"--since {many[0]['received_at']} " in str(only(checks.invalid, where).fix)
 
 
 def test_a_long_log_is_looked_through_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:

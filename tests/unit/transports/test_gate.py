@@ -215,10 +215,20 @@ async def test_delete_needs_no_body(server: Guarded) -> None:
     assert (await ask(server, "DELETE", body="x", headers={"Content-Type": "text/plain", **BEARER})).status == 415
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "PROPFIND"])
-async def test_other_methods_are_refused(server: Guarded, method: str) -> None:
-    answer = await ask(server, method, headers=BEARER)
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_other_methods_are_refused_even_where_a_route_has_them(server: Guarded, method: str) -> None:
+    answer = await ask(server, method, "/odd", headers=BEARER)
     assert (answer.status, answer.code) == (405, "method_not_allowed")
+    assert server.hits == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "PROPFIND"])
+async def test_of_a_method_that_a_path_does_not_have_the_router_tells_those_there_are(
+    server: Guarded, method: str
+) -> None:
+    answer = await ask(server, method, body="{}", headers=BEARER)
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE,GET,HEAD,POST")
+    assert server.hits == []
 
 
 async def test_head_needs_what_get_needs() -> None:

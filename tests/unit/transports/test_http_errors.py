@@ -70,6 +70,7 @@ async def test_a_method_that_a_path_does_not_have(method, path, allowed):
 async def test_a_method_that_no_path_has(method):
     async with serving() as rig, rig.session.request(method, "/api/events") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (405, "method_not_allowed")
+        assert answer.headers["Allow"] == "GET, HEAD, POST"
 
 
 async def test_without_rights_the_answer_says_how_to_get_them():

@@ -313,6 +313,14 @@ async def test_nonsense_is_refused_by_the_name_of_its_parameter(query, field):
         assert rig.sse.statistics()["clients"] == 0
 
 
+@pytest.mark.parametrize("start", ["yesterday", "last:x", "{"])
+async def test_a_start_that_is_none_is_refused_with_those_there_are(start):
+    async with serving() as rig:
+        refusal = await rig.refusal(f"/api/events/stream?from={start}")
+        assert refusal["field"] == "from"
+        assert "`last:20`" in refusal["hint"]
+
+
 async def test_a_last_event_id_that_is_no_cursor_is_refused_by_name():
     async with serving() as rig:
         refusal = await rig.refusal("/api/events/stream", headers={"Last-Event-ID": "42"})
