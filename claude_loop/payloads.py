@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "task.completed": (),
     "plan.updated": ("stories",),
 }
+# What the daemon alone says, when a person asks for it.
+RESERVED = frozenset({"prd.archived", "prd.unarchived", "prd.forgotten"})
+# Of what is needed: what must be numbers, as such or as text, and what must be true or false.
+NUMBERS = frozenset({"passed", "failed", "iteration", "current", "total", "pid"})
+_NUMBER_TEXT = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 # So alike are `test.rnu` and `test.run`, while `stage.started` is a type of somebody's own beside `story.started`.
 _ALIKE = 0.85
 
@@ -99,6 +105,19 @@ def missing(type_: str, data: Mapping[str, Any], story_id: str | None) -> list[s
     if type_ in ("prd.completed", "story.completed") and "status" in given:
         given.add("success")
     return [field for field in REQUIRED.get(type_, ()) if field not in given]
+
+
+def misread(type_: str, data: Mapping[str, Any]) -> list[str]:
+    """The fields that an event of this type needs and has, but with a value that is surely none of theirs."""
+    given = {field: data[field] for field in REQUIRED.get(type_, ()) if data.get(field) is not None}
+    return [field for field, value in given.items() if _is_odd(field, value)]
+
+
+def _is_odd(field: str, value: Any) -> bool:
+    if field in NUMBERS:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        return not (is_number or (isinstance(value, str) and _NUMBER_TEXT.fullmatch(value)))
+    return field == "success" and value not in (True, False, "true", "false")
 
 
 def nearest(type_: str) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import click
@@ -15,7 +15,7 @@ import click
 from claude_loop.cli.terminal import note
 from claude_loop.context import silenced
 from claude_loop.id_rules import MAX_TYPE_LENGTH, TYPE_PATTERN
-from claude_loop.payloads import missing, nearest
+from claude_loop.payloads import RESERVED, misread, missing, nearest
 from claude_loop.spool_writer import SpoolWriter
 
 PATIENCE_SECONDS = 5.0
@@ -47,24 +47,34 @@ def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: st
     story = ids["story_id"] or os.environ.get("CLAUDE_LOOP_STORY")
     if os.environ.get("CLAUDE_LOOP_URL"):
         _post(type_, data, ids)
-        lacking = []  # it would have been refused
+        doubts: Iterable[str] = ()  # it would have been refused
     else:
         _spool(type_, data, ids, wait=wait)
-        lacking = missing(type_, data, story)
+        doubts = _doubts(type_, data, story)
     if not quiet and not silenced():
         misplaced = [key for key, name in _IDS.items() if key in data and ids[name] is None]
-        for doubt in _doubts(type_, lacking, misplaced):
+        for doubt in (*doubts, *_misplaced(misplaced)):
             _tell(f"claude-loop: {doubt}")
 
 
-def _doubts(type_: str, lacking: list[str], misplaced: list[str]) -> Iterator[str]:
+def _doubts(type_: str, data: dict[str, Any], story: str | None) -> Iterator[str]:
     """The daemon keeps the event as it is, but whoever waits for it to count should know."""
+    lacking, odd = missing(type_, data, story), misread(type_, data)
     if lacking:
         named = ", ".join("`story_id` (--story)" if field == "story_id" else f"`{field}`" for field in lacking)
         yield f"{type_} lacks {named}: emitted, and stored marked `_invalid`."
+    elif odd:
+        named = ", ".join(f"`{field}` {json.dumps(data[field])[:40]}" for field in odd)
+        yield f"{type_} cannot have {named}: emitted, and stored marked `_invalid`."
+    elif type_ in RESERVED:
+        yield f"{type_} is said by the daemon alone: emitted, and stored marked `_invalid`."
+        yield "`claude-loop archive` and `claude-loop forget` ask it to."
     elif near := nearest(type_):
         yield f"{type_} is none of the known types; did you mean {near}? Emitted as it is."
-    for key in misplaced:
+
+
+def _misplaced(keys: list[str]) -> Iterator[str]:
+    for key in keys:
         yield f"`{key}` went into the event's data; --{key.removesuffix('_id')} says whose event it is."
 
 

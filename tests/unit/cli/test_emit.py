@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_loop.catalogue import CATALOGUE
 from claude_loop.cli import cli
 from claude_loop.cli import emit as emit_module
+from claude_loop.errors import InvalidEvent
+from claude_loop.events import RESERVED as RESERVED_TYPES
 from claude_loop.paths import Home
-from claude_loop.payloads import REQUIRED
+from claude_loop.payloads import NUMBERS, REQUIRED, RESERVED, misread
 from tests.support import ROOT, until
 
 
@@ -139,8 +143,49 @@ def test_a_missing_field_is_named_and_the_event_is_emitted_all_the_same(state, a
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["test.run", "--story", "S", "passed=many", "failed:=0"], 'test.run cannot have `passed` "many"'),
+        (["test.run", "--story", "S", "passed:=-1", "failed:=true"], "test.run cannot have `passed` -1, `failed` true"),
+        (["run.completed", "success=yes"], 'run.completed cannot have `success` "yes"'),
+        (["prd.forgotten", "--prd", "P"], "prd.forgotten is said by the daemon alone"),
+    ],
+)
+def test_what_cannot_be_is_said_and_the_event_is_emitted_all_the_same(state, arguments, said):
+    outcome = emit(*arguments)
+    assert (outcome.exit_code, outcome.stdout) == (0, "")
+    assert outcome.stderr.startswith(f"claude-loop: {said}")
+    assert "`_invalid`" in outcome.stderr
+    assert len(spooled(state)) == 1
+    assert emit(*arguments, "--quiet").output == ""
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        ["", "7", "07", "-7", "1.5", ".5", "5.", "1e3", "1e", " 7", "7 ", "٧", "many", "yes", "true", "True"]
+    ),
+    st.sampled_from([0, 1, -1, 7.0, 7.5, -0.5, True, False, [], {}, [7], 1e300]),
+    st.text(max_size=3),
+)
+
+
+@pytest.mark.parametrize("type_", sorted(type_ for type_, fields in REQUIRED.items() if fields))
+@given(data=st.data())
+def test_what_it_doubts_is_refused_by_the_catalogue(type_, data):
+    right = {"success": True, "story_id": "S", "commit_hash": "abcd", "for": "human", "stories": []}
+    payload = {field: right.get(field, "x" if field not in NUMBERS else 1) for field in REQUIRED[type_]}
+    CATALOGUE[type_].complete(payload, None)  # else the refusals below say nothing
+    for field in REQUIRED[type_]:
+        value = data.draw(VALUES)
+        if misread(type_, {field: value}):
+            with pytest.raises(InvalidEvent):
+                CATALOGUE[type_].complete(payload | {field: value}, None)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
+        ["test.run", "--story", "S", "passed=12", "failed=0"],
         ["test.run", "--story", "S", "passed:=1", "failed:=0"],
         ["test.run", "story_id=S", "passed:=1", "failed:=0"],
         ["story.completed", "--story", "S", "status=completed"],
@@ -177,6 +222,7 @@ def test_the_fields_it_looks_for_are_those_of_the_catalogue():
         wanted = set(known.adapter.json_schema().get("required", [])) - filled_in
         assert set(REQUIRED[type_]) == wanted, type_
     assert set(REQUIRED) == set(CATALOGUE)
+    assert RESERVED == RESERVED_TYPES
 
 
 @pytest.mark.parametrize(
