@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate
 
 from claude_loop.events import Event
 
@@ -16,9 +16,8 @@ class Ring:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._events: list[Event] = []
-        # How many bytes had been taken in up to and with each event.
-        self._ends: list[int] = []
-        self._begin = 0
+        # Bytes taken in before each event, and after the last: one more than there are events.
+        self._totals: list[int] = [0]
 
     def __len__(self) -> int:
         return len(self._events)
@@ -30,8 +29,7 @@ class Ring:
         """Add events that follow the newest one held; anything else starts the ring anew."""
         if self._events and events and events[0].seq != self._events[-1].seq + 1:
             self.clear()
-        end = self._ends[-1] if self._ends else self._begin
-        self._ends += islice(accumulate([len(event.json) for event in events], initial=end), 1, None)
+        self._totals += accumulate([len(event.json) for event in events], initial=self._totals.pop())
         self._events += events
         # An eighth more than allowed may gather before the lists are moved down: one move for many commits.
         if len(self._events) > self._max_events * 9 // 8 or self._bytes > self._max_bytes * 9 // 8:
@@ -39,22 +37,18 @@ class Ring:
 
     @property
     def _bytes(self) -> int:
-        return self._ends[-1] - self._begin if self._ends else 0
+        return self._totals[-1] - self._totals[0]
 
     def _trim(self) -> None:
         """The newest event stays, however long it is."""
-        least = self._ends[-1] - self._max_bytes
-        too_many = len(self._ends) - self._max_events
-        too_long = 0 if least <= self._begin else bisect_left(self._ends, least) + 1
-        drop = min(max(too_many, too_long), len(self._ends) - 1)
-        if drop > 0:
-            self._begin = self._ends[drop - 1]
-            del self._events[:drop], self._ends[:drop]
+        too_many = len(self._events) - self._max_events
+        too_long = bisect_left(self._totals, self._totals[-1] - self._max_bytes)
+        drop = min(max(too_many, too_long), len(self._events) - 1)
+        del self._events[:drop], self._totals[:drop]
 
     def clear(self) -> None:
         self._events = []
-        self._ends = []
-        self._begin = 0
+        self._totals = [0]
 
     def covers(self, after: int) -> bool:
         """Whether every event after this position is here."""

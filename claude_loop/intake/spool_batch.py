@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 
 from claude_loop.eventlog.base import Appended, SpoolOffset
 from claude_loop.events import Event
 from claude_loop.intake.rejected_lines import RejectedLine
 from claude_loop.intake.spool_merge import Record
 from claude_loop.intake.spool_names import line_number
-from claude_loop.intake.spool_reading import Item, LineReader
+from claude_loop.intake.spool_reading import LineReader
 from claude_loop.intake.spool_table import SpoolFile
 
 # A group of the log's writer.
@@ -36,20 +37,18 @@ class Batch:
 
     def add(self, records: list[Record]) -> list[Record]:
         """Take what there is room for; the rest is returned."""
-        lines, ends = self._lines, self.ends
         for number, record in enumerate(records):
-            if self._bytes >= BATCH_BYTES or len(lines) >= BATCH_EVENTS:
+            if self.is_full:
                 return records[number:]
             key, file, item, start, end = record
-            kind = item.__class__
-            if kind is tuple or kind is Event:
-                lines.append(record)
+            if isinstance(item, tuple) or item.__class__ is Event:
+                self._lines.append(record)
             elif isinstance(item, RejectedLine):
                 self.rejected.append(item)
             elif isinstance(item, list):  # of one line, so one transaction holds them and its offset
-                lines += [(key, file, event, start, end) for event in item]
+                self._lines += [(key, file, event, start, end) for event in item]
             self._bytes += end - start
-            ends[file] = end
+            self.ends[file] = end
         return []
 
     @property
@@ -66,7 +65,7 @@ class Batch:
         if len(self._events) != len(self._lines):
             make = self._reader.event
             self._events = [
-                make(file, item, start) if item.__class__ is tuple else item  # type: ignore[misc]
+                make(file, item, start) if isinstance(item, tuple) else cast("Event", item)
                 for _, file, item, start, _ in self._lines
             ]
         return self._events
@@ -102,32 +101,31 @@ class Batch:
         """The files are read so far."""
         for file, end in self.ends.items():
             file.offset = max(file.offset, end)
-        last = {record[1]: event for record, event in zip(self._lines, self._events, strict=True)}
+        last = {file: event for (_, file, _, _, _), event in zip(self._lines, self._events, strict=True)}
         for file, event in last.items():
             file.line = max(file.line, line_number(event.id, file.stem))
 
     def refused(self, outcomes: Sequence[Appended]) -> list[RejectedLine]:
         """What the log has not taken for its content: an id that names another event."""
         return [
-            RejectedLine(line[1].row, line[3], outcome.error.message, _text(event))
-            for line, event, outcome in zip(self._lines, self._events, outcomes, strict=True)
+            RejectedLine(file.row, start, outcome.error.message, _text(event))
+            for (_, file, _, start, _), event, outcome in zip(self._lines, self._events, outcomes, strict=True)
             if outcome.error is not None
         ]
 
     def give_up(self, reason: str) -> list[RejectedLine]:
-        """All that is left of it, as lines that are rejected."""
-        lost = [RejectedLine(file.row, start, reason, _text(item)) for _, file, item, start, _ in self._lines]
+        """All that is left of it, which has been read, as lines that are rejected."""
+        lost = [
+            RejectedLine(file.row, start, reason, _text(event))
+            for (_, file, _, start, _), event in zip(self._lines, self.events(), strict=True)
+        ]
         self._lines, self._events = [], []
         return lost
 
 
-def _text(item: Item | None) -> bytes:
+def _text(event: Event) -> bytes:
     """What is kept of an event that is not stored: perhaps because it cannot be written as JSON."""
-    if isinstance(item, tuple):
-        return item[0]
-    if not isinstance(item, Event):
-        return b""
     try:
-        return item.json.encode()
+        return event.json.encode()
     except (TypeError, ValueError, OverflowError):
-        return f"{item.type} {item.id}".encode(errors="replace")
+        return f"{event.type} {event.id}".encode(errors="replace")

@@ -20,7 +20,7 @@ import heapq
 import os
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, repeat
 from operator import itemgetter
 
 import structlog
@@ -226,7 +226,6 @@ class Merge:
         if len(records) > count:
             last = records[-1]
             records[-1] = (*last[:4], next_)
-            file.plain = isinstance(last[2], tuple)
         else:
             records.append((key, file, None, upto, next_))
         source.upto = next_
@@ -236,18 +235,21 @@ class Merge:
         if not lines:
             return True
         starts, ends, texts = zip(*lines, strict=True)
-        stamps = self._reader.plain(file, texts)
-        if stamps is None:
+        times = self._reader.times_us(file, texts)
+        file.plain = times is not None
+        if times is None:
             return self._add_each(source, file, self._reader.items(file, lines))
-        plain, latest = zip(texts, stamps, strict=True), max(stamps)
-        if latest >= self._horizon:
-            return self._add_each(source, file, zip(plain, stamps, starts, ends, strict=True))
-        keys = islice(accumulate(stamps, max, initial=source.key), 1, None)
+        plain = zip(texts, times, strict=True)
+        if max(times) >= self._horizon:
+            return self._add_each(source, file, zip(plain, times, starts, ends, strict=True))
+        # A clock that has gone back does not bring a line before what stands in front of it.
+        _, *keys = accumulate(times, max, initial=source.key)
         self._fresh.extend(zip(keys, repeat(file), plain, starts, ends))
-        source.key = max(source.key, latest)
+        source.key = keys[-1]
         return True
 
     def _add_each(self, source: _Source, file: SpoolFile, found: Iterable[Found]) -> bool:
+        """Likewise, one by one: here a line may have no time, or have to wait for it."""
         key = source.key
         horizon, latest = self._horizon, self._horizon + AHEAD_US
         for item, at_us, start, end in found:

@@ -22,16 +22,17 @@ from claude_loop.intake.spool_table import SpoolFile
 log = structlog.get_logger(__name__)
 
 SOURCE = "spool"
-# What our emitters write in front of a time, and the time itself: `2026-01-26T12:00:00.000000Z`.
-_STAMP = b',"timestamp":"'
+# What our emitters write in front of a time; the time with its closing quote: `2026-01-26T12:00:00.000000Z"`.
+_BEFORE_TIME = b',"timestamp":"'
 _SECOND_BYTES = len("2026-01-26T12:00:00.")
-_STAMP_BYTES = _SECOND_BYTES + len('000000Z"')
+_TIME_BYTES = _SECOND_BYTES + len('000000Z"')
 # Lines wait as they are until the log's thread makes events of them: not long ones, which an event would cut short.
 LONGEST_PLAIN_LINE = 4_096
 
 # A line as it is, and when it happened, in microseconds since the epoch.
 PlainLine = tuple[bytes, int]
-# A line's event or events, or why there is none, or a line that is none of these yet.
+# A line's event or events, or why there is none, or a line that is none of these yet. Told apart by class: a tuple is
+# always a plain line, a list always the events of one line.
 Item = Event | list[Event] | RejectedLine | PlainLine
 # An item, when it happened (None if it does not say), where its line starts and where it ends.
 Found = tuple[Item, int | None, int, int]
@@ -43,12 +44,14 @@ class LineReader:
     def __init__(self, acceptor: Acceptor) -> None:
         self._acceptor = acceptor
 
-    def plain(self, file: SpoolFile, texts: Sequence[bytes]) -> list[int] | None:
-        """When lines happened, if that is all there is to do with them for now; None if one of them needs more."""
+    def times_us(self, file: SpoolFile, texts: Sequence[bytes]) -> list[int] | None:
+        """When lines happened, in microseconds since the epoch, if all are plain: to be made events later, without a
+        look for secrets. None if one of them is not."""
         whole = b"\n".join(texts)
-        if self._is_hidden(file) or not self._acceptor.is_clear(whole):
+        times = seen_times_us(texts, whole)  # says no the quickest of the three
+        if times is None or self._is_hidden(file) or not self._acceptor.is_clear(whole):
             return None
-        return stamps_us(texts, whole)
+        return times
 
     def items(self, file: SpoolFile, lines: Sequence[tuple[int, int, bytes]]) -> Iterator[Found]:
         """What any lines are, given as ``(start, end, line)``."""
@@ -81,7 +84,7 @@ class LineReader:
         return self._acceptor.salvage(line, derived_id=derived_id, source=SOURCE, clear=True, at_us=at_us)[0]
 
 
-def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
+def seen_times_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
     """When the events of these lines happened, if the lines are JSON; None if it takes more than a look to tell.
 
     A torn line does not end as one of our emitters does. What else is no JSON, and looks as if it were, delays what is
@@ -98,24 +101,24 @@ def stamps_us(lines: Sequence[bytes], whole: bytes) -> list[int] | None:
         or max(map(len, lines), default=0) > LONGEST_PLAIN_LINE
     ):
         return None
-    stamps = []
+    times = []
     second, second_us = b"", 0
     try:
         for line in lines:
-            at = line.find(_STAMP)
+            at = line.find(_BEFORE_TIME)
             if at < 0 or line.find(b"{", 1, at) >= 0 or line.find(b"[", 0, at) >= 0 or line[-2:] != b"}}":
                 return None
-            stamp = line[at + len(_STAMP) : at + len(_STAMP) + _STAMP_BYTES]
-            fraction = stamp[_SECOND_BYTES:-2]
-            if stamp[-2:] != b'Z"' or not fraction.isdigit():
+            time = line[at + len(_BEFORE_TIME) : at + len(_BEFORE_TIME) + _TIME_BYTES]
+            fraction = time[_SECOND_BYTES:-2]
+            if time[-2:] != b'Z"' or not fraction.isdigit():
                 return None
-            if stamp[:_SECOND_BYTES] != second:
-                second = stamp[:_SECOND_BYTES]
+            if time[:_SECOND_BYTES] != second:
+                second = time[:_SECOND_BYTES]
                 second_us = _second_us(second)
-            stamps.append(second_us + int(fraction))
+            times.append(second_us + int(fraction))
     except ValueError:
         return None
-    return stamps
+    return times
 
 
 def _second_us(text: bytes) -> int:

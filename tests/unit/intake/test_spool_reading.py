@@ -15,7 +15,7 @@ from claude_loop.clock import ManualClock, parse_time, rfc3339
 from claude_loop.events import Event
 from claude_loop.intake import spool_batch, spool_merge
 from claude_loop.intake.accept import Acceptor
-from claude_loop.intake.spool_reading import LONGEST_PLAIN_LINE, LineReader, stamps_us
+from claude_loop.intake.spool_reading import LONGEST_PLAIN_LINE, LineReader, seen_times_us
 from claude_loop.intake.spool_table import SpoolFile
 from claude_loop.settings import LimitSettings, RedactSettings
 from tests.unit.intake.drained import Drained
@@ -28,7 +28,7 @@ OURS = f'{{"id":"a.1","type":"note.made","source":"bash","timestamp":"{SEEN}","d
 
 def seen(*lines: str) -> list[int] | None:
     texts = [line.encode() for line in lines]
-    return stamps_us(texts, b"\n".join(texts))
+    return seen_times_us(texts, b"\n".join(texts))
 
 
 def test_the_time_of_a_line_as_our_emitters_write_it() -> None:
@@ -148,6 +148,19 @@ async def test_lines_whose_clock_has_gone_back_stay_in_their_files_order(home: P
     assert world.marks == ["b", 1, 2, 3]
 
 
+async def test_so_do_lines_that_are_read_in_several_pieces(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    early = BEFORE.replace("11:59:00", "11:58:00").encode()
+    lines = [note(1, 1), note(2, 2).replace(BEFORE.encode(), early), note(3, 3).replace(BEFORE.encode(), early)]
+    for name in ("LEAST_PIECE", "LARGEST_PIECE", "LARGEST_PLAIN_PIECE"):
+        monkeypatch.setattr(spool_merge, name, len(lines[0] + lines[1]))  # the early one is a piece's last
+    world = Drained(home)
+    (world.home.spool / "a.jsonl").write_bytes(b"".join(lines))
+    between = BEFORE.replace("11:59:00", "11:58:30").encode()
+    (world.home.spool / "b.jsonl").write_bytes(note("b", 1).replace(BEFORE.encode(), between).replace(b"a.1", b"b.1"))
+    await world.turns(1, 0.1)
+    assert world.marks == ["b", 1, 2, 3]
+
+
 @pytest.mark.parametrize("ahead_ms", [0, 1_000])
 async def test_a_line_of_the_near_future_waits_and_so_does_what_is_behind_it(home: Path, ahead_ms: int) -> None:
     world = Drained(home)
@@ -198,3 +211,9 @@ def test_an_event_made_late_is_the_one_made_at_once() -> None:
         )
         assert isinstance(at_once, Event)
         assert (late.as_dict(), at_us) == (at_once.as_dict(), SEEN_US)
+
+
+def test_of_an_event_made_late_the_time_is_not_read_again() -> None:
+    reader = LineReader(Acceptor(LimitSettings(), RedactSettings(), ManualClock()))
+    event = reader.event(SpoolFile("a.jsonl", 1, 7, 0), (OURS.encode(), SEEN_US + 5_000), 12)
+    assert event.at == SEEN_US // 1000 + 5
