@@ -15,6 +15,7 @@ from claude_loop.wrapper.outer import set_size, size_of
 from claude_loop.wrapper.signals import Heard, Signals, stop_here
 from claude_loop.wrapper.streams import Stream, drain
 from claude_loop.wrapper.tee import HOLD_MILLISECONDS, Tee
+from claude_loop.wrapper.witness import Witness
 
 # What the terminal sends reaches the command too: it is in the same process group.
 _FROM_TERMINAL = frozenset(
@@ -32,6 +33,7 @@ class PipedCommand:
         self._tee = tee
         self.streams: list[Stream] = []
         self.status: int | None = None
+        self._witness = Witness()
         outputs = self._outputs()
         us = os.getpid()
         self._pid = os.fork()
@@ -114,13 +116,9 @@ class PipedCommand:
             self._send(heard.number)
 
     def _has_it(self, heard: Heard) -> bool:
-        """Whether the command got the signal itself: from the terminal, or with the group from somebody in it."""
-        if heard.sender == 0:
-            return heard.number in _FROM_TERMINAL
-        try:
-            return os.getpgid(heard.sender) == os.getpgrp()
-        except ProcessLookupError:
-            return False
+        """Whether the command got the signal itself: from the terminal, or with the whole group."""
+        was_for_all = self._witness.saw(heard.number)
+        return heard.number in _FROM_TERMINAL if heard.sender == 0 else was_for_all
 
     def _look(self) -> None:
         pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)

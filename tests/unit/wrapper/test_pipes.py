@@ -101,6 +101,36 @@ def test_a_script_that_ends_its_whole_group_is_told_once(directory):
     assert (done.stdout, done.returncode) == (b"heard\nended\n", 5)
 
 
+IN_BACKGROUND = """
+trap '' USR2
+{wrapped} bash -c "trap 'echo heard; exit 3' TERM; echo > ready; for i in {{1..100}}; do sleep 0.05; done; echo over" &
+until [ -e ready ]; do sleep 0.01; done
+{kill}
+wait $!; echo $?
+"""
+
+
+@pytest.mark.parametrize(
+    "kill",
+    ["kill -TERM $!", "/bin/kill -TERM $!", "kill -USR2 0; sleep 0.2; kill -TERM $!", "trap '' TERM; kill -TERM 0"],
+    ids=["by a shell", "by a process that is gone", "after another for all", "with all"],
+)
+def test_a_script_of_the_same_group_reaches_the_command_once(directory, tmp_path, kill):
+    script = IN_BACKGROUND.format(wrapped=wrapped(directory), kill=kill)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=True, timeout=30, cwd=tmp_path, start_new_session=True
+    )
+    assert done.stdout == b"heard\n3\n"
+
+
+def test_who_is_asked_about_signals_ends_with_it(directory, tmp_path):
+    script = f"{wrapped(directory)} bash -c 'cat /proc/$PPID/task/$PPID/children'"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=30, cwd=tmp_path)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    until(lambda: not any(map(alive, pids)))
+
+
 def test_the_command_is_hung_up_when_the_wrapper_is_killed(directory, tmp_path):
     script = "trap 'echo > heard; exit' HUP; echo $$ > pid; while :; do sleep 0.05; done"
     process = subprocess.Popen([*wrapper_of(directory), "bash", "-c", script], cwd=tmp_path, stdout=subprocess.DEVNULL)
