@@ -167,6 +167,19 @@ def look(path: Path) -> LockInfo | None:
     )
 
 
+def has_ended(info: LockInfo) -> bool:
+    """Whether the process that took the lock is known to be gone: then something it has started holds it."""
+    if info.pid is None or info.host != os.uname().nodename:
+        return False
+    try:
+        os.kill(info.pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
 def _unknown(path: Path, reason: str) -> LockInfo:
     return LockInfo(_name_of(path, {}), "unknown", None, None, None, path, reason)
 

@@ -117,6 +117,8 @@ def _is_odd(field: str, value: Any) -> bool:
     if field in NUMBERS:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         return not (is_number or (isinstance(value, str) and _NUMBER_TEXT.fullmatch(value)))
+    if field == "for":
+        return value not in ("human", "rate_limit", "other")
     return field == "success" and value not in (True, False, "true", "false")
 
 

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
 from claude_loop.errors import LockError, LockTimeout
-from claude_loop.lock_files import LockInfo, claim, lock_file_name, lock_files, look, shown, sweep, withdraw
+from claude_loop.lock_files import LockInfo, claim, has_ended, lock_file_name, lock_files, look, shown, sweep, withdraw
 
 __all__ = [
     "LockError",
@@ -204,7 +204,8 @@ class SessionLock:
         info = look(self.lock_file)
         holder = ""
         if info is not None and info.pid is not None:
-            holder = f" by pid {info.pid} on {shown(info.host or '?')} since {shown(info.since or '?')}"
+            started = "what is left of the ended " if has_ended(info) else ""
+            holder = f" by {started}pid {info.pid} on {shown(info.host or '?')} since {shown(info.since or '?')}"
         return f"Lock “{shown(self.lock_name)}” is held{holder}; waited {waited:.1f} s."
 
     def __repr__(self) -> str:

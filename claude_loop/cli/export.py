@@ -59,7 +59,7 @@ def export(prd: str | None, project: str | None, form: str, output: Path | None)
             stream.write(replay_page(client, page, prd or "", project))
             count = None
         else:
-            query = filter_of(client, [prd] if prd else [], project)
+            query = filter_of(client, [] if prd is None else [prd], project)
             count = (write_csv if form == "csv" else write_jsonl)(stored_events(client, query), stream)
         if count == 0 and (prd or project):
             hint = "`claude-loop prds` lists those there are."

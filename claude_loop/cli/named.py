@@ -22,7 +22,9 @@ _PLAIN = re.compile(r"[\w./@%+,-]+")
 
 
 def detail_of(client: DaemonClient, prd: str, project: str | None) -> Document:
-    """What the daemon knows of the PRD. An id that holds a `/` comes first. Raises ``ServerError``."""
+    """What the daemon knows of the PRD. An id that holds a `/` comes first. Raises ``ServerError``, and
+    ``click.UsageError`` for no name at all."""
+    _insist_on_names([prd])
     try:
         return _ask(client, prd, project)
     except ServerError as refusal:
@@ -42,6 +44,7 @@ def filter_of(client: DaemonClient, prds: Sequence[str], project: str | None) ->
 
     Raises ``click.UsageError`` when they are of several projects, and ``ServerError``.
     """
+    _insist_on_names(prds)
     if project is not None or not any("/" in prd for prd in prds):
         return {"prd_id": tuple(prds), "project": project}
     named = [_as_stored(client, prd) for prd in prds]
@@ -66,6 +69,11 @@ def proposed(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
         names += [prd for project, prd in kept if project]
     found = dict.fromkeys(name for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name))
     return [CompletionItem(name) for name in found]
+
+
+def _insist_on_names(prds: Sequence[str]) -> None:
+    if "" in prds:
+        raise click.UsageError("The PRD's name is empty (an unset variable?).")
 
 
 def _as_stored(client: DaemonClient, prd: str) -> tuple[str | None, str]:

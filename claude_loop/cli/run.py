@@ -73,6 +73,8 @@ def _found(name: str) -> str:
     places = [os.path.join(folder, name) for folder in folders]
     files = [place for place in places if os.path.isfile(place)]
     found = next((file for file in files if os.access(file, os.X_OK)), None)
+    if found is None and name.startswith("-") and not files:
+        raise click.UsageError(f"No such option: {name}")
     if found is None:
         note(f"claude-loop: {name}: {'permission denied' if files else 'command not found'}")
         sys.exit(NOT_EXECUTABLE if files else NOT_FOUND)

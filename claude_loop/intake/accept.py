@@ -63,7 +63,8 @@ class Acceptor:
         try:
             raw = orjson.loads(line)
         except orjson.JSONDecodeError as failure:
-            raise InvalidJson(f"The line is not JSON: {failure.msg}.") from None
+            why = "it has bytes that are no UTF-8" if "UTF-8" in failure.msg else failure.msg
+            raise InvalidJson(f"The line is not JSON: {why}.") from None
         try:
             if raw.__class__ is not dict:
                 raise InvalidEvent(f"An event is a JSON object, not {shown(raw)}.")

@@ -33,6 +33,8 @@ _MEANT = {
 
 def shown(value: object) -> str:
     """A value for an error's text: one line, at most some 60 characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if not isinstance(value, str) else value.encode("unicode_escape").decode()
     return text if len(text) <= 60 else text[:59] + "…"
 

@@ -19,6 +19,16 @@ COUNTED_AS = {
 }
 
 NAMED_STORIES = 5
+# How a shell tells of an end by a signal: 128 and its number.
+_SIGNALS = {
+    129: "SIGHUP",
+    130: "Ctrl-C",
+    131: "SIGQUIT",
+    134: "SIGABRT",
+    137: "SIGKILL",
+    139: "SIGSEGV",
+    143: "SIGTERM",
+}
 # A promise may have any words. Those made of nothing but these say that nothing is left to do.
 _ALL_DONE = re.compile(
     r"(?:(?:all|everything|the|task|tasks|work|project|prd|story|stories|is|are|has|have|been)\s+)*"
@@ -112,7 +122,8 @@ def judge_run(run: RunDocument) -> tuple[RunState, list[str]]:
 def _judge_finished(run: RunDocument) -> tuple[RunState, list[str]]:
     code = None if run["prd_success"] is False else run["exit_code"]
     if run["prd_success"] is False or run["run_success"] is False:
-        how = [] if code is None else [f"the command ended with status {code}"]
+        by = f" ({_SIGNALS[code]})" if code in _SIGNALS else ""
+        how = [] if code is None else [f"the command ended with status {code}{by}"]
         # That somebody said so is all there is to say only where no error was told.
         return "failed", [*how, *_last_error(run, run["started_at"])] or ["it was reported as failed"]
     if (undone := _undone(run)) and _promises_all(run):

@@ -182,16 +182,14 @@ class Gate:
         return request.scheme
 
     def _check_method(self, request: web.Request, *, polling: bool) -> None:
-        if request.method in _READING:
-            return
+        if request.method in _READING or request.match_info.http_exception is not None:
+            return  # where there is no such address, or not with this method, the answer says so, and no body is read
         if request.method not in _WRITING:
-            if request.match_info.http_exception is not None:
-                return  # no such address, or not with this method: the answer says which are
             raise MethodNotAllowed(f"The method {request.method[:20]!r} is not used here.")
         if request.content_length is not None and request.content_length > self._body_bytes:
             raise TooLarge(f"The body has {request.content_length} bytes; at most {self._body_bytes} are taken.")
         if request.method == "POST" or request.can_read_body:
-            checks.check_media_type(request.content_type, polling=polling)
+            checks.check_media_type(request.headers.get(hdrs.CONTENT_TYPE), request.content_type, polling=polling)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """The headers of every answer: nobody frames, sniffs or caches it, and pages run only what we serve."""

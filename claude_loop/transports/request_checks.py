@@ -154,8 +154,11 @@ def check_fetch_site(site: str | None, *, opens_page: bool) -> None:
     raise OriginRefused(f"A page of another origin started this request (Sec-Fetch-Site: {site[:40]}).")
 
 
-def check_media_type(content_type: str, *, polling: bool) -> None:
-    """Writes are JSON, which no page can send elsewhere unasked; ``polling`` may be text, as Engine.IO sends it."""
+def check_media_type(said: str | None, content_type: str, *, polling: bool) -> None:
+    """Writes are JSON, which no page can send elsewhere unasked; ``polling`` may be text, as Engine.IO sends it.
+    ``content_type`` is what is ``said`` in the header, as aiohttp reads it."""
+    if not said:
+        raise UnsupportedMediaType("The request does not say what its body is.")
     if content_type in JSON_TYPES or (polling and content_type == "text/plain"):
         return
     raise UnsupportedMediaType(f"This server does not take {content_type[:80]!r}.")

@@ -182,7 +182,7 @@ class SseStream:
             await self._tell(self._opening())
             while True:
                 await self._step()
-        except ConnectionResetError:
+        except ConnectionError:  # the reader is gone, also while it was written to
             return
         except LoadError as failure:
             log.warning("a stream ends because the log cannot be read", code=failure.code)
@@ -254,7 +254,7 @@ class SseStream:
         try:
             await self._write(sse_bye(), _FAREWELL_SECONDS)
             await self._response.write_eof()
-        except ConnectionResetError:
+        except ConnectionError:
             return
 
     def abort(self) -> None:

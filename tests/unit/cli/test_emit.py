@@ -148,6 +148,7 @@ def test_a_missing_field_is_named_and_the_event_is_emitted_all_the_same(state, a
         (["test.run", "--story", "S", "passed=many", "failed:=0"], 'test.run cannot have `passed` "many"'),
         (["test.run", "--story", "S", "passed:=-1", "failed:=true"], "test.run cannot have `passed` -1, `failed` true"),
         (["run.completed", "success=yes"], 'run.completed cannot have `success` "yes"'),
+        (["agent.waiting", "for=me", "reason=x"], 'agent.waiting cannot have `for` "me"'),
         (["prd.forgotten", "--prd", "P"], "prd.forgotten is said by the daemon alone"),
     ],
 )

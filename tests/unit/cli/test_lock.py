@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from claude_loop.cli.lock import locks
 from claude_loop.session_lock import SessionLock, list_locks
-from tests.support import PATIENCE, ROOT, until
+from tests.support import PATIENCE, ROOT, alive, until
 
 PROGRAM = "from claude_loop.cli.lock import lock; lock(prog_name='claude-loop lock')"
 LOCK = [sys.executable, "-c", PROGRAM]
@@ -99,6 +99,23 @@ def test_75_when_the_lock_was_not_had(options: list[str]) -> None:
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr.startswith(f"claude-loop lock: Lock “x” is held by pid {os.getpid()} on ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_holder_that_has_ended_is_not_named_as_one_that_lives(tmp_path: Path) -> None:
+    script = (
+        f"{sys.executable} -m claude_loop lock x -- sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & echo $!; wait"
+    )
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True) as shell:
+        try:
+            assert shell.stdout is not None
+            holder = int(shell.stdout.readline())
+            until((tmp_path / "pid").exists)
+            os.kill(holder, signal.SIGKILL)
+            until(lambda: not alive(holder))
+            told = run("x", "--no-wait", "--", "echo", "ran").stderr
+            assert f"is held by what is left of the ended pid {holder} on " in told
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
 
 
 def test_75_when_the_lock_cannot_be_used(folder: Path) -> None:

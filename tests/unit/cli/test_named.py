@@ -56,6 +56,15 @@ def test_what_nobody_named_is_refused_by_the_name_that_was_given(said: str, proj
     assert refusal.value.code == "ambiguous_prd"
 
 
+def test_an_empty_name_is_told_as_such_and_nobody_is_asked() -> None:
+    answers = Answers()
+    with pytest.raises(click.UsageError, match="empty"):
+        detail_of(answers, "", None)
+    with pytest.raises(click.UsageError, match="empty"):
+        filter_of(answers, ["SHOP-7", ""], "shop")
+    assert answers.asked == 0
+
+
 def test_a_filter_takes_such_names_of_one_project() -> None:
     assert filter_of(Answers(), ["shop/SHOP-7"], None) == {"prd_id": ("SHOP-7",), "project": "shop"}
     assert filter_of(Answers(), ["blog/B-1", "blog/a/b"], None) == {"prd_id": ("B-1", "a/b"), "project": "blog"}

@@ -139,6 +139,12 @@ def test_options_behind_the_command_are_its_own(home, folder):
     assert plans(home)[0]["prd_id"] == "echo"
 
 
+def test_an_option_that_there_is_not_is_no_command(home, folder):
+    done = run(folder, "--nope", "--", "true")
+    assert (done.returncode, "No such option: --nope" in done.stderr) == (2, True)
+    assert plans(home) == []
+
+
 def test_a_slip_of_the_pen_is_no_run(home, folder):
     (folder / "data").write_text("no program")
     assert run(folder, "no-such-command").returncode == 127

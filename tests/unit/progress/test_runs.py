@@ -113,6 +113,8 @@ def test_work_that_begins_after_the_end_reopens_the_run(again: str):
     [
         ("prd.completed success=false", ["it was reported as failed"]),
         ("run.completed success=false exit_code=2", ["the command ended with status 2"]),
+        ("run.completed success=false exit_code=130", ["the command ended with status 130 (Ctrl-C)"]),
+        ("run.completed success=false exit_code=143", ["the command ended with status 143 (SIGTERM)"]),
         ("prd.completed success=true → run.completed success=false exit_code=1", ["the command ended with status 1"]),
         ("prd.completed success=false → run.completed success=true exit_code=0", ["it was reported as failed"]),
     ],

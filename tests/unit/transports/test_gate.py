@@ -199,7 +199,9 @@ async def test_writes_are_json(server: Guarded, content_type: str) -> None:
 
 
 async def test_writes_without_a_type_are_refused(server: Guarded) -> None:
-    assert (await ask(server, "POST", body="{}", headers={"Content-Type": ""})).status == 415
+    answer = await ask(server, "POST", body="{}", headers={"Content-Type": ""})
+    assert answer.status == 415
+    assert "does not say" in answer.json["error"]["message"]
     assert (await ask(server, "POST", headers={"Content-Length": "0"})).status == 415
 
 
@@ -220,6 +222,11 @@ async def test_other_methods_are_refused_even_where_a_route_has_them(server: Gua
     answer = await ask(server, method, "/odd", headers=BEARER)
     assert (answer.status, answer.code) == (405, "method_not_allowed")
     assert server.hits == []
+
+
+async def test_a_post_where_nothing_is_taken_is_told_so_and_not_of_its_type(server: Guarded) -> None:
+    answer = await ask(server, "POST", "/health", headers={"Content-Length": "0"})
+    assert (answer.status, answer.headers["allow"]) == (405, "GET,HEAD")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "PROPFIND"])

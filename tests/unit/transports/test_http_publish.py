@@ -98,6 +98,14 @@ async def test_lines_are_independent_of_each_other():
             (4, "invalid_event"),
             (5, "invalid_json"),
         ]
+        assert answer["rejected"][1]["message"] == "The line is not JSON: it has bytes that are no UTF-8."
+
+
+@pytest.mark.parametrize(("value", "named"), [(b"null", "null"), (b"true", "true"), (b"7", "7")])
+async def test_what_is_no_event_is_named_as_json_writes_it(value, named):
+    async with serving() as rig:
+        answer = await rig.post(b"[" + value + b"]", status=422)
+        assert answer["rejected"][0]["message"] == f"An event is a JSON object, not {named}."
 
 
 @pytest.mark.parametrize(

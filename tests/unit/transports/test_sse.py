@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import socket
+import struct
 
 import pytest
 
@@ -189,6 +190,19 @@ async def test_a_reader_that_does_not_read_is_cut_off_in_bounded_memory_and_slow
                 assert rig.sse.statistics()["clients"] == 1
         finally:
             connection.close()
+
+
+async def test_a_reader_that_is_cut_while_it_is_written_to_is_no_failure(capsys):
+    async with serving() as rig:
+        connection = _connect(rig, "from=start")
+        await eventually(lambda: rig.sse.statistics()["clients"] == 1)
+        for _ in range(200):
+            await rig.emit(data={"filler": "x" * 30_000})
+        assert await _settled(lambda: _lag(rig)) > 0  # a write waits
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # with a reset
+        await eventually(lambda: rig.sse.statistics()["clients"] == 0)
+    assert "background task failed" not in "".join(capsys.readouterr())
 
 
 async def test_what_is_written_for_a_stalled_reader_stays_small():
