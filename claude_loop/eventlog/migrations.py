@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from claude_loop.errors import NewerLog
-from claude_loop.eventlog import old_sessions
+from claude_loop.eventlog import old_runs, old_sessions
 from claude_loop.eventlog.base import FirstValues
 from claude_loop.eventlog.sqlite_rows import prefix_range
 
@@ -135,7 +135,10 @@ _STEP_6 = (
     """,
 )
 
-STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6)
+# What is heard after the end of a run may be of a story that was at work until then.
+_STEP_7 = tuple(partial(old_runs.tell_left, table=table) for table in _MODELS)
+
+STEPS: tuple[tuple[Change, ...], ...] = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -71,7 +71,7 @@ def story_at_work(draft: Draft) -> str | None:
 def _story_before(draft: Draft) -> str | None:
     """The story that was at work at the event's moment, and is not any more; None where that is not known."""
     run = draft.run
-    names = {claim["story_id"] for claim in run["claims"]}
+    names = {claim["story_id"] for claim in run["claims"]} | {*run["left"]}
     names.update(last["story_id"] for last in (run["last_test"], run["last_commit"]) if last and last["story_id"])
     found = [name for name in names if _was_at_work(draft.run_draft.story(name), draft.moment)]
     return found[0] if len(found) == 1 else None

@@ -124,6 +124,7 @@ class RunDocument(TypedDict):
     counts: Counts
     running: list[StoryInWork]  # started and not completed since, oldest start first
     current: StoryInWork | None  # the last of `running`
+    left: list[str]  # stories whose last attempt was open when the run ended
     claims: list[Claim]  # the latest claimed stories, at most five
     tests: int
     last_test: TestSummary | None
@@ -178,6 +179,7 @@ def new_run(prd: PrdDocument, run_id: str, opened_by: str, seq: int, moment: int
         "counts": {"todo": 0, "running": 0, "failing": 0, "blocked": 0, "claimed": 0, "verified": 0},
         "running": [],
         "current": None,
+        "left": [],
         "claims": [],
         "tests": 0,
         "last_test": None,

@@ -45,6 +45,7 @@ def started(draft: Draft) -> None:
         "outcome": "running",
     }
     story["attempts"] = [*story["attempts"][1 - KEPT_ATTEMPTS :], attempt]
+    _note_left(draft.run, story["story_id"], is_left=False)
     story["waited_before_ms"] = draft.run["waited_ms"]
     story["completed"] = story["done_before"] = False
     story["success"] = story["blocked"] = story["finished_at"] = None
@@ -284,6 +285,12 @@ def _end_attempt(draft: Draft, story: StoryDocument, outcome_: AttemptOutcome, *
         "outcome": outcome_,
     }
     story["attempts"] = [*story["attempts"][:-1], ended]
+    _note_left(draft.run, story["story_id"], is_left=outcome_ == "left")
+
+
+def _note_left(run: RunDocument, story_id: str, *, is_left: bool) -> None:
+    if is_left != (story_id in run["left"]):
+        run["left"] = sorted({*run["left"], story_id} if is_left else {*run["left"]} - {story_id})[-KEPT_RUNNING:]
 
 
 def _enter(run: RunDocument, story: StoryDocument, moment: int) -> None:

@@ -83,6 +83,34 @@ async def test_the_last_tests_of_a_run_are_of_its_last_story_though_both_are_hea
     assert (story["tests"], story["why"]) == (1, ["no commit"])
 
 
+async def test_the_last_tests_of_a_run_that_left_its_story_are_of_that_story(log):
+    await log.append([event("run.started"), event("story.started", source="prd.json", story_id="US-1")])
+    await log.append([event("story.completed", {"success": True}, "prd.json", story_id="US-1")])
+    await log.append([event("story.started", source="prd.json", story_id="US-2")])
+    tests = event("test.run", {"passed": 2, "failed": 1}, "output")
+    await log.append([event("run.completed", {"success": False, "exit_code": 1})])
+    assert await stories(log, tests) == ["US-2"]
+    left = (await log.entities("story/"))[f"story/*/PRD-1/{tests.run_id}/US-2"]
+    assert left["why"] == ["the run ended before attempt 1 was completed", "last test run had 1 failing"]
+
+
+async def test_of_several_stories_that_were_left_nobody_guesses(log):
+    await log.append([event("run.started"), *(event("story.started", story_id=f"US-{n}") for n in (1, 2))])
+    tests = event("test.run", {"passed": 2, "failed": 1}, "output")
+    await log.append([event("run.completed", {"success": False})])
+    assert await stories(log, tests) == [None]
+
+
+async def test_a_story_that_was_left_and_taken_up_again_is_left_no_more(log):
+    await log.append([event("run.started"), event("story.started", story_id="US-1")])
+    await log.append([event("run.completed", {"success": False})])
+    (run,) = (await log.entities("run/")).values()
+    assert run["left"] == ["US-1"]
+    await log.append([event("story.started", story_id="US-1")])
+    (run,) = (await log.entities("run/")).values()
+    assert (run["left"], len(run["running"])) == ([], 1)
+
+
 def late(type_: str, session: str, at: int, **data: Any) -> Event:
     found = event(type_, data, source="claude", session_id=session)
     found.at = HOUR_AGO_MS + at

@@ -195,3 +195,31 @@ async def test_of_very_many_sessions_of_the_third_schema_the_last_are_kept(path:
         await log.rebuild()
         assert await log.entities("") == migrated
         assert len([key for key in migrated if key.startswith("agent/*/")]) == KEPT
+
+
+def become_schema_6(old: sqlite3.Connection) -> None:
+    for table in MODELS:
+        old.execute(f"UPDATE {table} SET document = json_remove(document, '$.left') WHERE key GLOB 'run/*'")
+    old.execute("DELETE FROM completed")
+    old.execute("PRAGMA user_version = 6")
+
+
+async def test_runs_of_the_sixth_schema_are_told_what_was_left_when_they_ended(path: Path):
+    scenario = (
+        "run.started → story.started story=US-2 → story.started story=US-1 → story.started story=US-3"
+        " → story.completed story=US-3 success=true → run.completed success=false → story.started story=US-1"
+        " → run.completed success=false → run.started → story.started story=US-9 → story.completed story=US-9 success=true"
+    )
+    async with opened(path) as log:
+        await log.append(as_published(play(scenario).events))
+        await log.prune(0, 3, 100)
+        expected = await documents(log)
+        runs = await log.entities("run/")
+    assert sorted(run["left"] for run in runs.values()) == [[], ["US-1", "US-2"]]
+    with sqlite3.connect(path) as old:
+        become_schema_6(old)
+    old.close()
+    async with opened(path) as log:
+        assert await documents(log) == expected
+        await log.rebuild()
+        assert await documents(log) == expected

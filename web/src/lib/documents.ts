@@ -275,6 +275,7 @@ export interface RunDocument {
   counts: Counts;
   running: StoryInWork[];
   current: StoryInWork | null;
+  left: string[];
   claims: Claim[];
   tests: number;
   last_test: TestSummary | null;
