@@ -14,7 +14,7 @@ import click
 
 from claude_loop.cli.terminal import note
 from claude_loop.context import silenced
-from claude_loop.id_rules import MAX_TYPE_LENGTH, TYPE_PATTERN
+from claude_loop.id_rules import ID_PATTERN, MAX_TYPE_LENGTH, TYPE_PATTERN
 from claude_loop.payloads import RESERVED, misread, missing, nearest
 from claude_loop.spool_writer import SpoolWriter
 
@@ -53,7 +53,7 @@ def emit(type_: str, fields: tuple[str, ...], wait: bool, quiet: bool, **ids: st
         doubts = _doubts(type_, data, story)
     if not quiet and not silenced():
         misplaced = [key for key, name in _IDS.items() if key in data and ids[name] is None]
-        for doubt in (*doubts, *_misplaced(misplaced)):
+        for doubt in (*doubts, *_unfit(ids), *_misplaced(misplaced)):
             _tell(f"claude-loop: {doubt}")
 
 
@@ -71,6 +71,13 @@ def _doubts(type_: str, data: dict[str, Any], story: str | None) -> Iterator[str
         yield "`claude-loop archive` and `claude-loop forget` ask it to."
     elif near := nearest(type_):
         yield f"{type_} is none of the known types; did you mean {near}? Emitted as it is."
+
+
+def _unfit(ids: dict[str, str | None]) -> Iterator[str]:
+    for name, value in ids.items():
+        if value and not re.match(ID_PATTERN, value):
+            given = f"--{name.removesuffix('_id')} {value[:40]!r}"
+            yield f"{given} is no id of 1 to 128 printable characters: emitted, and stored without it."
 
 
 def _misplaced(keys: list[str]) -> Iterator[str]:

@@ -161,6 +161,14 @@ def test_what_cannot_be_is_said_and_the_event_is_emitted_all_the_same(state, arg
     assert emit(*arguments, "--quiet").output == ""
 
 
+@pytest.mark.parametrize("prd", ["a\tb", "x" * 129])
+def test_an_id_that_is_none_is_said(state, prd):
+    outcome = emit("note.made", "--prd", prd)
+    assert (outcome.exit_code, outcome.stderr.startswith("claude-loop: --prd ")) == (0, True)
+    assert outcome.stderr.count("\n") == 1
+    assert len(spooled(state)) == 1
+
+
 VALUES = st.one_of(
     st.sampled_from(
         ["", "7", "07", "-7", "1.5", ".5", "5.", "1e3", "1e", " 7", "7 ", "٧", "many", "yes", "true", "True"]
