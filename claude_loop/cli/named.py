@@ -11,6 +11,7 @@ import click
 
 from claude_loop.client import DaemonClient, ServerError
 from claude_loop.errors import ClaudeLoopError
+from claude_loop.payloads import REQUIRED
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -69,6 +70,14 @@ def proposed(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
         names += [prd for project, prd in kept if project]
     found = dict.fromkeys(name for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name))
     return [CompletionItem(name) for name in found]
+
+
+def known_types(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell's Tab: the types of events that have a meaning here."""
+    from click.shell_completion import CompletionItem
+
+    del ctx, param
+    return [CompletionItem(type_) for type_ in sorted(REQUIRED) if type_.startswith(incomplete)]
 
 
 def _insist_on_names(prds: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 import sys
@@ -16,14 +17,16 @@ from typing import IO, Any
 import click
 
 from claude_loop.cli.follow import follow, stored
-from claude_loop.cli.named import filter_of, proposed
+from claude_loop.cli.named import filter_of, known_types, proposed
 from claude_loop.cli.printer import HIDDEN, Printer
 from claude_loop.cli.read_model import ReadModel
 from claude_loop.cli.since import before_last, since
 from claude_loop.cli.terminal import note, write_json_to
 from claude_loop.client import DaemonClient
+from claude_loop.id_rules import TYPE_PATTERN
 from claude_loop.launch import ensure_running
 from claude_loop.paths import Home
+from claude_loop.payloads import nearest
 
 
 @click.command()
@@ -32,7 +35,14 @@ from claude_loop.paths import Home
 @click.option("--story", metavar="STORY", help="Only this story.")
 @click.option("--run", metavar="ID", help="Only this run, by its id.")
 @click.option("--session", metavar="ID", help="Only this agent's session.")
-@click.option("--type", "types", multiple=True, metavar="GLOB", help="Only these types, such as test.*; repeatable.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="GLOB",
+    shell_complete=known_types,
+    help="Only these types, such as test.*; repeatable.",
+)
 @click.option("--since", "begin", metavar="10m|TIME|CURSOR|start", help="Begin there instead of at the last events.")
 @click.option(
     "-n",
@@ -44,7 +54,10 @@ from claude_loop.paths import Home
 )
 @click.option("--follow/--no-follow", default=True, help="Go on as events arrive, or end at the last one stored.")
 @click.option(
-    "--until", metavar="TYPE", help="End after the first event of this type; status 1 if it tells of failure."
+    "--until",
+    metavar="TYPE",
+    shell_complete=known_types,
+    help="End after the first event of this type; status 1 if it tells of failure.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, times in UTC.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Append to this file instead.")
@@ -92,9 +105,18 @@ def _warn_of_nothing(client: DaemonClient, query: dict[str, Any], options: dict[
     """Say that a filter lets nothing through that is stored: it may be misspelt, and silence looks like peace."""
     if not any(query.values()) or client.get("/api/events", query | {"limit": 1})["events"]:
         return
-    meant = next((f"; did you mean --type '{each}.*'?" for each in options["types"] if not set(each) & set(".*?")), "")
+    meant = next(filter(None, map(_meant, options["types"])), "")
+    if not meant and (options["prds"] or options["project"]):
+        meant = "; `claude-loop prds` lists the PRDs there are"
     waits = "; waiting for the first event that does" if options["follow"] else ""
     note(f"-- nothing stored so far matches{waits}{meant} --")
+
+
+def _meant(type_: str) -> str:
+    if near := nearest(type_):
+        return f"; did you mean --type {near}?"
+    is_beginning = "." not in type_ and re.match(TYPE_PATTERN, type_)
+    return f"; did you mean --type '{type_}.*'?" if is_beginning else ""
 
 
 def _hidden(options: dict[str, Any]) -> frozenset[str]:

@@ -308,6 +308,12 @@ def test_what_is_shown(shared, prd) -> None:
     misspelt = shared.run("tail", "--no-follow", "--prd", prd, "--type", "story")
     assert (misspelt.stdout, misspelt.returncode) == ("", 0)
     assert misspelt.stderr == "-- nothing stored so far matches; did you mean --type 'story.*'? --\n"
+    for wrong, told in (
+        (["--type", "tset.run"], "; did you mean --type test.run?"),
+        (["--type", "test.run", "--prd", "nobody"], "; `claude-loop prds` lists the PRDs there are"),
+        (["--type", "No Type"], ""),
+    ):
+        assert shared.run("tail", "--no-follow", *wrong).stderr == f"-- nothing stored so far matches{told} --\n"
 
 
 def test_an_empty_log_ends_at_once(mine) -> None:

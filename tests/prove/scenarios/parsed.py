@@ -74,7 +74,7 @@ class Parsing:
             if not isinstance(refusal, InvalidJson):
                 raise Violation(f"a spooled line is refused: {refusal!r} for {line!r:.300}") from refusal
             raise
-        for event in made if isinstance(made, tuple) else (made,):
+        for event in made if isinstance(made, list) else (made,):
             _is_itself(event.json, event.type)
 
     def _make_hooks(self) -> bytes:

@@ -54,6 +54,7 @@ def test_bash_completes_commands_and_options(command):
     assert completed("claude-loop", "tail", "--no-f") == ["--no-follow"]
     assert completed("claude-loop", "hooks", "") == ["install", "status", "uninstall"]
     assert completed("claude-loop", "hooks", "install", "--agent", "c") == ["claude", "codex"]
+    assert completed("claude-loop", "tail", "--type", "story.c") == ["story.completed"]
 
 
 @pytest.mark.requires("fish")
