@@ -11,7 +11,6 @@ from claude_loop.wrapper.signals import Signals
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 _PR_SET_PDEATHSIG = 1
-_MOST_DESCRIPTORS = 2**20
 
 
 def become(command: list[str], signals: Signals) -> NoReturn:
@@ -44,17 +43,6 @@ def hang_up_with(parent: int) -> None:
         return
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGHUP)
-
-
-def let_go(*kept: int) -> None:
-    """In a child that stays as it is: close all descriptors but those, which are none of the first three."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(null, number)
-    first = 3
-    for descriptor in (*sorted(kept), _MOST_DESCRIPTORS):
-        os.closerange(first, descriptor)
-        first = descriptor + 1
 
 
 def exit_code(status: int) -> int:

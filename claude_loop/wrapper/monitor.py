@@ -14,13 +14,14 @@ import struct
 import termios
 from typing import NamedTuple, NoReturn
 
-from claude_loop.wrapper.child import become, let_go
+from claude_loop.wrapper.child import become
 from claude_loop.wrapper.signals import Signals
 
 # What the monitor says: the command's pid, or a wait status.
 PID, STATUS = b"p", b"s"
 _WORD = struct.Struct("=ci")
 WORD_BYTES = _WORD.size
+_MOST_DESCRIPTORS = 2**20
 
 
 class Monitored(NamedTuple):
@@ -68,8 +69,7 @@ def _monitor(
         for number, descriptor in enumerate(standard):
             os.dup2(descriptor, number, inheritable=True)
         become(command, signals)
-    # Whether the terminal is in use is asked of the kernel, and we do not use it.
-    let_go(reporting, holding)
+    _let_go(reporting, holding)
     os.write(reporting, _WORD.pack(PID, pid))
     while True:
         _, status = os.waitpid(pid, os.WUNTRACED)
@@ -80,6 +80,17 @@ def _monitor(
     os.read(holding, 1)  # until the wrapper has copied everything, also of what runs on in the background
     _leave_quietly()
     os._exit(0)
+
+
+def _let_go(*kept: int) -> None:
+    """Of all descriptors but those: whether the terminal is in use is asked of the kernel, and we do not use it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    first = 3
+    for descriptor in (*sorted(kept), _MOST_DESCRIPTORS):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
 
 
 def _leave_quietly() -> None:

@@ -33,7 +33,6 @@ class PipedCommand:
         self._tee = tee
         self.streams: list[Stream] = []
         self.status: int | None = None
-        self._witness = Witness()
         outputs = self._outputs()
         us = os.getpid()
         self._pid = os.fork()
@@ -44,6 +43,8 @@ class PipedCommand:
             become(command, signals)
         for descriptor in set(outputs.values()):
             os.close(descriptor)
+        # After the command: what is sent to the group meanwhile, the command has alone, and is given again.
+        self._witness = Witness()
         signals.listen()
 
     def _outputs(self) -> dict[int, int]:
@@ -90,6 +91,7 @@ class PipedCommand:
             if self._signals.descriptor in ready:
                 for heard in self._signals.take():
                     self._hear(heard)
+        self._witness.dismiss()
         drain(self.streams, self._tee)
         return self.status
 
@@ -121,6 +123,8 @@ class PipedCommand:
         return heard.number in _FROM_TERMINAL if heard.sender == 0 else was_for_all
 
     def _look(self) -> None:
+        if self.status is not None:
+            return  # it was another child
         pid, status = os.waitpid(self._pid, os.WNOHANG | os.WUNTRACED)
         if pid == 0:
             return

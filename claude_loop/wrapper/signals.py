@@ -31,7 +31,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 class Heard(NamedTuple):
     number: int
-    sender: int  # pid; 0 for the kernel
+    sender: int  # pid; 0 for the kernel, -1 for a process that our pid namespace does not show
 
 
 class Signals:
@@ -50,7 +50,7 @@ class Signals:
     def _listen(self) -> None:
         while True:
             info = signal.sigwaitinfo(HEARD)
-            self._heard.append(Heard(info.si_signo, info.si_pid if info.si_code <= 0 else 0))
+            self._heard.append(Heard(info.si_signo, (info.si_pid or -1) if info.si_code <= 0 else 0))
             os.write(self._wake, b".")
 
     def take(self) -> list[Heard]:

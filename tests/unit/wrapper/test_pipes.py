@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,12 +125,68 @@ def test_a_script_of_the_same_group_reaches_the_command_once(directory, tmp_path
     assert done.stdout == b"heard\n3\n"
 
 
-def test_who_is_asked_about_signals_ends_with_it(directory, tmp_path):
-    script = f"{wrapped(directory)} bash -c 'cat /proc/$PPID/task/$PPID/children'"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, timeout=30, cwd=tmp_path)
-    pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2
-    until(lambda: not any(map(alive, pids)))
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def counting(directory, tmp_path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that tells of each TERM and ends with USR1, in a process group of its own."""
+    script = "trap 'echo term' TERM; trap 'exit 3' USR1; echo > ready; while :; do sleep 0.02; done"
+    command = [*wrapper_of(directory), "bash", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, start_new_session=True) as process:
+        try:
+            until((tmp_path / "ready").exists)
+            until(lambda: len(children(process.pid)) == 2)
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_is_sent_to_whoever_looks_like_it_reaches_the_command(directory, counting, times):
+    for _ in range(times):
+        alike = [each for each in (counting.pid, *children(counting.pid)) if str(directory) in cmdline(each)]
+        assert alike == [counting.pid]
+        os.kill(counting.pid, signal.SIGTERM)
+        assert counting.stdout.readline() == b"term\n"
+
+
+def cmdline(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_signals_for_all_and_for_it_alone_take_turns(counting):
+    for _ in range(3):
+        before = children(counting.pid)
+        os.killpg(counting.pid, signal.SIGTERM)
+        assert counting.stdout.readline() == b"term\n"
+        until(lambda: len(children(counting.pid)) == 2 and children(counting.pid) != before)  # noqa: B023 - called here
+        os.kill(counting.pid, signal.SIGTERM)
+        assert counting.stdout.readline() == b"term\n"
+    os.kill(counting.pid, signal.SIGUSR1)
+    assert (counting.stdout.read(), counting.wait(PATIENCE)) == (b"", 3)
+
+
+def test_who_stands_by_ends_with_it_also_when_it_was_stopped(counting):
+    standing_by = children(counting.pid)[1]
+    os.kill(standing_by, signal.SIGSTOP)
+    os.kill(counting.pid, signal.SIGTERM)
+    assert counting.stdout.readline() == b"term\n"
+    os.kill(counting.pid, signal.SIGUSR1)
+    assert counting.wait(PATIENCE) == 3
+    until(lambda: not alive(standing_by))
+
+
+def test_without_anybody_to_stand_by_a_signal_still_arrives(directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "bash").symlink_to("/bin/bash")
+    script = "trap 'echo term; exit 4' TERM; echo > ready; while :; do read -t 0.05 < <(:) || :; done"
+    command = [*wrapper_of(directory), "bash", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path, start_new_session=True) as process:
+        until((tmp_path / "ready").exists)
+        process.send_signal(signal.SIGTERM)
+        assert (process.communicate(timeout=PATIENCE)[0], process.returncode) == (b"term\n", 4)
 
 
 def test_the_command_is_hung_up_when_the_wrapper_is_killed(directory, tmp_path):
