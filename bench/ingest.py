@@ -15,7 +15,7 @@ but the status line; the same client then posts to a bare aiohttp application on
 answer to all and keeps nothing: what the framework leaves of the target.
 
 Limit. NDJSON and spool: the stages of an event are the next section. Single POSTs: 10,000 a second allow a request
-100 us of one thread. In the table's run the bare application alone takes 42 of them by the clock and the daemon 141; in a
+100 us of one thread. In the table's run the bare application alone takes 42 of them by the clock and the daemon 149; in a
 slow hour of the machine it was 117 and 552. py-spy on the daemon, in samples that hold the interpreter's lock: aiohttp
 and the event loop 49 % (18 the answer, 10 parsing the request), our handler 23 % (14 to take the event: parsed, checked,
 redacted, completed), the gate 12 % (who asks, and from where), the log's thread 9 %, the answers it brings and those who

@@ -11,9 +11,10 @@ the bare loop, which is that of `bench/ingest.py`.
 This is the profile behind the rows of durable ingest. The stages run one after the other here. In the daemon one thread
 takes lines of NDJSON from the first stage to their JSON, while another inserts and commits the group before, which needs no
 interpreter. Lines of the spool take the same way behind the event loop, which brings them into the order of their times:
-for that it looks only at the time of each line that our emitters have written, which takes some 2.5 us where it is alone. In
-the daemon the event loop's thread uses 7 us of processor time for a spooled event and 2.5 for one of NDJSON, what follows
-a commit included; the log's thread uses 17 to 20 for either, and both need the interpreter.
+for that it looks only at the time of each line that our emitters have written, which takes, with
+reading and splitting, 2.8 us where it is alone. In the daemon the event loop's thread uses 8 us of processor time for a
+spooled event and 3 for one of NDJSON, what follows a commit included; the log's thread uses 19 to 21 for either, and both
+need the interpreter.
 
 A share of 50 % of the bare loop allows an event twice the bare loop's time. With marks in the code, in a run of 42,290
 events a second, NDJSON took 23.6 us an event by the clock: 20 in the first of the two threads, whose stages take 13
