@@ -74,12 +74,8 @@ class SseTransport:
 
     def statistics(self) -> dict[str, Any]:
         """For ``/status``; each stream is a client with one subscription, and has an entry in ``readers``."""
-        return {
-            "clients": len(self._streams),
-            "subscriptions": len(self._streams),
-            "cut_off": self._cut_off,
-            "readers": [stream.statistics() for stream in self._streams],
-        }
+        readers = [stream.statistics() for stream in self._streams if stream.connected]
+        return {"clients": len(readers), "subscriptions": len(readers), "cut_off": self._cut_off, "readers": readers}
 
     async def serve(self, request: web.Request, filter_: Filter, start: Start) -> web.StreamResponse:
         """Answer ``request`` with a stream that lasts until either side ends it. Raises ``ShuttingDown``."""

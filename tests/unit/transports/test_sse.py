@@ -192,6 +192,14 @@ async def test_a_reader_that_does_not_read_is_cut_off_in_bounded_memory_and_slow
             connection.close()
 
 
+async def test_a_reader_that_has_left_is_counted_no_more_though_nobody_has_swept():
+    async with serving(sse=SseTiming(ping=PATIENCE * 10, sweep=PATIENCE * 10)) as rig:
+        connection = _connect(rig, "from=now")
+        await eventually(lambda: rig.sse.statistics()["clients"] == 1)
+        connection.close()
+        await eventually(lambda: rig.sse.statistics()["clients"] == 0)
+
+
 async def test_a_reader_that_is_cut_while_it_is_written_to_is_no_failure(capsys):
     async with serving() as rig:
         connection = _connect(rig, "from=start")
