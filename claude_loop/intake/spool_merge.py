@@ -226,6 +226,7 @@ class Merge:
         if len(records) > count:
             last = records[-1]
             records[-1] = (*last[:4], next_)
+            file.plain = isinstance(last[2], tuple)
         else:
             records.append((key, file, None, upto, next_))
         source.upto = next_
@@ -236,7 +237,6 @@ class Merge:
             return True
         starts, ends, texts = zip(*lines, strict=True)
         times = self._reader.times_us(file, texts)
-        file.plain = times is not None
         if times is None:
             return self._add_each(source, file, self._reader.items(file, lines))
         plain = zip(texts, times, strict=True)
