@@ -171,12 +171,11 @@ def has_ended(info: LockInfo) -> bool:
     """Whether the process that took the lock is known to be gone: then something it has started holds it."""
     if info.pid is None or info.host != os.uname().nodename:
         return False
-    try:
-        os.kill(info.pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        return False
+    with suppress(PermissionError, OverflowError):
+        try:
+            os.kill(info.pid, 0)
+        except ProcessLookupError:
+            return True
     return False
 
 

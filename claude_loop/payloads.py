@@ -53,7 +53,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 # What the daemon alone says, when a person asks for it.
 RESERVED = frozenset({"prd.archived", "prd.unarchived", "prd.forgotten"})
-# Of what is needed: what must be numbers, as such or as text, and what must be true or false.
+# Of what is needed: what must be numbers, as such or as text.
 NUMBERS = frozenset({"passed", "failed", "iteration", "current", "total", "pid"})
 _NUMBER_TEXT = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 # So alike are `test.rnu` and `test.run`, while `stage.started` is a type of somebody's own beside `story.started`.

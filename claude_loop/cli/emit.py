@@ -67,8 +67,8 @@ def _doubts(type_: str, data: dict[str, Any], story: str | None) -> Iterator[str
         named = ", ".join(f"`{field}` {json.dumps(data[field])[:40]}" for field in odd)
         yield f"{type_} cannot have {named}: emitted, and stored marked `_invalid`."
     elif type_ in RESERVED:
-        yield f"{type_} is said by the daemon alone: emitted, and stored marked `_invalid`."
-        yield "`claude-loop archive` and `claude-loop forget` ask it to."
+        asked = "which `claude-loop archive` and `claude-loop forget` ask to"
+        yield f"{type_} is said by the daemon alone, {asked}: emitted, and stored marked `_invalid`."
     elif near := nearest(type_):
         yield f"{type_} is none of the known types; did you mean {near}? Emitted as it is."
 

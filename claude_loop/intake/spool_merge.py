@@ -226,7 +226,7 @@ class Merge:
         if len(records) > count:
             last = records[-1]
             records[-1] = (*last[:4], next_)
-            file.plain = isinstance(last[2], tuple)
+            file.plain = isinstance(last[2], tuple)  # as `PlainLine` is, and nothing else
         else:
             records.append((key, file, None, upto, next_))
         source.upto = next_
